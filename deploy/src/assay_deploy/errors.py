@@ -1,0 +1,17 @@
+"""The errors a caller can act on: each says what was given, what was expected and what to do."""
+
+
+class AssayError(Exception):
+    """Base of every error that is the input's or the machine's fault; the command line prints it without a traceback."""
+
+
+class BundleError(AssayError):
+    """A bundle that is missing, malformed, altered or from a newer Assay."""
+
+
+class PictureError(AssayError):
+    """A file that cannot be read as a picture."""
+
+
+class RuntimeUnavailableError(AssayError):
+    """ONNX Runtime is missing, doubled, or cannot run the graph where it was asked to."""

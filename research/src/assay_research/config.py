@@ -1,0 +1,124 @@
+"""A run's configuration is data: a typed schema, and builders that only ever come from this package."""
+
+import difflib
+import importlib
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import MISSING as REQUIRED
+from dataclasses import dataclass, field, fields, make_dataclass
+from dataclasses import field as dataclass_field
+from typing import Any
+
+from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
+
+from assay_research.data.augment import Augment
+from assay_research.errors import ConfigError
+
+PACKAGE = "assay_research"
+
+
+@dataclass
+class Stopping:
+    """Stop when validation loss has not fallen by `min_delta` for `patience` epochs; patience 0 never stops early."""
+
+    patience: int = 0
+    min_delta: float = 0.001
+
+
+@dataclass
+class TrainConfig:
+    """Everything a training is made of; `conf/train.yaml` and the groups beside it fill it in.
+
+    `model`, `data`, `optim` and `schedule` hold a `_target_`, the builder's dotted name, and its arguments.
+    """
+
+    name: str = MISSING
+    model: dict[str, Any] = MISSING
+    data: dict[str, Any] = MISSING
+    optim: dict[str, Any] = MISSING
+    schedule: dict[str, Any] = MISSING
+    augment: Augment = field(default_factory=Augment)
+    stopping: Stopping = field(default_factory=Stopping)
+    views: list[dict[str, Any]] = MISSING
+    epochs: int = MISSING
+    batch_size: int = 128
+    label_smoothing: float = 0.0
+    clip_grad_norm: float | None = None
+    ema_decay: float | None = None
+    seed: int = 0
+    device: str = "auto"
+    precision: str = "auto"
+    save_every: int = 0
+    runs: str = "runs"
+    resume: str | None = None
+
+
+def nearest(name: str, valid: Iterable[str]) -> str:
+    """A hint for a name that is not valid: the nearest one that is, then all of them."""
+    valid = sorted(valid)
+    close = difflib.get_close_matches(name, valid, n=1, cutoff=0.5)
+    meant = f"did you mean '{close[0]}'? " if close else ""
+    return f"{meant}valid here: {', '.join(valid)}"
+
+
+def instantiate(config: Mapping[str, Any] | DictConfig, within: str, **given: Any) -> Any:
+    """Call the builder a config names, with the arguments it holds.
+
+    Args:
+        config: `_target_` (``assay_research.models.tinyvgg.tinyvgg``) and the builder's arguments.
+        within: the subpackage builders may come from, relative to `assay_research`: ``models``.
+        **given: arguments the config has no say in.
+
+    Raises:
+        ConfigError: a target outside that subpackage, an argument the builder does not take, a wrong type or a
+            value the builder refuses.
+    """
+    arguments = dict(OmegaConf.to_container(config, resolve=True) if isinstance(config, DictConfig) else config)
+    target = arguments.pop("_target_", None)
+    builder = _locate(target, within)
+    parameters = {
+        name: parameter for name, parameter in inspect.signature(builder).parameters.items() if name not in given
+    }
+    schema = make_dataclass(
+        "Arguments",
+        [
+            (name, p.annotation, dataclass_field(default_factory=lambda p=p: p.default) if p.default is not p.empty else dataclass_field(default=MISSING))
+            for name, p in parameters.items()
+        ],
+    )
+    try:
+        checked = OmegaConf.merge(OmegaConf.structured(schema), arguments)
+        values = OmegaConf.to_container(checked, throw_on_missing=True)
+    except ConfigKeyError as error:
+        unknown = next(iter(set(arguments) - set(parameters)))
+        raise ConfigError(f"{target} has no argument '{unknown}'; {nearest(unknown, parameters)}") from error
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"{target}: {str(error).splitlines()[0]}") from error
+    assert isinstance(values, dict)
+    try:
+        return builder(**{str(k): v for k, v in values.items()}, **given)
+    except ValueError as error:
+        raise ConfigError(f"{target}: {error}") from error
+
+
+def _locate(target: object, within: str) -> Callable[..., Any]:
+    """The function or class `target` names, if it is defined in a module of ``assay_research.<within>``."""
+    home = f"{PACKAGE}.{within}"
+    refusal = f"_target_ {target!r} refused: only builders defined in {home} are ever called"
+    if not isinstance(target, str) or not target.startswith(home + "."):
+        raise ConfigError(refusal)
+    module_name, _, name = target.rpartition(".")
+    try:
+        module = importlib.import_module(module_name)
+    except ImportError as error:
+        raise ConfigError(f"{refusal}; there is no module {module_name}") from error
+    public = {
+        key: value
+        for key, value in vars(module).items()
+        if callable(value) and not key.startswith("_") and getattr(value, "__module__", None) == module_name
+    }
+    if name not in public:
+        raise ConfigError(f"{refusal}; {module_name} has no '{name}'; {nearest(name, public)}")
+    builder: Callable[..., Any] = public[name]
+    return builder

@@ -1,0 +1,55 @@
+"""Scale, crop and flip a picture by two small matrices: one for its rows, one for its columns.
+
+Bilinear interpolation is separable and linear, so any mix of resize, crop, zero padding and mirror of a picture is
+``rows @ picture @ columns^T``. A batch with another mix for each picture is one batched matrix product, which is fast on every
+device, and exports to any format as a plain MatMul that all engines compute alike.
+"""
+
+import torch
+from torch import Tensor
+
+
+def axis_weights(
+    source: int, target: int, size: Tensor, offset: Tensor, flip: Tensor | None = None
+) -> Tensor:
+    """Weights that resize an axis, then crop (or zero-pad) it, then mirror it, for each picture of a batch.
+
+    The filter is the triangle that Pillow and torchvision call antialiased bilinear: as wide as one source pixel
+    when enlarging, as one target pixel when shrinking, pixel centres at half-integers, weights renormalised at
+    the picture's edges.
+
+    Args:
+        source: length of the axis in the stored picture, pixels.
+        target: length of the axis in the result, pixels.
+        size: float ``[batch]``: length the axis is resized to before cropping, pixels.
+        offset: float ``[batch]``: where the crop starts on the resized axis, pixels; what lies outside it is zero.
+        flip: bool ``[batch]``: mirror the crop.
+
+    Returns:
+        float32 ``[batch, target, source]``.
+    """
+    position = torch.arange(target, device=size.device, dtype=torch.float32).expand(len(size), target)
+    if flip is not None:
+        position = torch.where(flip[:, None], target - 1 - position, position)
+    position = position + offset[:, None]
+    inside = (position > -0.5) & (position < size[:, None] - 0.5)
+    ratio = (source / size)[:, None]
+    centre = (position + 0.5) * ratio - 0.5
+    distance = (torch.arange(source, device=size.device) - centre[..., None]).abs()
+    weights = (1 - distance / ratio.clamp(min=1)[..., None]).clamp(min=0)
+    total = weights.sum(-1, keepdim=True)
+    return torch.where(inside[..., None], weights / total.clamp(min=1e-6), 0.0)
+
+
+def resample(images: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """Apply row and column weights.
+
+    Args:
+        images: float ``[..., source height, source width]``.
+        rows: float ``[..., height, source height]``, broadcast against `images`.
+        columns: float ``[..., width, source width]``, broadcast against `images`.
+
+    Returns:
+        float ``[..., height, width]``.
+    """
+    return rows @ images @ columns.transpose(-1, -2)

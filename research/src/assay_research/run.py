@@ -1,0 +1,179 @@
+"""A run is the folder a training leaves: config, checkpoints, metrics, summary and figures."""
+
+import json
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+from torch import nn
+
+from assay_deploy.canvas import Canvas, View
+from assay_research import checkpoint
+from assay_research.config import ConfigError, instantiate
+from assay_research.data import ClassificationData
+from assay_research.errors import AssayError, CheckpointError
+from assay_research.models import Normalized
+
+CONFIG, METRICS, SUMMARY, CHECKPOINTS, FIGURES = (
+    "config.yaml",
+    "metrics.jsonl",
+    "summary.json",
+    "checkpoints",
+    "figures",
+)
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained classifier and what it needs to be used.
+
+    Attributes:
+        model: from float32 ``[batch, 3, height, width]`` in [0, 1] to logits; in eval mode, averaged weights where kept.
+        classes: names, in the order of the logits.
+        canvas: what its pictures are put on.
+        views: what it looks at when tested; the first is the plain view.
+    """
+
+    model: nn.Module
+    classes: tuple[str, ...]
+    canvas: Canvas
+    views: tuple[View, ...]
+
+
+class Run:
+    """A run's folder, ``<runs>/<experiment>/<time>``."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    @classmethod
+    def create(cls, runs: Path, config: DictConfig) -> "Run":
+        """Make a new run's folder and write its resolved config."""
+        stamp = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")  # noqa: DTZ005 - people look for local time
+        parent = runs / str(config.name)
+        for suffix in ("", *(f"-{i}" for i in range(2, 1000))):
+            folder = parent / (stamp + suffix)
+            try:
+                folder.mkdir(parents=True)
+            except FileExistsError:
+                continue
+            break
+        run = cls(folder)
+        (folder / CHECKPOINTS).mkdir()
+        (folder / FIGURES).mkdir()
+        text = OmegaConf.to_yaml(config, resolve=True)
+        checkpoint.write_atomically(text.encode(), folder / CONFIG)
+        return run
+
+    @classmethod
+    def open(cls, folder: Path) -> "Run":
+        """A run that is there.
+
+        Raises:
+            CheckpointError: the folder is no run.
+        """
+        if not (folder / CONFIG).is_file():
+            raise CheckpointError(
+                f"'{folder}' is no run: expected a folder with {CONFIG}, such as runs/digits/2026-01-31_12-00-00"
+            )
+        return cls(folder)
+
+    @classmethod
+    def newest(cls, runs: Path) -> "Run":
+        """The run whose config was written last among those with a checkpoint.
+
+        Raises:
+            CheckpointError: there is none.
+        """
+        found = [path.parents[1] for path in runs.glob(f"*/*/{CHECKPOINTS}/best.pt")]
+        if not found:
+            raise CheckpointError(f"no finished epoch of any run under '{runs}': train one with `nox -s train`")
+        return cls(max(found, key=lambda folder: (folder / CONFIG).stat().st_mtime))
+
+    @property
+    def name(self) -> str:
+        """``<experiment>/<time>``."""
+        folder = self.folder.resolve()
+        return f"{folder.parent.name}/{folder.name}"
+
+    def config(self) -> DictConfig:
+        """The resolved config, as data: nothing in it is called.
+
+        Raises:
+            ConfigError: it is not readable YAML with a mapping at the top.
+        """
+        path = self.folder / CONFIG
+        try:
+            config = OmegaConf.load(path)
+        except Exception as error:  # whatever YAML or OmegaConf makes of a damaged file
+            raise ConfigError(f"'{path}' is not a readable config: {error}") from error
+        if not isinstance(config, DictConfig):
+            raise ConfigError(f"'{path}' is not a readable config: expected a mapping")
+        return config
+
+    def checkpoint(self, name: str) -> Path:
+        """Path of the checkpoint ``best``, ``last`` or ``epoch-0005``."""
+        return self.folder / CHECKPOINTS / f"{name}.pt"
+
+    def data(self) -> ClassificationData:
+        """The data set it was trained on, read again."""
+        return load_data(self.config())
+
+    def summary(self) -> dict[str, Any]:
+        """`summary.json`, or {} while the run has not finished."""
+        path = self.folder / SUMMARY
+        return dict(json.loads(path.read_text())) if path.is_file() else {}
+
+    def load(self, name: str = "best", device: torch.device | str = "cpu") -> Trained:
+        """The trained classifier of one checkpoint.
+
+        Raises:
+            ConfigError: the run's config names a builder that is not ours.
+            CheckpointError: the checkpoint is missing, damaged, not trusted, or of another model.
+        """
+        config = self.config()
+        state = checkpoint.load(self.checkpoint(name), device)
+        try:
+            classes = tuple(str(c) for c in state["classes"])
+            canvas = Canvas(**state["canvas"])
+            weights = state["ema"] or state["model"]
+            model = build_model(config, len(classes)).to(device)
+            model.load_state_dict(weights)
+        except AssayError:
+            raise
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise CheckpointError(
+                f"'{self.checkpoint(name)}' does not fit the model of its run's {CONFIG}: {error}"
+            ) from error
+        return Trained(model.eval(), classes, canvas, read_views(config))
+
+
+def load_data(config: DictConfig) -> ClassificationData:
+    """Read the data set a config describes."""
+    data = instantiate(config.data, "data")
+    assert isinstance(data, ClassificationData)
+    return data
+
+
+def build_model(config: DictConfig, classes: int) -> Normalized:
+    """The untrained model a config describes; its channel statistics are still 0 and 1."""
+    network = instantiate(config.model, "models", classes=classes)
+    return Normalized(network, torch.zeros(3), torch.ones(3))
+
+
+def read_views(config: DictConfig) -> tuple[View, ...]:
+    """The views a config describes.
+
+    Raises:
+        ConfigError: none, or an impossible one.
+    """
+    try:
+        views = tuple(View(**{str(k): v for k, v in view.items()}) for view in config.views)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"views: {error}; a view is {{size: 36, crop: center, flip: true}}") from error
+    if not views:
+        raise ConfigError("views: expected at least one, the plain view first; [{}] is the canvas as it is")
+    return views
