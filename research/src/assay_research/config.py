@@ -4,9 +4,7 @@ import difflib
 import importlib
 import inspect
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import MISSING as REQUIRED
-from dataclasses import dataclass, field, fields, make_dataclass
-from dataclasses import field as dataclass_field
+from dataclasses import dataclass, field, make_dataclass
 from typing import Any
 
 from omegaconf import MISSING, DictConfig, OmegaConf
@@ -50,6 +48,7 @@ class TrainConfig:
     device: str = "auto"
     precision: str = "auto"
     save_every: int = 0
+    figures: bool = True
     runs: str = "runs"
     resume: str | None = None
 
@@ -74,32 +73,32 @@ def instantiate(config: Mapping[str, Any] | DictConfig, within: str, **given: An
         ConfigError: a target outside that subpackage, an argument the builder does not take, a wrong type or a
             value the builder refuses.
     """
-    arguments = dict(OmegaConf.to_container(config, resolve=True) if isinstance(config, DictConfig) else config)
+    plain = OmegaConf.to_container(config, resolve=True) if isinstance(config, DictConfig) else config
+    if not isinstance(plain, Mapping):
+        raise ConfigError(f"{within}: expected a mapping with a _target_ and its arguments, got {plain!r}")
+    arguments = {str(key): value for key, value in plain.items()}
     target = arguments.pop("_target_", None)
     builder = _locate(target, within)
-    parameters = {
-        name: parameter for name, parameter in inspect.signature(builder).parameters.items() if name not in given
-    }
-    schema = make_dataclass(
-        "Arguments",
-        [
-            (name, p.annotation, dataclass_field(default_factory=lambda p=p: p.default) if p.default is not p.empty else dataclass_field(default=MISSING))
-            for name, p in parameters.items()
-        ],
-    )
+    parameters = {k: p for k, p in inspect.signature(builder).parameters.items() if k not in given}
+    schema = make_dataclass("Arguments", [(k, p.annotation, _field(p)) for k, p in parameters.items()])
     try:
         checked = OmegaConf.merge(OmegaConf.structured(schema), arguments)
-        values = OmegaConf.to_container(checked, throw_on_missing=True)
+        values: Any = OmegaConf.to_container(checked, throw_on_missing=True)
     except ConfigKeyError as error:
         unknown = next(iter(set(arguments) - set(parameters)))
         raise ConfigError(f"{target} has no argument '{unknown}'; {nearest(unknown, parameters)}") from error
     except OmegaConfBaseException as error:
         raise ConfigError(f"{target}: {str(error).splitlines()[0]}") from error
-    assert isinstance(values, dict)
     try:
-        return builder(**{str(k): v for k, v in values.items()}, **given)
+        return builder(**values, **given)
     except ValueError as error:
         raise ConfigError(f"{target}: {error}") from error
+
+
+def _field(parameter: inspect.Parameter) -> Any:
+    """The dataclass field that types one argument of a builder."""
+    default = MISSING if parameter.default is parameter.empty else parameter.default
+    return field(default_factory=lambda: default)
 
 
 def _locate(target: object, within: str) -> Callable[..., Any]:

@@ -1,17 +1,15 @@
 """Scale, crop and flip a picture by two small matrices: one for its rows, one for its columns.
 
 Bilinear interpolation is separable and linear, so any mix of resize, crop, zero padding and mirror of a picture is
-``rows @ picture @ columns^T``. A batch with another mix for each picture is one batched matrix product, which is fast on every
-device, and exports to any format as a plain MatMul that all engines compute alike.
+``rows @ picture @ columns^T``. A batch with another mix for each picture is one batched matrix product, fast on
+every device, and it exports to any format as a plain MatMul that all engines compute alike.
 """
 
 import torch
 from torch import Tensor
 
 
-def axis_weights(
-    source: int, target: int, size: Tensor, offset: Tensor, flip: Tensor | None = None
-) -> Tensor:
+def axis_weights(source: int, target: int, size: Tensor, offset: Tensor, flip: Tensor | None = None) -> Tensor:
     """Weights that resize an axis, then crop (or zero-pad) it, then mirror it, for each picture of a batch.
 
     The filter is the triangle that Pillow and torchvision call antialiased bilinear: as wide as one source pixel

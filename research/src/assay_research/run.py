@@ -1,20 +1,24 @@
 """A run is the folder a training leaves: config, checkpoints, metrics, summary and figures."""
 
 import json
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import torch
+from assay_deploy.canvas import Canvas, View
+from filelock import FileLock, Timeout
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
-from assay_deploy.canvas import Canvas, View
 from assay_research import checkpoint
-from assay_research.config import ConfigError, instantiate
+from assay_research.config import instantiate
 from assay_research.data import ClassificationData
-from assay_research.errors import AssayError, CheckpointError
+from assay_research.errors import AssayError, CheckpointError, ConfigError
 from assay_research.models import Normalized
 
 CONFIG, METRICS, SUMMARY, CHECKPOINTS, FIGURES = (
@@ -31,7 +35,8 @@ class Trained:
     """A trained classifier and what it needs to be used.
 
     Attributes:
-        model: from float32 ``[batch, 3, height, width]`` in [0, 1] to logits; in eval mode, averaged weights where kept.
+        model: from float32 ``[batch, 3, height, width]`` in [0, 1] to logits; in eval mode; the averaged weights
+            where they were kept.
         classes: names, in the order of the logits.
         canvas: what its pictures are put on.
         views: what it looks at when tested; the first is the plain view.
@@ -52,7 +57,7 @@ class Run:
     @classmethod
     def create(cls, runs: Path, config: DictConfig) -> "Run":
         """Make a new run's folder and write its resolved config."""
-        stamp = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")  # noqa: DTZ005 - people look for local time
+        stamp = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
         parent = runs / str(config.name)
         for suffix in ("", *(f"-{i}" for i in range(2, 1000))):
             folder = parent / (stamp + suffix)
@@ -61,11 +66,10 @@ class Run:
             except FileExistsError:
                 continue
             break
-        run = cls(folder)
         (folder / CHECKPOINTS).mkdir()
         (folder / FIGURES).mkdir()
-        text = OmegaConf.to_yaml(config, resolve=True)
-        checkpoint.write_atomically(text.encode(), folder / CONFIG)
+        run = cls(folder)
+        run.write_config(config)
         return run
 
     @classmethod
@@ -113,6 +117,31 @@ class Run:
         if not isinstance(config, DictConfig):
             raise ConfigError(f"'{path}' is not a readable config: expected a mapping")
         return config
+
+    def write_config(self, config: DictConfig) -> None:
+        """Replace ``config.yaml``, resolved."""
+        checkpoint.write_atomically(OmegaConf.to_yaml(config, resolve=True).encode(), self.folder / CONFIG)
+
+    def write_metrics(self, history: list[dict[str, float]]) -> None:
+        """Replace ``metrics.jsonl``: a JSON object an epoch, null for what is not finite."""
+        lines = [
+            json.dumps({key: value if math.isfinite(value) else None for key, value in record.items()})
+            for record in history
+        ]
+        checkpoint.write_atomically("".join(line + "\n" for line in lines).encode(), self.folder / METRICS)
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Keep every other training out of this run; the lock falls with the process that holds it.
+
+        Raises:
+            CheckpointError: another process is training it.
+        """
+        try:
+            with FileLock(self.folder / ".lock", timeout=0):
+                yield
+        except Timeout as error:
+            raise CheckpointError(f"another process is training '{self.folder}' right now") from error
 
     def checkpoint(self, name: str) -> Path:
         """Path of the checkpoint ``best``, ``last`` or ``epoch-0005``."""

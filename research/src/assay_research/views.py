@@ -1,11 +1,11 @@
-"""Average a classifier's probabilities over views of its canvas: test-time augmentation as a module that exports like any other."""
+"""Average probabilities over mirrored and rescaled views: test-time augmentation as a module, exported like any."""
 
 from collections.abc import Sequence
 
 import torch
+from assay_deploy.canvas import CROPS, Canvas, View
 from torch import Tensor, nn
 
-from assay_deploy.canvas import CROPS, Canvas, View
 from assay_research.resample import axis_weights, resample
 
 
@@ -50,7 +50,8 @@ class Views(nn.Module):
         logits: Tensor = self.model(x)
         if self.count == 1:
             return logits
-        return logits.softmax(-1).unflatten(0, (self.count, -1)).mean(0)
+        probabilities: Tensor = logits.softmax(-1).unflatten(0, (self.count, -1)).mean(0)
+        return probabilities
 
 
 def _matrices(canvas: Canvas, view: View) -> tuple[Tensor, Tensor]:
@@ -60,14 +61,16 @@ def _matrices(canvas: Canvas, view: View) -> tuple[Tensor, Tensor]:
     if size < shorter:
         raise ValueError(f"a view of size {size} is smaller than the {canvas.height}x{canvas.width} canvas")
     matrices = []
-    for length, fraction, flip in zip(
-        (canvas.height, canvas.width), CROPS[view.crop], (False, view.flip), strict=True
-    ):
+    for length, fraction, flip in zip((canvas.height, canvas.width), CROPS[view.crop], (False, view.flip), strict=True):
         resized = round(length * size / shorter)
         offset = round((resized - length) * fraction)
         matrices.append(
             axis_weights(
-                length, length, torch.tensor([float(resized)]), torch.tensor([float(offset)]), torch.tensor([flip])
+                length,
+                length,
+                torch.tensor([float(resized)]),
+                torch.tensor([float(offset)]),
+                torch.tensor([flip]),
             )[0]
         )
     return matrices[0], matrices[1]

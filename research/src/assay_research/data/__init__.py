@@ -4,9 +4,8 @@ import hashlib
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
-
 from assay_deploy.canvas import Canvas
+from torch import Tensor
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,75 @@
+"""A training outlives its terminal: signals save and stop it, a lost screen does not."""
+
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from typing import TextIO
+
+
+class Unbreakable:
+    """A text stream whose reader may go away: what cannot be written any more is dropped.
+
+    Args:
+        stream: the terminal or pipe.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self.stream = stream
+        self.lost = False
+
+    def write(self, text: str) -> int:
+        """Write, or drop what nobody can read."""
+        try:
+            self.stream.write(text)
+        except OSError:
+            self.lost = True
+        return len(text)
+
+    def flush(self) -> None:
+        """Flush, or drop what nobody can read."""
+        try:
+            self.stream.flush()
+        except OSError:
+            self.lost = True
+
+    def isatty(self) -> bool:
+        """Whether a person is still looking at a terminal."""
+        return not self.lost and self.stream.isatty()
+
+    def fileno(self) -> int:
+        """The stream's own file descriptor, from which the terminal's width is read."""
+        return self.stream.fileno()
+
+
+@dataclass
+class Stop:
+    """Which signal asked to stop, if one did."""
+
+    signal: int | None = None
+
+
+@contextmanager
+def resilient() -> Iterator[Stop]:
+    """Survive a lost terminal, and turn the first SIGTERM or Ctrl-C into a request to stop.
+
+    Yields:
+        What was asked for so far. A second signal stops at once.
+    """
+    stop = Stop()
+
+    def ask(number: int, _frame: object) -> None:
+        stop.signal = number
+        signal.signal(number, signal.SIG_DFL if number == signal.SIGTERM else signal.default_int_handler)
+
+    handled = {signal.SIGTERM: ask, signal.SIGINT: ask}
+    if hasattr(signal, "SIGHUP"):  # not on Windows
+        handled[signal.SIGHUP] = signal.SIG_IGN  # type: ignore[assignment]
+    before = {number: signal.signal(number, handler) for number, handler in handled.items()}
+    try:
+        with redirect_stdout(Unbreakable(sys.stdout)), redirect_stderr(Unbreakable(sys.stderr)):
+            yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

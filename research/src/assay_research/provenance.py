@@ -1,0 +1,28 @@
+"""What made a result: commit, versions and hardware, as a run's summary states them."""
+
+import platform
+import subprocess
+from importlib.metadata import version
+from pathlib import Path
+
+PACKAGES = ("assay-research", "torch", "torchvision", "numpy", "pillow", "hydra-core")
+
+
+def commit() -> str:
+    """Git commit of the code that is running, ``+dirty`` where its tree has changes; "" outside a checkout."""
+    here = Path(__file__).parent
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(here), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout.strip()  # noqa: S603
+
+    try:
+        git("ls-files", "--error-unmatch", Path(__file__).name)  # installed into another project's tree: not its commit
+        return git("rev-parse", "HEAD") + ("+dirty" if git("status", "--porcelain", "--untracked-files=no") else "")
+    except (OSError, subprocess.SubprocessError):
+        return ""
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages a result depends on."""
+    return {"python": platform.python_version()} | {name: version(name) for name in PACKAGES}
