@@ -1,5 +1,7 @@
 """Which device and precision a training runs on, decided once and never silently."""
 
+import platform
+
 import torch
 
 from assay_research.errors import ConfigError, DeviceError
@@ -50,8 +52,6 @@ def _processor() -> str:
             for line in file:
                 if line.startswith("model name"):
                     return line.split(":", 1)[1].strip()
-    except OSError:
+    except OSError:  # not Linux
         pass
-    import platform
-
     return platform.processor() or platform.machine()

@@ -5,7 +5,9 @@ import subprocess
 from importlib.metadata import version
 from pathlib import Path
 
-PACKAGES = ("assay-research", "torch", "torchvision", "numpy", "pillow", "hydra-core")
+from assay_research import __version__
+
+PACKAGES = ("torch", "torchvision", "numpy", "pillow", "hydra-core")
 
 
 def commit() -> str:
@@ -25,4 +27,5 @@ def commit() -> str:
 
 def versions() -> dict[str, str]:
     """Versions of Python and of the packages a result depends on."""
-    return {"python": platform.python_version()} | {name: version(name) for name in PACKAGES}
+    ours = {"python": platform.python_version(), "assay-research": __version__}
+    return ours | {name: version(name) for name in PACKAGES}
