@@ -1,0 +1,53 @@
+"""The embedded data set: 1,797 handwritten digits that scikit-learn carries, nothing to download."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from sklearn.datasets import load_digits
+
+from assay_deploy.canvas import Canvas, place
+from assay_research.data import ClassificationData, Split
+from assay_research.data.splits import cut
+
+
+def load(
+    size: int = 32, val_fraction: float = 0.1, test_fraction: float = 0.2, seed: int = 0
+) -> ClassificationData:
+    """Read the digits (Alpaydin and Kaynak, UCI, 1998), 8x8 grey, as RGB pictures on a square canvas.
+
+    Args:
+        size: of the canvas, pixels.
+        val_fraction: of all pictures.
+        test_fraction: of all pictures.
+        seed: of the split, which is stratified by class.
+    """
+    digits = load_digits()
+    canvas = Canvas(size, size)
+    grey = np.round(digits.images * (255 / 16)).astype(np.uint8)
+    images = torch.from_numpy(np.stack([place(np.stack([picture] * 3, axis=-1), canvas) for picture in grey]))
+    labels = digits.target.astype(np.int64)
+    rest, test = cut(np.arange(len(labels)), labels, test_fraction, seed, "test")
+    train, val = cut(rest, labels, val_fraction / (1 - test_fraction), seed, "val")
+    splits = (
+        Split(images[chosen], torch.from_numpy(labels[chosen]), tuple(f"{i:04d}" for i in chosen))
+        for chosen in (train, val, test)
+    )
+    return ClassificationData("digits", tuple(str(name) for name in digits.target_names), canvas, *splits)
+
+
+def save_test_pictures(folder: Path) -> None:
+    """Write the held-out digits as ``<folder>/<class>/<index>.png``, on their canvas."""
+    data = load()
+    for image, label, name in zip(data.test.images.numpy(), data.test.labels, data.test.names, strict=True):
+        path = folder / data.classes[int(label)] / f"{name}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(path)
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit("usage: python -m assay_research.data.digits <folder>")
+    save_test_pictures(Path(sys.argv[1]))
