@@ -41,5 +41,5 @@ def test_constant_stays():
 
 
 def test_impossible_values_are_refused_with_what_was_expected():
-    with pytest.raises(ConfigError, match="between 0 and 1, got 1.5"):
+    with pytest.raises(ConfigError, match=r"between 0 and 1, got 1\.5"):
         instantiate({"_target_": "assay_research.schedules.OneCycle", "warmup": 1.5}, "schedules")

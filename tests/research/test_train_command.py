@@ -13,6 +13,8 @@ import pytest
 import torch
 import yaml
 
+from assay_research import train
+
 SMALL = ["epochs=3", "figures=false", "augment.flip=true", "augment.contrast=0.2", "ema_decay=0.99"]
 
 
@@ -88,15 +90,25 @@ def test_run_holds_all_the_design_promises(finished):
         (["data=image_folder", "data.root=nowhere"], "nowhere"),
         (["resume=nowhere"], "'nowhere' is no run"),
         (["epochs="], "epochs"),
-        (["=3"], ""),
+        (["=3"], "expected key=value, got '=3'"),
+        (["model=3"], "model=3: there is no such model"),
     ],
 )
-def test_bad_input_is_one_message_and_no_run(tmp_path, arguments, message):
-    result = assay_train(tmp_path, *arguments)
-    assert result.returncode not in (0, 128 + signal.SIGTERM)
-    assert message in result.stderr
-    assert "Traceback" not in result.stderr + result.stdout
+def test_bad_input_is_one_message_and_no_run(tmp_path, monkeypatch, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["assay-train", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        train.main()
+    assert str(ended.value).startswith("assay-train: ")  # what Python prints on stderr, exiting with 1
+    assert message in str(ended.value)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_bad_input_ends_the_process_with_1_and_no_traceback(tmp_path):
+    result = assay_train(tmp_path, "epohcs=3")
+    assert result.returncode == 1
+    assert result.stderr.startswith("assay-train: there is no 'epohcs'; did you mean 'epochs'?")
+    assert "Traceback" not in result.stderr + result.stdout
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
@@ -177,7 +189,9 @@ def test_training_outlives_its_terminal(finished, tmp_path):
 
 
 def test_two_trainings_of_one_run_are_refused(tmp_path):
-    with subprocess.Popen(command("epochs=500", "figures=false"), cwd=tmp_path, stdout=subprocess.PIPE, text=True) as first:
+    with subprocess.Popen(
+        command("epochs=500", "figures=false"), cwd=tmp_path, stdout=subprocess.PIPE, text=True
+    ) as first:
         assert first.stdout is not None
         while not first.stdout.readline().startswith("epoch"):
             assert first.poll() is None
@@ -190,7 +204,8 @@ def test_two_trainings_of_one_run_are_refused(tmp_path):
 def test_sweep_leaves_a_run_for_each_member(tmp_path):
     result = assay_train(tmp_path, "--multirun", "seed=0,1", "epochs=1", "figures=false")
     assert result.returncode == 0, result.stderr
-    runs = list(tmp_path.glob("runs/digits/*"))
+    runs = [path.parent for path in tmp_path.glob("runs/digits/*/summary.json")]
+    assert len(runs) == 2
     assert {yaml.safe_load((run / "config.yaml").read_text())["seed"] for run in runs} == {0, 1}
     assert [path.name for path in tmp_path.iterdir()] == ["runs"]
 
@@ -208,7 +223,10 @@ def test_killed_five_times_ends_as_if_nothing_had_happened(tmp_path):
     while True:
         run = next(iter(disturbed.glob("runs/*/*")), None)
         with subprocess.Popen(
-            command(*(arguments if run is None else [f"resume={run}"])), cwd=disturbed, stdout=subprocess.PIPE, text=True
+            command(*(arguments if run is None else [f"resume={run}"])),
+            cwd=disturbed,
+            stdout=subprocess.PIPE,
+            text=True,
         ) as process:
             assert process.stdout is not None
             if kills == 5:

@@ -8,11 +8,11 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from assay_deploy.canvas import View
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
+from assay_deploy.canvas import View
 from assay_research.config import Stopping
 from assay_research.data import ClassificationData
 from assay_research.data.augment import Augment, augment

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from assay_deploy.canvas import Canvas, View
 from filelock import FileLock, Timeout
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
+from assay_deploy.canvas import Canvas, View
 from assay_research import checkpoint
 from assay_research.config import instantiate
 from assay_research.data import ClassificationData

@@ -101,8 +101,8 @@ def make_trainer(config: DictConfig) -> Trainer:
     """
     try:
         settings = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(TrainConfig), config))
-    except OmegaConfBaseException as error:
-        raise ConfigError(" ".join(str(error).split("\n")[:2])) from error
+    except (OmegaConfBaseException, ValueError) as error:
+        raise ConfigError(str(error).partition("\n")[0]) from error
     assert isinstance(settings, TrainConfig)
     device = choose_device(settings.device)
     dtype = choose_precision(settings.precision, device)
@@ -227,48 +227,64 @@ def resumed_config(run: Run, overrides: Sequence[str]) -> DictConfig:
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="train")
 def _app(config: DictConfig) -> None:
-    if config.resume is None:
-        train(config)
-        return
-    run = Run.open(Path(config.resume))
-    overrides = [o for o in HydraConfig.get().overrides.task if not o.startswith("resume=")]
-    train(resumed_config(run, overrides), run)
+    # Errors end the process here: once they leave this function, Hydra adds lines of its own.
+    try:
+        if config.resume is None:
+            train(config)
+            return
+        run = Run.open(Path(config.resume))
+        overrides = [each for each in HydraConfig.get().overrides.task if not each.startswith("resume=")]
+        train(resumed_config(run, overrides), run)
+    except StoppedError as stopped:
+        _say(str(stopped))
+        sys.exit(128 + stopped.signal)
+    except AssayError as error:
+        sys.exit(f"assay-train: {error}")
+
+
+def _check_groups(overrides: Sequence[str]) -> None:
+    """Refuse a file of a group that is not there, which Hydra itself explains at length or not at all."""
+    for override in overrides:
+        key, _, value = override.partition("=")
+        if not key:
+            raise ConfigError(f"expected key=value, got '{override}'")
+        files = [path.stem for path in (CONF / key).glob("*.yaml")] if key.isidentifier() else []
+        for choice in value.split(",") if "(" not in value else ():
+            if files and choice not in (*files, "null"):
+                raise ConfigError(f"{key}={choice}: there is no such {key}; {nearest(choice, files)}")
 
 
 def _explain(error: Exception, overrides: Sequence[str]) -> str:
-    """What is wrong with the overrides, with the nearest valid name where one is misspelt."""
+    """What is wrong with the overrides, with the nearest valid name where a key is misspelt."""
     GlobalHydra.instance().clear()
-    groups = {
-        folder.name: [path.stem for path in folder.glob("*.yaml")] for folder in CONF.iterdir() if folder.is_dir()
-    }
+    groups = [folder.name for folder in CONF.iterdir() if folder.is_dir()]
     pairs = [override.lstrip("+~").partition("=")[::2] for override in overrides if not override.startswith("-")]
-    for key, value in pairs:
-        if key in groups and value not in groups[key]:
-            return f"{key}={value}: there is no such {key}; {nearest(value, groups[key])}"
     with hydra.initialize_config_dir(version_base="1.3", config_dir=str(CONF)):
-        config = hydra.compose("train", [f"{key}={value}" for key, value in pairs if key in groups])
+        config = hydra.compose(
+            "train", [f"{key}={value}" for key, value in pairs if key in groups and "," not in value]
+        )
     for key, _ in pairs:
         parent, _, leaf = key.rpartition(".")
         node = OmegaConf.select(config, parent) if parent else config
         if key not in groups and isinstance(node, DictConfig) and leaf not in node:
             names = [*(str(name) for name in node), *(groups if not parent else ())]
             return f"there is no '{key}'; {nearest(leaf, names)}"
-    return " ".join(line.strip() for line in str(error).splitlines()[:2])
+    said = [str(each).strip().partition("\n")[0] for each in (error, error.__cause__) if each]
+    return ": ".join(line for line in said if line)
 
 
 def main() -> None:
     """The command `assay-train`."""
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors reach us instead of being printed by Hydra
     ConfigStore.instance().store("schema", TrainConfig)
+    arguments = sys.argv[1:]
     try:
+        _check_groups([argument for argument in arguments if not argument.startswith("-")])
         _app()
-    except StoppedError as stopped:
-        _say(str(stopped))
-        sys.exit(128 + stopped.signal)
     except AssayError as error:
         sys.exit(f"assay-train: {error}")
     except (HydraException, OmegaConfBaseException) as error:
-        sys.exit(f"assay-train: {_explain(error, sys.argv[1:])}")
+        sys.exit(f"assay-train: {_explain(error, arguments)}")
 
 
 if __name__ == "__main__":

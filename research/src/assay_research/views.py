@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 
 import torch
-from assay_deploy.canvas import CROPS, Canvas, View
 from torch import Tensor, nn
 
+from assay_deploy.canvas import CROPS, Canvas, View
 from assay_research.resample import axis_weights, resample
 
 

@@ -4,8 +4,9 @@ import hashlib
 from dataclasses import dataclass
 
 import torch
-from assay_deploy.canvas import Canvas
 from torch import Tensor
+
+from assay_deploy.canvas import Canvas
 
 
 @dataclass(frozen=True)
@@ -59,9 +60,7 @@ class ClassificationData:
 
     def channel_statistics(self) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation of the training pictures' channels, float32 ``[3]`` each, for values in [0, 1]."""
-        counts = torch.stack(
-            [self.train.images[..., c].flatten().bincount(minlength=256) for c in range(3)]
-        ).double()
+        counts = torch.stack([self.train.images[..., c].flatten().bincount(minlength=256) for c in range(3)]).double()
         values = torch.arange(256, dtype=torch.float64, device=counts.device) / 255
         weights = counts / counts.sum(1, keepdim=True)
         mean = weights @ values

@@ -13,9 +13,7 @@ from assay_research.data import ClassificationData, Split
 from assay_research.data.splits import cut
 
 
-def load(
-    size: int = 32, val_fraction: float = 0.1, test_fraction: float = 0.2, seed: int = 0
-) -> ClassificationData:
+def load(size: int = 32, val_fraction: float = 0.1, test_fraction: float = 0.2, seed: int = 0) -> ClassificationData:
     """Read the digits (Alpaydin and Kaynak, UCI, 1998), 8x8 grey, as RGB pictures on a square canvas.
 
     Args:
