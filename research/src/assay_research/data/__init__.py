@@ -59,7 +59,7 @@ class ClassificationData:
         return digest.hexdigest()
 
     def channel_statistics(self) -> tuple[Tensor, Tensor]:
-        """Mean and standard deviation of the training pictures' channels, float32 ``[3]`` each, for values in [0, 1]."""
+        """Mean and standard deviation of the training pictures' channels in [0, 1], float32 ``[3]`` each."""
         counts = torch.stack([self.train.images[..., c].flatten().bincount(minlength=256) for c in range(3)]).double()
         values = torch.arange(256, dtype=torch.float64, device=counts.device) / 255
         weights = counts / counts.sum(1, keepdim=True)

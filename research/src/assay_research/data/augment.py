@@ -111,8 +111,8 @@ def _axis(
     """Weights ``[batch, length, length]``: each is a run of lines of the table of its resized length."""
     if round(low * ratio) + 2 * pad < length:
         raise ValueError(
-            f"augment.scale {[low, high]} with augment.pad {pad} leaves {round(low * ratio) + 2 * pad} pixels for a crop of "
-            f"{length}; expected S_min of the canvas' size or more, or more padding"
+            f"augment.scale {[low, high]} with augment.pad {pad} leaves {round(low * ratio) + 2 * pad} pixels for a "
+            f"crop of {length}; expected S_min of the canvas' size or more, or more padding"
         )
     table, resized = _weights(length, ratio, low, high, pad, choice.device)
     count, extent, _ = table.shape

@@ -31,6 +31,7 @@ def cut(
         rest, off = train_test_split(indices, test_size=fraction, random_state=seed, stratify=labels[indices])
     except ValueError as error:
         raise DataError(
-            f"cannot cut {fraction:.0%} of {len(indices)} pictures for {what} so that every class is in both parts: {error}"
+            f"cannot cut {fraction:.0%} of {len(indices)} pictures for {what} so that every class is in both parts: "
+            f"{error}"
         ) from error
     return np.sort(rest), np.sort(off)
