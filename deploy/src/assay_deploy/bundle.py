@@ -1,7 +1,10 @@
-"""A bundle is a folder whose manifest names, hashes and explains every file in it; this module owns reading and checking it."""
+"""A bundle is a folder whose manifest names, hashes and explains every file; this module reads and checks it."""
 
 import hashlib
 import json
+import math
+import os
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, is_dataclass
 from pathlib import Path, PurePosixPath
@@ -172,14 +175,16 @@ def read_manifest(bundle: Path) -> Manifest:
             that leaves the bundle.
     """
     path = bundle / MANIFEST
-    if not bundle.is_dir():
-        raise BundleError(f"no bundle at '{bundle}': expected a folder that holds {MANIFEST}")
-    if not path.is_file():
-        raise BundleError(f"'{bundle}' is no bundle: it has no {MANIFEST}. `assay-export` makes one from a run")
-    if path.stat().st_size > MAX_MANIFEST_BYTES:
-        raise BundleError(f"{path}: larger than {MAX_MANIFEST_BYTES} bytes, which no manifest is")
     try:
-        document = json.loads(path.read_bytes())
+        if not bundle.is_dir():
+            raise BundleError(f"no bundle at '{bundle}': expected a folder that holds {MANIFEST}")
+        if not path.is_file():
+            raise BundleError(f"'{bundle}' is no bundle: it has no {MANIFEST}. `assay-export` makes one from a run")
+        if path.stat().st_size > MAX_MANIFEST_BYTES:
+            raise BundleError(f"{path}: larger than {MAX_MANIFEST_BYTES} bytes, which no manifest is")
+        document = json.loads(path.read_bytes(), object_pairs_hook=_unique)
+    except OSError as error:
+        raise BundleError(f"{path}: cannot be read ({error.strerror})") from error
     except (ValueError, RecursionError) as error:
         raise BundleError(f"{path}: not valid JSON ({error})") from error
     version = document.get("version") if isinstance(document, dict) else None
@@ -212,9 +217,13 @@ def read_verified(bundle: Path, entry: File | Artifact) -> bytes:
     """
     path = bundle / entry.path
     try:
-        if not path.resolve(strict=True).is_relative_to(bundle.resolve(strict=True)):
+        # not Path.resolve, which raises RuntimeError for a circle of links before Python 3.13
+        real = Path(os.path.realpath(path, strict=True))
+        if not real.is_relative_to(os.path.realpath(bundle, strict=True)):
             raise BundleError(f"{path}: leads out of the bundle; refused")
-        content = path.read_bytes()
+        if not real.is_file():
+            raise BundleError(f"{path}: the manifest names it, but it is not a file")
+        content = real.read_bytes()
     except OSError as error:
         raise BundleError(f"{path}: the manifest names it, but it cannot be read ({error.strerror})") from error
     found = sha256(content)
@@ -228,30 +237,50 @@ def read_verified(bundle: Path, entry: File | Artifact) -> bytes:
 
 def _check(manifest: Manifest, path: Path) -> None:
     """Refuse what is well-formed but cannot be a bundle."""
-
-    def refuse(what: str) -> None:
-        raise BundleError(f"{path}: {what}")
-
-    outputs = {tensor.name for tensor in manifest.outputs}
-    for entry in (*manifest.artifacts, manifest.probe, manifest.parity):
-        pure = PurePosixPath(entry.path)
-        if not pure.parts or pure.is_absolute() or ".." in pure.parts or "\\" in entry.path or ":" in entry.path:
-            refuse(f"path {entry.path!r} is not a plain path inside the bundle")
-        if len(entry.sha256) != 64 or not set(entry.sha256) <= set("0123456789abcdef"):
-            refuse(f"sha256 of {entry.path!r} is not 64 hex digits")
-    for artifact in manifest.artifacts:
-        if artifact.format not in FORMATS:
-            refuse(f"unknown artifact format {artifact.format!r}; known are {', '.join(FORMATS)}")
-        if not 1 <= artifact.views <= len(manifest.views):
-            refuse(f"{artifact.path} runs {artifact.views} views, but the manifest lists {len(manifest.views)}")
-        if artifact.output not in outputs:
-            refuse(f"{artifact.path} computes {artifact.output!r}, which is not among the outputs {sorted(outputs)}")
-        if not 0 < artifact.tolerance < float("inf"):
-            refuse(f"{artifact.path} has the tolerance {artifact.tolerance}")
     if manifest.task != "classification":
-        refuse(f"unknown task {manifest.task!r}; known is 'classification'")
+        raise BundleError(f"{path}: unknown task {manifest.task!r}; known is 'classification'")
     if not manifest.artifacts or not manifest.labels or len(manifest.inputs) != 1:
-        refuse("a bundle needs at least one artifact, at least one label and exactly one input")
+        raise BundleError(f"{path}: a bundle needs at least one artifact, at least one label and exactly one input")
+    canvas = ("batch", manifest.preprocess.height, manifest.preprocess.width, 3)
+    scores = ("batch", len(manifest.labels))
+    for tensor, dtype, shape in (
+        (manifest.inputs[0], "uint8", canvas),
+        *((output, "float32", scores) for output in manifest.outputs),
+    ):
+        if (tensor.dtype, tensor.shape) != (dtype, shape):
+            found = f"{tensor.dtype} {list(tensor.shape)}"
+            raise BundleError(f"{path}: tensor {tensor.name!r} must be {dtype} {list(shape)}, not {found}")
+    entries: tuple[File | Artifact, ...] = (*manifest.artifacts, manifest.probe, manifest.parity)
+    for entry in entries:
+        pure = PurePosixPath(entry.path)
+        plain = not set(entry.path) & set("\\:")
+        if not pure.parts or pure.is_absolute() or ".." in pure.parts or not plain:
+            raise BundleError(f"{path}: {entry.path!r} is not a plain path inside the bundle")
+        if len(entry.sha256) != 64 or not set(entry.sha256) <= set("0123456789abcdef"):
+            raise BundleError(f"{path}: sha256 of {entry.path!r} is not 64 hex digits")
+    for artifact in manifest.artifacts:
+        _check_artifact(artifact, manifest, path)
+
+
+def _check_artifact(artifact: Artifact, manifest: Manifest, path: Path) -> None:
+    outputs = [tensor.name for tensor in manifest.outputs]
+    where = f"{path}: {artifact.path}"
+    if artifact.format not in FORMATS:
+        raise BundleError(f"{where} has the unknown format {artifact.format!r}; known are {', '.join(FORMATS)}")
+    if not 1 <= artifact.views <= len(manifest.views):
+        raise BundleError(f"{where} runs {artifact.views} views, but the manifest lists {len(manifest.views)}")
+    if artifact.output not in outputs:
+        raise BundleError(f"{where} computes {artifact.output!r}, which is not among the outputs {outputs}")
+    if artifact.tolerance <= 0:
+        raise BundleError(f"{where} has the tolerance {artifact.tolerance}")
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of the document; of two keys with one name another reader might take the other."""
+    document = dict(pairs)
+    if len(document) < len(pairs):
+        raise ValueError(f"a key occurs twice among {', '.join(name for name, _ in pairs)}")
+    return document
 
 
 def _parse(cls: type[T], value: Any, where: str) -> T:
@@ -284,11 +313,15 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
             raise ValueError(f"{where}: expected an object, got {_kind(value)}")
         return {key: _convert(args[1], item, f"{where}.{key}") for key, item in value.items()}
     choices = args if origin in (Union, UnionType) else (hint,)
-    if float in choices and type(value) is int:
+    if float in choices and type(value) is int and abs(value) <= 1 << 53:
         return float(value)
     if type(value) not in choices:  # exact, for True is an int
         expected = " or ".join("null" if choice is type(None) else choice.__name__ for choice in choices)
         raise ValueError(f"{where}: expected {expected}, got {_kind(value)}")
+    if type(value) is float and not math.isfinite(value):
+        raise ValueError(f"{where}: expected a number, got {value}")
+    if type(value) is str and any(unicodedata.category(character) in ("Cc", "Cs") for character in value):
+        raise ValueError(f"{where}: {value!r} holds a control character or half a surrogate pair")
     return value
 
 

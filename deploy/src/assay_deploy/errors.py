@@ -2,7 +2,7 @@
 
 
 class AssayError(Exception):
-    """Base of every error that is the input's or the machine's fault; the command line prints it without a traceback."""
+    """Base of every error that is the input's or the machine's fault; printed without a traceback."""
 
 
 class BundleError(AssayError):

@@ -1,0 +1,8 @@
+"""`python -m assay_deploy` is `assay-deploy`."""
+
+import sys
+
+from assay_deploy.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,188 @@
+"""The command line: predictions on stdout, everything else on stderr, and an exit code that tells."""
+
+import argparse
+import io
+import json
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from assay_deploy import __version__
+from assay_deploy.bundle import Manifest, read_manifest
+from assay_deploy.doctor import examine, render
+from assay_deploy.errors import AssayError
+from assay_deploy.predict import BATCH, Prediction, Unreadable, find_pictures, predict
+from assay_deploy.runtime import available_cores
+from assay_deploy.session import PROVIDERS, Session
+
+PREDICT_HELP = """\
+Classify pictures, a line each on stdout, in the order given: path, label and confidence, separated by tabs.
+
+A folder stands for all pictures under it. Quote a glob to have it expanded here, ** included:
+
+  assay-deploy predict bundles/tinyvgg_a photo.jpg
+  assay-deploy predict bundles/tinyvgg_a photos/ --tta --top 3
+  assay-deploy predict bundles/tinyvgg_a 'photos/**/*.png' --json > predictions.jsonl
+  assay-deploy predict bundles/tinyvgg_a photos/ | cut -f 2 | sort | uniq -c
+"""
+
+PREDICT_CODES = """\
+exit codes: 0 every picture was read; 1 some were not, each is named on stderr and the others are predicted;
+2 nothing was predicted: wrong usage, no picture found, the bundle was refused, or ONNX Runtime cannot run as asked
+"""
+
+DOCTOR_HELP = """\
+Say what a bundle is, check every file of it, show where each graph would run, replay its probe, and name what is
+wrong and what to do about it.
+
+  assay-deploy doctor bundles/tinyvgg_a
+  assay-deploy doctor bundles/tinyvgg_a --provider cuda --json
+"""
+
+ESCAPES = str.maketrans({"\t": "\\t", "\n": "\\n", "\r": "\\r"})
+"""For file names in tab-separated lines; in JSON they are exact."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code."""
+    arguments = _parser().parse_args(argv)
+    logging.basicConfig(format="assay-deploy: %(message)s", level="INFO" if arguments.verbose else "WARNING")
+    warnings.filterwarnings("ignore", module=r"PIL\.")  # what is wrong with a picture is in its PictureError
+    if isinstance(sys.stdout, io.TextIOWrapper):  # file names are bytes: they come out as they went in
+        sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")
+    try:
+        code: int = arguments.command(arguments)
+        sys.stdout.flush()
+    except AssayError as error:
+        sys.stderr.write(f"assay-deploy: {error}\n")
+        return 2
+    except KeyboardInterrupt:
+        sys.stderr.write("assay-deploy: interrupted\n")
+        return 130
+    except OSError as error:  # of stdout: whatever else is opened, its failure is an AssayError
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the interpreter flushes it once more
+        if isinstance(error, BrokenPipeError):
+            return 141  # as if SIGPIPE had ended us: the reader, `head` say, has enough
+        sys.stderr.write(f"assay-deploy: cannot write the output ({error.strerror})\n")
+        return 2
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="assay-deploy", description="Run a proven bundle with ONNX Runtime, without torch."
+    )
+    parser.add_argument("--version", action="version", version=f"assay-deploy {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="command")
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("bundle", type=Path, help="folder that assay-export made")
+    common.add_argument(
+        "--provider",
+        choices=PROVIDERS,
+        default="auto",
+        help="auto (default): CUDA where it works, else the CPU; cuda: an error where it does not work",
+    )
+    common.add_argument(
+        "--allow-fallback",
+        action="store_true",
+        help="with --provider cuda: accept compute nodes that ONNX Runtime places on the CPU",
+    )
+    common.add_argument("--json", action="store_true", help="print JSON")
+    common.add_argument("-v", "--verbose", action="store_true", help="say on stderr what runs where")
+
+    predicting = commands.add_parser(
+        "predict",
+        parents=[common],
+        help="classify pictures, a line each",
+        description=PREDICT_HELP,
+        epilog=PREDICT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    predicting.add_argument("pictures", nargs="+", help="files, folders or quoted globs")
+    predicting.add_argument("--tta", action="store_true", help="average over the bundle's views of each picture")
+    predicting.add_argument("--top", type=_positive, metavar="K", help="classes shown: default 1, with --json 5")
+    predicting.add_argument("--batch", type=_positive, default=BATCH, metavar="N", help="pictures run at once")
+    predicting.set_defaults(command=_predict)
+
+    examining = commands.add_parser(
+        "doctor",
+        parents=[common],
+        help="what would run where, and what is wrong",
+        description=DOCTOR_HELP,
+        epilog="exit codes: 0 nothing is wrong; 1 something is; 2 wrong usage",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    examining.set_defaults(command=_doctor)
+    return parser
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, got {text!r}")
+    return int(text)
+
+
+def _predict(arguments: argparse.Namespace) -> int:
+    bundle: Path = arguments.bundle
+    manifest = read_manifest(bundle)
+    artifact = manifest.artifact("onnx", tta=arguments.tta)
+    paths = find_pictures(arguments.pictures)
+    session = Session.load(
+        bundle,
+        manifest,
+        artifact,
+        provider=arguments.provider,
+        threads=max(available_cores() // len(paths), 1),  # what one picture cannot use, others do
+        allow_fallback=arguments.allow_fallback,
+    )
+    top = arguments.top or (5 if arguments.json else 1)
+    failed = 0
+    # where the lines scroll by on the terminal, they are the progress
+    hide = not sys.stderr.isatty() or sys.stdout.isatty()
+    with tqdm(total=len(paths), unit="picture", disable=hide) as bar:
+        for result in predict(session, manifest, paths, batch=arguments.batch):
+            if isinstance(result, Unreadable):
+                failed += 1
+                bar.write(f"assay-deploy: {result.error}", file=sys.stderr)
+            line = _json(result, manifest, top) if arguments.json else _text(result, manifest, top)
+            sys.stdout.write(line)
+            bar.update()
+    if failed:
+        sys.stderr.write(f"assay-deploy: {failed} of {len(paths)} pictures could not be read\n")
+    return 1 if failed else 0
+
+
+def _ranking(prediction: Prediction, top: int) -> list[int]:
+    ranking: list[int] = np.argsort(-prediction.probabilities, kind="stable")[:top].tolist()
+    return ranking
+
+
+def _text(result: Prediction | Unreadable, manifest: Manifest, top: int) -> str:
+    if isinstance(result, Unreadable):
+        return ""
+    columns = [str(result.path).translate(ESCAPES)]
+    for index in _ranking(result, top):
+        columns += manifest.labels[index], f"{result.probabilities[index]:.4f}"
+    return "\t".join(columns) + "\n"
+
+
+def _json(result: Prediction | Unreadable, manifest: Manifest, top: int) -> str:
+    if isinstance(result, Unreadable):
+        return json.dumps({"path": str(result.path), "error": result.error}) + "\n"
+    ranked = [
+        {"label": manifest.labels[i], "index": i, "confidence": round(float(result.probabilities[i]), 6)}
+        for i in _ranking(result, top)
+    ]
+    return json.dumps({"path": str(result.path), **ranked[0], "top": ranked}) + "\n"
+
+
+def _doctor(arguments: argparse.Namespace) -> int:
+    report = examine(arguments.bundle, provider=arguments.provider, allow_fallback=arguments.allow_fallback)
+    sys.stdout.write(json.dumps(report) + "\n" if arguments.json else render(report))
+    return 1 if report["problems"] else 0

@@ -1,0 +1,193 @@
+"""Examine a bundle on this machine: every hash, where each graph would run, whether its probe still gives the same."""
+
+import io
+import platform
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import PIL
+from numpy.typing import NDArray
+
+from assay_deploy import __version__
+from assay_deploy.bundle import MANIFEST, Artifact, File, Manifest, read_manifest, read_verified
+from assay_deploy.errors import AssayError, BundleError
+from assay_deploy.runtime import CPU, CUDA, available_cores, import_runtime, installed_runtimes, stray_nodes
+from assay_deploy.session import Session
+
+
+def examine(bundle: Path, *, provider: str = "auto", allow_fallback: bool = False) -> dict[str, Any]:
+    """Examine everything, going on after each fault.
+
+    Args:
+        bundle: the bundle's folder.
+        provider: as `Session.load` takes it.
+        allow_fallback: as `Session.load` takes it.
+
+    Returns:
+        What was found, ready for JSON. ``problems`` lists what is wrong and what to do, and is empty if nothing is.
+    """
+    problems: list[str] = []
+    report: dict[str, Any] = {
+        "path": str(bundle),
+        "versions": {
+            "assay-deploy": __version__,
+            "python": platform.python_version(),
+            "numpy": np.__version__,
+            "pillow": PIL.__version__,
+            **installed_runtimes(),
+            "system": f"{platform.system()} {platform.machine()}, {available_cores()} cores to use",
+        },
+        "wanted": provider,
+        "problems": problems,
+    }
+    try:
+        report["providers"] = import_runtime().get_available_providers()
+    except AssayError as error:
+        problems.append(str(error))
+    try:
+        manifest = read_manifest(bundle)
+    except BundleError as error:
+        problems.append(str(error))
+        return report
+    report["manifest"] = asdict(manifest)
+    report["files"] = list(_files(bundle, manifest, problems))
+    report["unlisted"] = _unlisted(bundle, manifest)
+    if "providers" in report:
+        graphs = [artifact for artifact in manifest.artifacts if artifact.format == "onnx"]
+        report["graphs"] = [
+            _graph(bundle, manifest, artifact, provider, allow_fallback, problems) for artifact in graphs
+        ]
+        if not graphs:
+            problems.append(f"{bundle}: has no ONNX graph, which is all that assay-deploy runs. Export one")
+    return report
+
+
+def _files(bundle: Path, manifest: Manifest, problems: list[str]) -> Iterator[dict[str, Any]]:
+    entries: tuple[File | Artifact, ...] = (*manifest.artifacts, manifest.probe, manifest.parity)
+    for entry in entries:
+        try:
+            size = len(read_verified(bundle, entry))
+        except BundleError as error:
+            problems.append(str(error))
+            yield {"path": entry.path, "ok": False}
+        else:
+            yield {"path": entry.path, "ok": True, "bytes": size}
+
+
+def _unlisted(bundle: Path, manifest: Manifest) -> list[str]:
+    listed = {MANIFEST, manifest.probe.path, manifest.parity.path, *(a.path for a in manifest.artifacts)}
+    found = {path.relative_to(bundle).as_posix() for path in bundle.rglob("*") if not path.is_dir()}
+    return sorted(found - listed)
+
+
+def _graph(
+    bundle: Path,
+    manifest: Manifest,
+    artifact: Artifact,
+    provider: str,
+    allow_fallback: bool,
+    problems: list[str],
+) -> dict[str, Any]:
+    """Load a graph and replay the probe through it."""
+    found: dict[str, Any] = {"path": artifact.path, "views": artifact.views, "tolerance": artifact.tolerance}
+    found["ok"] = False
+    try:
+        session = Session.load(bundle, manifest, artifact, provider=provider, allow_fallback=allow_fallback)
+        found["provider"] = session.provider
+        nodes = Counter((node.provider, node.op) for node in session.placement)
+        found["nodes"] = {name: {} for name, _ in sorted(nodes)}
+        for (name, op), count in nodes.most_common():
+            found["nodes"][name][op] = count
+        strays = stray_nodes(session.placement, CUDA if session.provider == "cuda" else CPU)
+        found["stray"] = [asdict(node) for node in strays]
+        found["difference"] = _replay(session, bundle, manifest)
+    except AssayError as error:
+        if str(error) not in problems:  # a damaged file is a problem of its own already
+            problems.append(str(error))
+        return found
+    found["ok"] = found["difference"] <= artifact.tolerance  # False also where the difference is NaN
+    if not found["ok"]:
+        problems.append(
+            f"{artifact.path}: is up to {found['difference']:.3g} off what the eager model gave for the probe, "
+            f"tolerance {artifact.tolerance:.3g}: on this machine it is not the model that was proven. Try "
+            "--provider cpu, or the version of ONNX Runtime that the manifest's toolchain names"
+        )
+    return found
+
+
+def _replay(session: Session, bundle: Path, manifest: Manifest) -> float:
+    """Largest absolute difference from the eager model's outputs on the probe; NaN if either has one."""
+    content = read_verified(bundle, manifest.probe)
+    try:
+        with np.load(io.BytesIO(content), allow_pickle=False) as probe:
+            images: NDArray[np.uint8] = probe["images"]
+            expected: NDArray[np.float32] = probe[session.output]
+        difference = np.abs(session.run(images) - expected).max()
+    except (ValueError, KeyError, OSError, EOFError) as error:
+        raise BundleError(f"{bundle / manifest.probe.path}: not a probe of this bundle ({error})") from error
+    return float(difference)
+
+
+def render(report: dict[str, Any]) -> str:
+    """The report as text for a terminal."""
+    lines = [f"bundle      {report['path']}"]
+    if "manifest" in report:
+        lines += _manifest_lines(report["manifest"])
+        lines += ["", "files"]
+        for file in report["files"]:
+            size = f"{file['bytes']:>12,} bytes" if file["ok"] else ""
+            lines.append(f"  {_verdict(file['ok'])}  {file['path']:<24}{size}".rstrip())
+        lines += [f"  note    {path}: not in the manifest, not used" for path in report["unlisted"]]
+    lines += ["", "versions"]
+    lines += [f"  {name:<16}{number}" for name, number in report["versions"].items()]
+    if "providers" in report:
+        lines += [
+            "",
+            f"providers   wanted: {report['wanted']}; this ONNX Runtime has: {', '.join(report['providers'])}",
+        ]
+    for graph in report.get("graphs", []):
+        lines += ["", *_graph_lines(graph)]
+    problems = report["problems"]
+    if not problems:
+        return "\n".join([*lines, "", "Nothing is wrong.\n"])
+    lines += ["", "1 thing is wrong:" if len(problems) == 1 else f"{len(problems)} things are wrong:"]
+    lines += [f"  {number}. {problem}" for number, problem in enumerate(problems, 1)]
+    return "\n".join(lines) + "\n"
+
+
+def _manifest_lines(manifest: dict[str, Any]) -> Iterator[str]:
+    source, canvas, labels = manifest["source"], manifest["preprocess"], manifest["labels"]
+    yield f"name        {manifest['name']}, {manifest['task']}, manifest version {manifest['version']}"
+    yield f"source      run {source['run']}, checkpoint {source['checkpoint']}, commit {source['commit'] or 'unknown'}"
+    yield f"toolchain   {', '.join(f'{name} {number}' for name, number in manifest['toolchain'].items())}"
+    yield f"canvas      {canvas['height']}x{canvas['width']} pixels, {canvas['fit']}"
+    yield f"labels      {len(labels)}: {', '.join(labels[:10])}{', ...' if len(labels) > 10 else ''}"
+    for view in manifest["views"]:
+        size = "as it is" if view["size"] is None else f"resized to {view['size']}, {view['crop']} crop"
+        yield f"view        {size}{', mirrored' if view['flip'] else ''}"
+    for expected in manifest["expected"]:
+        yield (
+            f"expected    {expected['metric']} {expected['value']:.4f} +- {expected['tolerance']:g} "
+            f"on {expected['dataset']}, {expected['n']:,} pictures"
+        )
+
+
+def _graph_lines(graph: dict[str, Any]) -> Iterator[str]:
+    yield f"graph       {graph['path']}, {graph['views']} view{'s' * (graph['views'] > 1)}"
+    if "provider" in graph:
+        yield f"  runs on {graph['provider']}"
+        for provider, ops in graph["nodes"].items():
+            counts = ", ".join(f"{op} {count}" for op, count in ops.items())
+            yield f"  {sum(ops.values()):>4} nodes on {provider}: {counts}"
+        for node in graph["stray"]:
+            yield f"  note    compute node {node['op']} '{node['name']}' is on {node['provider']}"
+    difference = f"off by {graph['difference']:.3g}, tolerance" if "difference" in graph else "not replayed, tolerance"
+    yield f"  {_verdict(graph['ok'])}  probe {difference} {graph['tolerance']:.3g}"
+
+
+def _verdict(ok: bool) -> str:
+    return "ok    " if ok else "FAILED"

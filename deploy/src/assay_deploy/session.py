@@ -1,0 +1,148 @@
+"""Run one proven ONNX artifact on the device that was asked for, or not at all."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from assay_deploy.bundle import Artifact, Manifest, read_verified
+from assay_deploy.errors import BundleError, RuntimeUnavailableError
+from assay_deploy.runtime import (
+    CPU,
+    CUDA,
+    Node,
+    available_cores,
+    import_runtime,
+    placement,
+    start,
+    start_cuda,
+    stray_nodes,
+)
+
+PROVIDERS = ("auto", "cuda", "cpu")
+"""What can be asked for."""
+
+log = logging.getLogger(__name__)
+
+
+class Session:
+    """A graph that is ready to run; `load` makes it.
+
+    Attributes:
+        provider: where it runs, ``cuda`` or ``cpu``.
+        threads: how many CPU threads an operator may use.
+        output: name of what `run` returns, ``logits`` or ``probabilities``.
+        placement: the provider of each node.
+    """
+
+    def __init__(self, graph: Any, manifest: Manifest, artifact: Artifact, provider: str, threads: int) -> None:
+        self.provider = provider
+        self.threads = threads
+        self.output = artifact.output
+        self.placement = placement(graph)
+        self._graph = graph
+        self._input = manifest.inputs[0].name
+        self._picture = (manifest.preprocess.height, manifest.preprocess.width, 3)
+
+    @classmethod
+    def load(
+        cls,
+        bundle: Path,
+        manifest: Manifest,
+        artifact: Artifact,
+        *,
+        provider: str = "auto",
+        threads: int | None = None,
+        allow_fallback: bool = False,
+    ) -> "Session":
+        """Check an artifact's hash and load it.
+
+        Args:
+            bundle: the bundle's folder.
+            manifest: what `read_manifest` made of it.
+            artifact: which of its graphs; its format must be ``onnx``.
+            provider: ``cpu``; ``cuda``, which is an error where it cannot be had; ``auto``, CUDA if this ONNX
+                Runtime has it and it starts, else the CPU.
+            threads: CPU threads for an operator; by default as many as `available_cores`.
+            allow_fallback: with ``cuda``, accept compute nodes that ONNX Runtime placed on the CPU.
+
+        Raises:
+            BundleError: the file is missing, altered, no ONNX graph, or not the one the manifest describes.
+            RuntimeUnavailableError: ONNX Runtime is missing or doubled, or cannot run the graph as asked.
+        """
+        if provider not in PROVIDERS:
+            raise ValueError(f"provider must be one of {', '.join(PROVIDERS)}, got {provider!r}")
+        if artifact.format != "onnx":
+            raise BundleError(f"{artifact.path}: a {artifact.format} file, but ONNX Runtime runs only onnx")
+        threads = threads or available_cores()
+        content = read_verified(bundle, artifact)
+        try:
+            graph, got = _start(content, threads, provider)
+        except RuntimeUnavailableError as error:
+            raise RuntimeUnavailableError(f"{bundle / artifact.path}: {error}") from error
+        _check_interface(graph, manifest, artifact)
+        session = cls(graph, manifest, artifact, got, threads)
+        strays = stray_nodes(session.placement, CUDA) if got == "cuda" else []
+        if strays:
+            message = f"{artifact.path}: {len(strays)} compute nodes are not on CUDA: {_names(strays)}"
+            if provider == "cuda" and not allow_fallback:
+                raise RuntimeUnavailableError(f"{message}. Accept that with --allow-fallback, or use --provider cpu")
+            log.warning(message)
+        log.info("%s: on %s, %d CPU threads", artifact.path, got, threads)
+        return session
+
+    def run(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Compute the graph's output.
+
+        Args:
+            images: uint8 ``[batch, height, width, 3]``, RGB, of the canvas' size.
+
+        Returns:
+            float32 ``[batch, classes]``: `output`.
+
+        Raises:
+            ValueError: the array has another type or shape.
+            RuntimeUnavailableError: ONNX Runtime failed; on a GPU, most likely out of memory.
+        """
+        if images.dtype != np.uint8 or images.shape[1:] != self._picture:
+            expected = ", ".join(map(str, self._picture))
+            raise ValueError(f"expected uint8 [batch, {expected}], got {images.dtype} {list(images.shape)}")
+        try:
+            result: NDArray[np.float32] = self._graph.run([self.output], {self._input: images})[0]
+        except Exception as error:  # its exceptions share no public base class
+            raise RuntimeUnavailableError(
+                f"ONNX Runtime failed on a batch of {len(images)} ({error}). A smaller --batch needs less memory"
+            ) from error
+        return result
+
+
+def _start(content: bytes, threads: int, provider: str) -> tuple[Any, str]:
+    """The started graph, and whether it got ``cuda`` or ``cpu``."""
+    if provider != "cpu":
+        try:
+            return start_cuda(content, threads), "cuda"
+        except RuntimeUnavailableError as error:
+            if provider == "cuda":
+                raise
+            # Whoever installed a runtime with CUDA will want to know why it is not used.
+            level = logging.WARNING if CUDA in import_runtime().get_available_providers() else logging.INFO
+            log.log(level, "running on the CPU: %s", error)
+    return start(content, threads, [CPU]), "cpu"
+
+
+def _check_interface(graph: Any, manifest: Manifest, artifact: Artifact) -> None:
+    """Refuse a graph whose input or output is not the manifest's."""
+    expected = manifest.inputs[0]
+    inputs = {node.name: node.type for node in graph.get_inputs()}
+    if inputs != {expected.name: f"tensor({expected.dtype})"}:
+        raise BundleError(f"{artifact.path}: takes {inputs}, the manifest says {expected.name} ({expected.dtype})")
+    outputs = {node.name: node.type for node in graph.get_outputs()}
+    if outputs.get(artifact.output) != "tensor(float)":
+        raise BundleError(f"{artifact.path}: gives {outputs}, the manifest says {artifact.output} (float32)")
+
+
+def _names(nodes: list[Node]) -> str:
+    shown = ", ".join(f"{node.op} '{node.name}' on {node.provider}" for node in nodes[:10])
+    return shown + (f" and {len(nodes) - 10} more" if len(nodes) > 10 else "")

@@ -1,0 +1,233 @@
+"""A manifest is read exactly as written, or refused; a file is used only if it is the one that was hashed."""
+
+import json
+import os
+import random
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from assay_deploy.bundle import MANIFEST, File, Manifest, read_manifest, read_verified, sha256, write_manifest
+from assay_deploy.errors import BundleError
+
+Document = dict[str, Any]
+
+
+def edit(bundle: Path, change: Callable[[Document], object]) -> None:
+    path = bundle / MANIFEST
+    document = json.loads(path.read_text())
+    change(document)
+    path.write_text(json.dumps(document))
+
+
+def test_what_is_written_is_read(bundle: Path, manifest: Manifest) -> None:
+    changed = replace(manifest, labels=("größer", "鳥", "a\xa0b", "\N{BIRD}", "e"))
+    write_manifest(changed, bundle)
+    assert read_manifest(bundle) == changed
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda d: d.update(version=2), "manifest version 2, but this assay-deploy reads version 1"),
+        (lambda d: d.update(version=True), "manifest version True"),
+        (lambda d: d.update(version="1"), "manifest version '1'"),
+        (lambda d: d.pop("version"), "manifest version None"),
+        (lambda d: d.update(surprise=1), "unknown key 'surprise'; known are version, name"),
+        (lambda d: d["source"].update(author="x"), r"manifest\.source: unknown key 'author'"),
+        (lambda d: d["artifacts"][1].update(cache=0), r"manifest\.artifacts\[1\]: unknown key 'cache'"),
+        (lambda d: d.pop("labels"), "'labels' is missing"),
+        (lambda d: d["views"][0].pop("flip"), r"manifest\.views\[0\]: 'flip' is missing"),
+        (lambda d: d.update(labels="red"), r'manifest\.labels: expected a list, got str "red"'),
+        (lambda d: d["artifacts"][0].update(views=1.0), "views: expected int, got float"),
+        (lambda d: d["artifacts"][0].update(views=True), "views: expected int, got bool"),
+        (lambda d: d["artifacts"][0].update(views=3), "runs 3 views, but the manifest lists 2"),
+        (lambda d: d["artifacts"][0].update(views=0), "runs 0 views"),
+        (lambda d: d["artifacts"][0].update(tolerance=0), "has the tolerance 0"),
+        (lambda d: d["artifacts"][0].update(tolerance=10**400), "tolerance: expected float, got int"),
+        (lambda d: d["artifacts"][0].update(tolerance=float("nan")), "tolerance: expected a number, got nan"),
+        (lambda d: d["artifacts"][0].update(tolerance=float("inf")), "tolerance: expected a number, got inf"),
+        (lambda d: d["artifacts"][0].update(output="odds"), "computes 'odds', which is not among the outputs"),
+        (lambda d: d["artifacts"][0].update(format="pickle"), "unknown format 'pickle'"),
+        (lambda d: d["artifacts"][0].update(sha256="F" * 64), "is not 64 hex digits"),
+        (lambda d: d["artifacts"][0].update(path="../model.onnx"), "not a plain path inside the bundle"),
+        (lambda d: d["artifacts"][0].update(path="a/../../model.onnx"), "not a plain path inside the bundle"),
+        (lambda d: d["artifacts"][0].update(path="/etc/passwd"), "not a plain path inside the bundle"),
+        (lambda d: d["artifacts"][0].update(path="C:model.onnx"), "not a plain path inside the bundle"),
+        (lambda d: d["artifacts"][0].update(path="a\\b.onnx"), "not a plain path inside the bundle"),
+        (lambda d: d["artifacts"][0].update(path=""), "not a plain path inside the bundle"),
+        (lambda d: d["artifacts"][0].update(path="."), "not a plain path inside the bundle"),
+        (lambda d: d["artifacts"][0].update(path="model\0.onnx"), "control character"),
+        (lambda d: d["parity"].update(path="/etc/passwd"), "not a plain path inside the bundle"),
+        (lambda d: d["labels"].__setitem__(0, "\x1b[31mred"), "control character"),
+        (lambda d: d["labels"].__setitem__(0, "\ud800"), "half a surrogate pair"),
+        (lambda d: d["labels"].pop(), r"tensor 'logits' must be float32 \['batch', 4\]"),
+        (lambda d: d.update(labels=[]), "at least one label"),
+        (lambda d: d.update(artifacts=[]), "at least one artifact"),
+        (lambda d: d.update(inputs=[]), "exactly one input"),
+        (lambda d: d["inputs"][0].update(dtype="float32"), "tensor 'images' must be uint8"),
+        (lambda d: d.update(task="detection"), "unknown task 'detection'"),
+        (lambda d: d["preprocess"].update(fit="pad"), "canvas fit must be 'stretch'"),
+        (lambda d: d["preprocess"].update(height=0), "at least one pixel"),
+        (lambda d: d["preprocess"].update(height=10**12), "at most"),
+        (lambda d: d["views"][1].update(crop="left"), "crop must be one of"),
+        (lambda d: d["views"][1].update(size="big"), "expected int or null, got str"),
+    ],
+)
+def test_a_manifest_that_lies_is_refused(bundle: Path, change: Callable[[Document], object], message: str) -> None:
+    edit(bundle, change)
+    with pytest.raises(BundleError, match=message) as caught:
+        read_manifest(bundle)
+    assert str(caught.value).startswith(str(bundle / MANIFEST))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"{",
+        b"null",
+        b"[]",
+        b"7",
+        b'"x"',
+        b"\xff\xfe\x00",
+        b"[" * 100_000,
+        b"1" * 10_000,
+        b"{}" * 2,
+        b" " * (1 << 21),
+    ],
+)
+def test_what_is_no_manifest_is_refused(bundle: Path, content: bytes) -> None:
+    (bundle / MANIFEST).write_bytes(content)
+    with pytest.raises(BundleError, match=MANIFEST):
+        read_manifest(bundle)
+
+
+def test_a_truncated_manifest_is_refused_wherever_it_ends(bundle: Path) -> None:
+    path = bundle / MANIFEST
+    whole = path.read_bytes().rstrip()
+    for length in range(0, len(whole), 37):
+        path.write_bytes(whole[:length])
+        with pytest.raises(BundleError, match="not valid JSON"):
+            read_manifest(bundle)
+
+
+def test_a_key_that_occurs_twice_is_refused(bundle: Path) -> None:
+    path = bundle / MANIFEST
+    path.write_text(path.read_text().replace('"name"', '"name": "other", "name"', 1))
+    with pytest.raises(BundleError, match="occurs twice"):
+        read_manifest(bundle)
+
+
+def test_a_folder_without_manifest_is_no_bundle(tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match=r"has no manifest\.json"):
+        read_manifest(tmp_path)
+    with pytest.raises(BundleError, match="no bundle at"):
+        read_manifest(tmp_path / "nowhere")
+
+
+def _mutate(generator: random.Random, document: Any) -> None:
+    """Delete, rename, retype or duplicate something, somewhere."""
+    spot = document
+    while True:
+        keys: list[Any] = list(spot) if isinstance(spot, dict) else list(range(len(spot)))
+        if not keys:
+            spot.update(new=1) if isinstance(spot, dict) else spot.append(None)
+            return
+        key = generator.choice(keys)
+        if isinstance(spot[key], dict | list) and generator.random() < 0.8:
+            spot = spot[key]
+            continue
+        junk: list[Any] = [None, True, -1, 1e300, "", "../x", "\0", [], {}, [[]], {"a": 1}, 10**30, "x" * 100]
+        action = generator.randrange(4)
+        if action == 0:
+            del spot[key]
+        elif action == 1 and isinstance(spot, dict):
+            spot[f"{key}_"] = spot.pop(key)
+        elif action == 2 and isinstance(spot, list):
+            spot.append(spot[key])
+        else:
+            spot[key] = generator.choice(junk)
+        return
+
+
+@pytest.mark.parametrize("seed", range(300))
+def test_a_mutated_manifest_is_refused_or_read_to_the_letter(bundle: Path, seed: int) -> None:
+    generator = random.Random(seed)
+    path = bundle / MANIFEST
+    if seed % 2:
+        for _ in range(generator.randint(1, 3)):
+            edit(bundle, partial(_mutate, generator))
+    else:
+        content = bytearray(path.read_bytes())
+        for _ in range(generator.randint(1, 3)):
+            content[generator.randrange(len(content))] = generator.randrange(256)
+        path.write_bytes(content)
+    try:
+        manifest = read_manifest(bundle)
+    except BundleError as error:
+        assert str(path) in str(error)  # noqa: PT017
+        return
+    # nothing dropped, added or converted
+    assert json.loads(json.dumps(asdict(manifest))) == json.loads(path.read_bytes())
+
+
+def test_one_flipped_byte_anywhere_in_a_file_is_noticed(bundle: Path, manifest: Manifest) -> None:
+    artifact = manifest.artifact("onnx")
+    path = bundle / artifact.path
+    whole = path.read_bytes()
+    assert read_verified(bundle, artifact) == whole
+    for position in (0, len(whole) // 2, len(whole) - 1):
+        content = bytearray(whole)
+        content[position] ^= 1
+        path.write_bytes(content)
+        with pytest.raises(BundleError, match=r"model\.onnx: not the file that was proven"):
+            read_verified(bundle, artifact)
+
+
+def test_a_link_out_of_the_bundle_is_refused(bundle: Path, tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("secret")
+    (bundle / "link").symlink_to(tmp_path / "secret")
+    (bundle / "folder").symlink_to(tmp_path)
+    for path in ("link", "folder/secret"):
+        with pytest.raises(BundleError, match="leads out of the bundle"):
+            read_verified(bundle, File(path, sha256(b"secret")))
+
+
+def test_a_link_inside_the_bundle_is_followed(bundle: Path, manifest: Manifest) -> None:
+    (bundle / "alias").symlink_to("parity.json")
+    assert read_verified(bundle, File("alias", manifest.parity.sha256)) == b"{}"
+
+
+def test_a_bundle_reached_through_a_link_is_read(bundle: Path, tmp_path: Path, manifest: Manifest) -> None:
+    (tmp_path / "current").symlink_to(bundle)
+    assert read_manifest(tmp_path / "current") == manifest
+    assert read_verified(tmp_path / "current", manifest.parity) == b"{}"
+
+
+def test_what_is_no_file_is_refused(bundle: Path) -> None:
+    (bundle / "folder").mkdir()
+    os.mkfifo(bundle / "pipe")
+    (bundle / "circle").symlink_to("circle")
+    for path, message in (
+        ("folder", "not a file"),
+        ("pipe", "not a file"),
+        ("circle", "Too many levels"),
+        ("gone", "No such"),
+    ):
+        with pytest.raises(BundleError, match=message):
+            read_verified(bundle, File(path, sha256(b"")))
+
+
+def test_an_artifact_that_is_not_there_is_named_with_those_that_are(manifest: Manifest) -> None:
+    with pytest.raises(
+        BundleError, match=r"no plain torchscript graph; it has model\.onnx \(onnx, 1 view\), model_tta"
+    ):
+        manifest.artifact("torchscript")
+    plain = replace(manifest, artifacts=manifest.artifacts[:1])
+    with pytest.raises(BundleError, match="no onnx graph with test-time augmentation"):
+        plain.artifact("onnx", tta=True)

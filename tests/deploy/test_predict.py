@@ -1,0 +1,294 @@
+"""Predictions come in order, whatever the batch, and what cannot be read is named while the rest goes on."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from assay_deploy.bundle import Manifest, read_manifest
+from assay_deploy.canvas import place, read_picture
+from assay_deploy.cli import main
+from assay_deploy.errors import AssayError
+from assay_deploy.predict import Prediction, Unreadable, find_pictures, predict, softmax
+from assay_deploy.session import Session
+
+
+@pytest.fixture(scope="module")
+def tiny(master_bundle: Path) -> tuple[Session, Manifest]:
+    manifest = read_manifest(master_bundle)
+    return Session.load(master_bundle, manifest, manifest.artifact("onnx"), provider="cpu", threads=1), manifest
+
+
+def test_a_prediction_is_the_softmax_of_the_graphs_logits(tiny: tuple[Session, Manifest], pictures: Path) -> None:
+    session, manifest = tiny
+    for path, result in zip(
+        find_pictures([str(pictures)]), predict(*tiny, find_pictures([str(pictures)])), strict=True
+    ):
+        assert isinstance(result, Prediction)
+        logits = session.run(place(read_picture(path), manifest.preprocess)[None])[0].astype(np.float64)
+        expected = np.exp(logits) / np.exp(logits).sum()
+        np.testing.assert_allclose(result.probabilities, expected, atol=1e-5)
+        assert result.path == path
+        assert result.index == int(expected.argmax())
+        assert result.label == manifest.labels[result.index]
+        assert result.confidence == pytest.approx(expected.max(), abs=1e-5)
+
+
+def test_predictions_do_not_depend_on_the_batch(tiny: tuple[Session, Manifest], pictures: Path) -> None:
+    paths = find_pictures([str(pictures)])
+    one_by_one = list(predict(*tiny, paths, batch=1))
+    assert len({result.index for result in one_by_one if isinstance(result, Prediction)}) > 1
+    for batch in (2, 7, 1000):
+        for single, batched in zip(one_by_one, predict(*tiny, paths, batch=batch), strict=True):
+            assert isinstance(single, Prediction)
+            assert isinstance(batched, Prediction)
+            assert (single.path, single.label) == (batched.path, batched.label)
+            np.testing.assert_allclose(single.probabilities, batched.probabilities, atol=1e-6)
+
+
+def test_no_pictures_give_no_predictions(tiny: tuple[Session, Manifest]) -> None:
+    assert list(predict(*tiny, [])) == []
+
+
+def test_results_keep_the_order_with_unreadable_ones_in_between(
+    tiny: tuple[Session, Manifest], pictures: Path, tmp_path: Path
+) -> None:
+    paths = find_pictures([str(pictures)])
+    for position in (0, 3, 3, 20, len(paths)):
+        paths.insert(position, tmp_path / f"missing{position}.png")
+    results = list(predict(*tiny, paths, batch=4))
+    assert [result.path for result in results] == paths
+    unreadable = [result for result in results if isinstance(result, Unreadable)]
+    assert [result.path for result in unreadable] == [path for path in paths if not path.exists()]
+    assert all(str(result.path) in result.error for result in unreadable)
+
+
+def test_reading_ahead_is_bounded(tiny: tuple[Session, Manifest], pictures: Path) -> None:
+    class Watched(list[Path]):
+        furthest = 0
+
+        def __getitem__(self, key: Any) -> Any:
+            self.furthest = max(self.furthest, key.stop)
+            return super().__getitem__(key)
+
+    paths = Watched(find_pictures([str(pictures)]) * 100)
+    results = predict(*tiny, paths, batch=2)
+    next(results)
+    results.close()  # type: ignore[attr-defined]
+    assert paths.furthest <= 2 * (2 * max(os.cpu_count() or 1, 2) + 1)
+
+
+def test_softmax_survives_large_logits() -> None:
+    logits = np.array([[1e4, 1e4 - 1, -1e4]], np.float32)
+    np.testing.assert_allclose(softmax(logits), [[0.7310586, 0.2689414, 0]], atol=1e-6)
+
+
+def test_folders_are_searched_in_order_and_hidden_files_left_out(tmp_path: Path) -> None:
+    for name in ("b/2.PNG", "b/10.jpg", "a.jpeg", "c.txt", ".hidden.png", ".git/x.png", "b/deep/er/z.webp"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "b" / "circle").symlink_to(tmp_path)
+    (tmp_path / "linked").symlink_to(tmp_path / "b" / "deep")
+    names = [path.relative_to(tmp_path).as_posix() for path in find_pictures([str(tmp_path)])]
+    assert names == ["a.jpeg", "b/10.jpg", "b/2.PNG", "b/deep/er/z.webp"]
+    (tmp_path / "b").rename(tmp_path / "m")  # the link now dangles
+    assert [path.name for path in find_pictures([str(tmp_path)])] == ["a.jpeg", "10.jpg", "2.PNG", "z.webp"]
+
+
+def test_globs_files_and_folders_mix_and_keep_their_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("d/2.png", "d/1.png", "d/e/3.png", "x.dat", "[1].png", "1.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    monkeypatch.chdir(tmp_path)
+    arguments = ["x.dat", "d/**/*.png", "d", "[1].png", "?.png", "gone.png"]
+    assert [path.as_posix() for path in find_pictures(arguments)] == [
+        "x.dat",
+        *("d/1.png", "d/2.png", "d/e/3.png") * 2,
+        "[1].png",
+        "1.png",
+        "gone.png",
+    ]
+
+
+def test_nothing_matched_is_an_error_that_names_the_pattern(tmp_path: Path) -> None:
+    with pytest.raises(AssayError, match=r"no file matches '.*\*\.jpg'"):
+        find_pictures([str(tmp_path / "*.jpg")])
+    with pytest.raises(AssayError, match="no pictures under '"):
+        find_pictures([str(tmp_path)])
+
+
+def test_predict_prints_a_line_a_picture(run_cli: Any, bundle: Path, pictures: Path) -> None:
+    result = run_cli("predict", bundle, pictures / "0" / "00.png", pictures, f"{pictures}/1/*.gif")
+    assert (result.returncode, result.stderr) == (0, "")
+    lines = [line.split("\t") for line in result.stdout.splitlines()]
+    expected = find_pictures([str(pictures / "0" / "00.png"), str(pictures), f"{pictures}/1/*.gif"])
+    assert [line[0] for line in lines] == list(map(str, expected))
+    for _, label, confidence in lines:
+        assert label in ("red", "green", "blue", "dark", "bright")
+        assert 0.2 <= float(confidence) <= 1
+
+
+def test_unreadable_pictures_are_named_and_the_rest_goes_on(run_cli: Any, bundle: Path, pictures: Path) -> None:
+    good = pictures / "0" / "00.png"
+    bad = bundle / "manifest.json"
+    result = run_cli("predict", bundle, good, bad, bundle / "gone.png", good)
+    assert result.returncode == 1
+    assert [line.split("\t")[0] for line in result.stdout.splitlines()] == [str(good)] * 2
+    assert f"{bad}: not a picture" in result.stderr
+    assert "gone.png: cannot be read" in result.stderr
+    assert "2 of 4 pictures could not be read" in result.stderr
+
+
+def test_json_has_an_object_a_line_errors_in_their_place(run_cli: Any, bundle: Path, pictures: Path) -> None:
+    good = pictures / "0" / "00.png"
+    result = run_cli("predict", bundle, good, bundle / "manifest.json", good, "--json", "--tta", "--top", "2")
+    assert result.returncode == 1
+    first, second, third = map(json.loads, result.stdout.splitlines())
+    assert first == third
+    assert set(second) == {"path", "error"}
+    assert set(first) == {"path", "label", "index", "confidence", "top"}
+    assert len(first["top"]) == 2
+    assert first["top"][0] == {key: first[key] for key in ("label", "index", "confidence")}
+    assert first["top"][0]["confidence"] >= first["top"][1]["confidence"]
+
+
+def test_tta_runs_the_other_graph(run_cli: Any, bundle: Path, pictures: Path) -> None:
+    plain, tta = (
+        [
+            json.loads(line)["confidence"]
+            for line in run_cli("predict", bundle, pictures, "--json", *flag).stdout.splitlines()
+        ]
+        for flag in ((), ("--tta",))
+    )
+    assert len(plain) == len(tta) == 40
+    assert plain != tta
+    np.testing.assert_allclose(plain, tta, atol=0.3)
+
+
+@pytest.mark.parametrize(("name", "flag"), [("model.onnx", None), ("model_tta.onnx", "--tta")], ids=["plain", "tta"])
+def test_one_flipped_byte_is_refused_and_the_file_named(
+    run_cli: Any, bundle: Path, pictures: Path, name: str, flag: str | None
+) -> None:
+    content = bytearray((bundle / name).read_bytes())
+    content[len(content) // 2] ^= 0x10
+    (bundle / name).write_bytes(content)
+    result = run_cli("predict", bundle, pictures, *([flag] if flag else []))
+    assert result.returncode == 2
+    assert result.stdout == ""
+    assert f"{bundle / name}: not the file that was proven" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_deploy_never_imports_torch(bundle: Path, pictures: Path) -> None:
+    code = (
+        "import sys; from assay_deploy.cli import main; code = main(sys.argv[1:]);"
+        "forbidden = {'torch', 'torchvision', 'onnx', 'assay_research', 'assay_export'} & set(sys.modules);"
+        "sys.exit(f'imported {forbidden}' if forbidden else code)"
+    )
+    arguments = ["predict", str(bundle), str(pictures), "--tta"]
+    result = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert len(result.stdout.splitlines()) == 40
+
+
+def test_any_file_name_comes_out_as_it_went_in(run_cli: Any, bundle: Path, pictures: Path, tmp_path: Path) -> None:
+    names = [b"tab\tand\nline.png", "grün 鳥.png".encode(), b"latin\xe9.png"]
+    folder = tmp_path / "names"
+    folder.mkdir()
+    for name in names:
+        shutil.copy(pictures / "0" / "00.png", os.fsencode(folder) + b"/" + name)
+    text = run_cli("predict", bundle, folder)
+    assert (text.returncode, text.stderr) == (0, "")
+    shown = sorted(
+        os.fsencode(line.split("\t")[0])[len(os.fsencode(folder)) + 1 :] for line in text.stdout.splitlines()
+    )
+    assert shown == sorted([rb"tab\tand\nline.png", *names[1:]])
+    lines = run_cli("predict", bundle, folder, "--json").stdout.splitlines()
+    assert sorted(os.fsencode(Path(json.loads(line)["path"]).name) for line in lines) == sorted(names)
+
+
+def _many(bundle: Path, pictures: Path, **options: Any) -> subprocess.Popen[str]:
+    """Predict enough pictures to fill any pipe."""
+    picture = str(pictures / "0" / "00.png")
+    command = [sys.executable, "-m", "assay_deploy", "predict", str(bundle), *[picture] * 10_000]
+    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, **options)
+
+
+def test_a_closed_pipe_ends_it_quietly(bundle: Path, pictures: Path) -> None:
+    with _many(bundle, pictures, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.wait(60) == 128 + signal.SIGPIPE
+        assert process.stderr.read() == ""
+
+
+def test_an_interrupt_ends_it_without_a_traceback(bundle: Path, pictures: Path) -> None:
+    with _many(bundle, pictures, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+        assert process.returncode == 128 + signal.SIGINT
+        assert errors == "assay-deploy: interrupted\n"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_full_disk_is_an_error_without_a_traceback(bundle: Path, pictures: Path) -> None:
+    with Path("/dev/full").open("w") as full, _many(bundle, pictures, stdout=full) as process:
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert errors == "assay-deploy: cannot write the output (No space left on device)\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["{bundle}", "{bundle}/*.png"], "no file matches"),
+        (["{bundle}", "{bundle}"], "no pictures under"),
+        (["{bundle}/nowhere", "x.png"], "no bundle at"),
+        (["{pictures}", "x.png"], "has no manifest.json"),
+        (["{bundle}", "x.png", "--provider", "tpu"], "invalid choice"),
+        (["{bundle}", "x.png", "--batch", "0"], "at least 1"),
+        (["{bundle}", "x.png", "--top", "-3"], "at least 1"),
+        (["{bundle}"], "required: pictures"),
+        ([], "required"),
+    ],
+)
+def test_what_cannot_start_exits_with_2(
+    bundle: Path, pictures: Path, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    try:
+        code = main(["predict", *(text.format(bundle=bundle, pictures=pictures) for text in arguments)])
+    except SystemExit as stop:  # argparse's way
+        code = int(stop.code or 0)
+    assert code == 2
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert message in output.err
+
+
+def test_help_has_examples_and_exit_codes(capsys: pytest.CaptureFixture[str]) -> None:
+    for command, words in (("predict", ("exit codes", "**", "--tta")), ("doctor", ("exit codes", "--json"))):
+        with pytest.raises(SystemExit) as stop:
+            main([command, "--help"])
+        assert stop.value.code == 0
+        text = capsys.readouterr().out
+        assert all(word in text for word in words)
+        assert f"assay-deploy {command} bundles/" in text
+
+
+def test_the_version_is_the_distributions(capsys: pytest.CaptureFixture[str]) -> None:
+    from importlib.metadata import version
+
+    with pytest.raises(SystemExit):
+        main(["--version"])
+    assert capsys.readouterr().out == f"assay-deploy {version('assay-deploy')}\n"
