@@ -1,0 +1,96 @@
+"""Export a graph to one ONNX file that every engine reads: dynamic batch, BatchNorm folded, no path of this machine."""
+
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import onnx
+import torch
+from torch import Tensor, nn
+
+from assay_export.errors import ExportError
+
+OPSET = 18
+"""What the exporter itself writes, so no converter comes after it; ONNX Runtime reads it since 1.14."""
+
+INPUT = "images"
+BATCH = "batch"
+
+
+def export(graph: nn.Module, images: Tensor, output: str) -> bytes:
+    """Export a graph and check what came out.
+
+    Args:
+        graph: in eval mode.
+        images: uint8 ``[batch, height, width, 3]`` to trace with, at least two pictures (one would be taken for
+            a constant).
+        output: name of the tensor it computes.
+
+    Returns:
+        The serialized model, weights included.
+
+    Raises:
+        ExportError: a BatchNormalization node is left, or the batch is not dynamic.
+    """
+    assert len(images) > 1
+    with warnings.catch_warnings(), torch.no_grad():
+        # torch 2.11's own use of pytree
+        warnings.filterwarnings("ignore", r"`isinstance\(treespec, LeafSpec\)` is deprecated", FutureWarning)
+        program = torch.onnx.export(
+            graph,
+            (images,),
+            dynamo=True,
+            verbose=False,
+            opset_version=OPSET,
+            input_names=[INPUT],
+            output_names=[output],
+            dynamic_shapes=({0: torch.export.Dim(BATCH)},),
+            external_data=False,
+        )
+    assert program is not None
+    model = program.model_proto
+    _strip(model)
+    _check(model)
+    content: bytes = model.SerializeToString()
+    return content
+
+
+def _strip(message: Any) -> None:
+    """Clear doc strings and metadata in all of a protobuf message.
+
+    The exporter writes stack traces there, with the paths of this machine's source files.
+    """
+    for field, value in message.ListFields():
+        if field.name in ("doc_string", "metadata_props"):
+            message.ClearField(field.name)
+        elif field.message_type is not None:
+            for child in (value,) if hasattr(value, "ListFields") else value:
+                _strip(child)
+
+
+def _check(model: onnx.ModelProto) -> None:
+    onnx.checker.check_model(model, full_check=True)
+    left = [node.name for node in _nodes(model) if node.op_type == "BatchNormalization"]
+    if left:
+        raise ExportError(
+            f"{len(left)} BatchNormalization nodes are left in the ONNX graph ({', '.join(left)}): each has to "
+            "follow a convolution or a linear layer, into whose weights it is folded"
+        )
+    for tensor in (*model.graph.input, *model.graph.output):
+        first = tensor.type.tensor_type.shape.dim[0]
+        if first.dim_param != BATCH:
+            raise ExportError(
+                f"'{tensor.name}' of the ONNX graph has {first.dim_param or first.dim_value!r} as its first size, "
+                f"expected '{BATCH}': the model's forward fixes the number of pictures"
+            )
+
+
+def _nodes(model: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
+    """Every node, those of local functions and of branches included."""
+    waiting = [*model.graph.node, *(node for function in model.functions for node in function.node)]
+    while waiting:
+        node = waiting.pop()
+        yield node
+        for attribute in node.attribute:
+            for graph in (attribute.g, *attribute.graphs):
+                waiting.extend(graph.node)

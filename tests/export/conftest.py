@@ -1,0 +1,97 @@
+"""Small runs as a training leaves them, and the bundle of one."""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from omegaconf import OmegaConf
+from torch import Tensor
+
+from assay_deploy.bundle import Manifest
+from assay_export.bundle import LOGITS, PROBABILITIES, export_bundle
+from assay_export.gate import Reference, ask_eager, make_probe
+from assay_research import checkpoint
+from assay_research.data import ClassificationData
+from assay_research.run import Run, build_model, load_data
+from assay_research.views import Views
+
+VIEWS = [{}, {"flip": True}, {"size": 36}]
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A bundle and what its gate compared it with."""
+
+    folder: Path
+    manifest: Manifest
+    run: Run
+    data: ClassificationData
+    probe: Tensor
+    graphs: dict[str, Views]
+    references: dict[str, Reference]
+
+
+def silence(text: str) -> None:
+    """Where an export's progress goes in tests."""
+
+
+def train_briefly(runs: Path, *, norm: bool, views: list[dict[str, Any]], pictures: int) -> Run:
+    """A run that saw this many of the digits."""
+    config = OmegaConf.create(
+        {
+            "name": "digits",
+            "model": {"_target_": "assay_research.models.tinyvgg.tinyvgg", "config": "A", "norm": norm},
+            "data": {"_target_": "assay_research.data.digits.load"},
+            "views": views,
+        }
+    )
+    data = load_data(config)
+    torch.manual_seed(0)
+    model = build_model(config, len(data.classes))
+    for buffer, statistic in zip((model.mean, model.std), data.channel_statistics(), strict=True):
+        buffer.copy_(statistic[:, None, None])
+    optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
+    for indices in torch.randperm(len(data.train))[:pictures].split(64):
+        images = data.train.images[indices].permute(0, 3, 1, 2) / 255
+        F.cross_entropy(model(images), data.train.labels[indices]).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    run = Run.create(runs, config)
+    state = {
+        "model": model.state_dict(),
+        "ema": None,
+        "classes": list(data.classes),
+        "canvas": asdict(data.canvas),
+        "fingerprint": data.fingerprint(),
+    }
+    checkpoint.save(state, run.checkpoint("best"))
+    return run
+
+
+@pytest.fixture(scope="session")
+def normed_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """TinyVGG-A with BatchNorm, three views."""
+    return train_briefly(tmp_path_factory.mktemp("normed") / "runs", norm=True, views=VIEWS, pictures=1024)
+
+
+@pytest.fixture(scope="session")
+def plain_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """TinyVGG-A as published, one view that is not the canvas as it is."""
+    return train_briefly(tmp_path_factory.mktemp("plain") / "runs", norm=False, views=[{"size": 36}], pictures=64)
+
+
+@pytest.fixture(scope="session")
+def bundle(normed_run: Run, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """The bundle of `normed_run`; not to be altered."""
+    exported = export_bundle(normed_run, tmp_path_factory.mktemp("bundles"), "digits", say=silence)
+    trained, data = normed_run.load(), normed_run.data()
+    probe = make_probe(data.test)
+    graphs = {
+        LOGITS: Views(trained.model, trained.canvas, trained.views[:1]).eval(),
+        PROBABILITIES: Views(trained.model, trained.canvas, trained.views).eval(),
+    }
+    references = {output: ask_eager(graph, probe, data.test) for output, graph in graphs.items()}
+    return Bundle(exported.folder, exported.manifest, normed_run, data, probe, graphs, references)

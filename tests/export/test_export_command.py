@@ -1,0 +1,154 @@
+"""`assay-export` ends with a bundle and 0, or with a message, a code that says why and whatever was there before."""
+
+import json
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from assay_deploy.bundle import read_manifest
+from assay_deploy.errors import BundleError
+from assay_export import cli
+from assay_export.gate import TOLERANCES
+from assay_research.run import CONFIG, Run
+
+
+class Command:
+    """`assay-export` as a function: its exit code and what it wrote."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+        self.monkeypatch, self.capfd = monkeypatch, capfd
+
+    def __call__(self, *arguments: str) -> tuple[int, str, str]:
+        """Run it; a message given to ``sys.exit`` counts as written to stderr with exit code 1, as Python does."""
+        self.monkeypatch.setattr(sys, "argv", ["assay-export", *arguments])
+        code: object = 0
+        try:
+            cli.main()
+        except SystemExit as end:
+            code = end.code
+        out, err = self.capfd.readouterr()
+        return (1, out, err + code) if isinstance(code, str) else (int(code or 0), out, err)
+
+
+@pytest.fixture
+def command(monkeypatch, capfd, tmp_path):
+    """The command, started in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    return Command(monkeypatch, capfd)
+
+
+@pytest.fixture
+def copied(normed_run: Run, tmp_path):
+    """A run to spoil, where the command finds it by itself."""
+    folder = tmp_path / "runs" / "digits" / "2026-01-31_12-00-00"
+    shutil.copytree(normed_run.folder, folder)
+    return folder
+
+
+def refused(result: tuple[int, str, str], *words: str) -> bool:
+    """Whether it ended with code 1, one message with these words and no bundle."""
+    code, _, err = result
+    assert err.startswith("assay-export: ")
+    assert "Traceback" not in err
+    assert all(word in err for word in words), err
+    assert not list(Path("bundles").glob("[!.]*[!n]"))
+    return code == 1
+
+
+def test_newest_run_becomes_a_bundle_named_after_its_experiment(command, copied):
+    old = copied.with_name("2025-12-31_12-00-00")
+    shutil.copytree(copied, old)
+    os.utime(old / CONFIG, (0, 0))
+    code, out, err = command()
+    assert (code, err) == (0, "")
+    manifest = read_manifest(Path("bundles/digits"))
+    assert manifest.source.run == "digits/2026-01-31_12-00-00"
+    for artifact in manifest.artifacts:
+        line = next(line for line in out.splitlines() if line.startswith(f"{artifact.path} ") and "passed" in line)
+        assert "0 of 360" in line
+    assert out.endswith("bundle: bundles/digits\n")
+
+
+def test_over_tolerance_ends_without_a_bundle(command, copied, bundle, monkeypatch):
+    shutil.copytree(bundle.folder, "bundles/digits")
+    before = {path.name: path.read_bytes() for path in Path("bundles/digits").iterdir()}
+    monkeypatch.setitem(TOLERANCES, ("onnx", "logits"), 1e-12)
+    code, _, err = command()
+    assert code == cli.NOT_THE_MODEL == 3
+    assert "1 of 3 artifacts are not the model" in err
+    assert "model.onnx (onnx): logits differ by up to" in err
+    assert "allowed 1e-12" in err
+    assert "bundles/digits.unproven" in err
+    assert {path.name: path.read_bytes() for path in Path("bundles/digits").iterdir()} == before
+    unproven = Path("bundles/digits.unproven")
+    parity = json.loads((unproven / "parity.json").read_text())
+    assert not parity["passed"]
+    assert [one["passed"] for one in parity["artifacts"]] == [True, False, True]
+    assert (unproven / "model.onnx").is_file()
+    with pytest.raises(BundleError, match=r"no manifest\.json"):
+        read_manifest(unproven)
+
+
+def test_help_explains_every_key(command):
+    code, out, err = command("--help")
+    assert (code, err) == (0, "")
+    assert all(f"  {key} " in out for key in ("run", "bundles", "name", "checkpoint"))
+
+
+@pytest.mark.parametrize(
+    ("argument", "words"),
+    [
+        ("nmae=x", ["'nmae'", "did you mean 'name'?"]),
+        ("runs/digits", ["key=value", "'runs/digits'"]),
+        ("name=", ["no value"]),
+        ("name=../up", ["cannot be a bundle's name"]),
+        ("run=nowhere", ["'nowhere' is no run"]),
+        ("checkpoint=lats", ["lats.pt"]),
+    ],
+)
+def test_a_wrong_argument_is_refused(command, copied, argument, words):
+    assert refused(command(argument), *words)
+
+
+def test_no_run_at_all_is_a_clear_error(command):
+    assert refused(command(), "under 'runs'")
+
+
+def test_a_run_that_would_call_something_else_is_refused(command, copied):
+    config = (copied / CONFIG).read_text()
+    (copied / CONFIG).write_text(config.replace("assay_research.models.tinyvgg.tinyvgg", "builtins.open"))
+    assert refused(command(), "'builtins.open' refused")
+
+
+def test_a_pickle_in_a_checkpoint_is_refused(command, copied):
+    torch.save({"model": {}, "classes": Path("x")}, copied / "checkpoints" / "best.pt")
+    assert refused(command(), "best.pt", "refused")
+
+
+def test_other_data_than_it_was_trained_on_is_refused(command, copied):
+    config = (copied / CONFIG).read_text()
+    (copied / CONFIG).write_text(config.replace("digits.load", "digits.load\n  seed: 1"))
+    assert refused(command(), "'digits' is not the one", "Give the old data set back")
+
+
+def test_a_diverged_model_is_refused(command, copied):
+    path = copied / "checkpoints" / "best.pt"
+    state = torch.load(path, weights_only=True)
+    next(iter(state["model"].values())).fill_(float("nan"))
+    torch.save(state, path)
+    assert refused(command(), "not finite", "diverged")
+
+
+def test_a_view_smaller_than_the_canvas_is_refused(command, copied):
+    config = (copied / CONFIG).read_text()
+    (copied / CONFIG).write_text(config.replace("size: 36", "size: 16"))
+    assert refused(command(), "views", "16")
+
+
+def test_a_place_that_cannot_be_written_is_refused(command, copied):
+    Path("file").write_text("a file, not a folder")
+    assert refused(command("bundles=file/bundles"), "file/bundles")

@@ -1,0 +1,119 @@
+"""What an export leaves is complete, reads back, runs on any batch and says nothing of the machine it was made on."""
+
+import io
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+
+from assay_deploy.bundle import MANIFEST, read_manifest, read_verified, sha256
+from assay_deploy.canvas import View
+from assay_deploy.session import Session
+from assay_export import torchscript
+from assay_export.bundle import export_bundle
+from assay_research.run import CONFIG, Run
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+ONNX = ("model.onnx", "model_tta.onnx")
+
+
+def test_bundle_reads_back_as_a_client_reads_it(bundle):
+    manifest = read_manifest(bundle.folder)
+    entries = (*manifest.artifacts, manifest.probe, manifest.parity)
+    for entry in entries:
+        read_verified(bundle.folder, entry)
+    assert manifest == bundle.manifest
+    assert {path.name for path in bundle.folder.iterdir()} == {MANIFEST, *(entry.path for entry in entries)}
+
+
+def test_manifest_says_where_the_model_comes_from(bundle):
+    source = bundle.manifest.source
+    assert source.run == bundle.run.name
+    assert source.config_sha256 == sha256((bundle.run.folder / CONFIG).read_bytes())
+    assert source.weights_sha256 == sha256(bundle.run.checkpoint("best").read_bytes())
+    assert {"python", "torch", "torchvision", "onnx", "onnxscript", "onnxruntime", "numpy", "pillow"} <= set(
+        bundle.manifest.toolchain
+    )
+
+
+def test_manifest_expects_the_eager_scores(bundle):
+    labels = bundle.data.test.labels.numpy()
+    expected = {score.metric: score for score in bundle.manifest.expected}
+    for metric, output in (("top1", "logits"), ("top1_tta", "probabilities")):
+        assert expected[metric].value == (bundle.references[output].test.argmax(1) == labels).mean()
+        assert expected[metric].dataset == "digits/test"
+        assert expected[metric].n == len(labels)
+
+
+def test_every_format_and_all_views_are_exported(bundle):
+    assert [(a.path, a.format, a.output, a.views) for a in bundle.manifest.artifacts] == [
+        ("model.torchscript", "torchscript", "logits", 1),
+        ("model.onnx", "onnx", "logits", 1),
+        ("model_tta.onnx", "onnx", "probabilities", 3),
+    ]
+    assert bundle.manifest.views == (View(), View(flip=True), View(size=36))
+
+
+def test_a_single_view_gives_no_tta_graph_and_is_looked_through(plain_run: Run, tmp_path):
+    exported = export_bundle(plain_run, tmp_path, "plain", say=lambda text: None)
+    assert [artifact.path for artifact in exported.manifest.artifacts] == ["model.torchscript", "model.onnx"]
+    assert [tensor.name for tensor in exported.manifest.outputs] == ["logits"]
+    assert exported.manifest.views == (View(size=36),)
+    assert "MatMul" in {node.op_type for node in onnx.load(exported.folder / "model.onnx").graph.node}
+
+
+def test_probe_replays_through_deploy(bundle):
+    probe = np.load(bundle.folder / bundle.manifest.probe.path, allow_pickle=False)
+    assert set(probe.files) == {"images", "logits", "probabilities"}
+    for artifact in bundle.manifest.artifacts:
+        if artifact.format == "onnx":
+            session = Session.load(bundle.folder, bundle.manifest, artifact, provider="cpu")
+            difference = np.abs(session.run(probe["images"]) - probe[artifact.output]).max()
+            assert difference <= artifact.tolerance
+
+
+def test_probe_tells_channels_apart_though_digits_are_grey(bundle):
+    assert (bundle.data.test.images[..., 0] == bundle.data.test.images[..., 2]).all()
+    assert (bundle.probe[..., 0] != bundle.probe[..., 2]).any()
+
+
+@pytest.mark.parametrize("batch", [1, 3, 32])
+def test_any_batch_size_runs_in_every_format(bundle, batch):
+    images = bundle.data.test.images[:batch]
+    for artifact in bundle.manifest.artifacts:
+        if artifact.format == "onnx":
+            outputs = Session.load(bundle.folder, bundle.manifest, artifact, provider="cpu").run(images.numpy())
+        else:
+            outputs = torchscript.load(read_verified(bundle.folder, artifact))(images).detach().numpy()
+        assert outputs.shape == (batch, 10)
+        assert np.abs(outputs - bundle.references[artifact.output].test[:batch]).max() <= artifact.tolerance
+
+
+def test_batchnorm_is_folded(bundle):
+    assert any(isinstance(module, torch.nn.BatchNorm2d) for module in bundle.graphs["logits"].modules())
+    for path in ONNX:
+        assert "BatchNormalization" not in {node.op_type for node in onnx.load(bundle.folder / path).graph.node}
+
+
+def test_onnx_is_one_file_with_a_batch_named_batch(bundle):
+    for path in ONNX:
+        model = onnx.load(bundle.folder / path, load_external_data=False)
+        assert not any(weight.external_data for weight in model.graph.initializer)
+        for tensor in (*model.graph.input, *model.graph.output):
+            assert tensor.type.tensor_type.shape.dim[0].dim_param == "batch"
+        assert next(entry.version for entry in model.opset_import if entry.domain == "") >= 18
+
+
+def test_nothing_in_a_bundle_names_this_machine(bundle):
+    contents = {path.name: path.read_bytes() for path in bundle.folder.iterdir()}
+    for name in ("model.torchscript", "probe.npz"):  # archives: what is compressed has to be looked for inside
+        with zipfile.ZipFile(io.BytesIO(contents[name])) as archive:
+            contents |= {f"{name}/{member}": archive.read(member) for member in archive.namelist()}
+    private = {Path.home(), REPOSITORY, Path(torch.__file__).parent, bundle.run.folder, bundle.folder}
+    for name, content in contents.items():
+        for path in private:
+            assert str(path).encode() not in content, f"{name} names {path}"
+        assert b"stack_trace" not in content

@@ -1,0 +1,231 @@
+"""The gate passes what was exported, and fails every fault planted in it."""
+
+import io
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx import TensorProto, helper, numpy_helper
+
+from assay_deploy.bundle import sha256
+from assay_export import torchscript
+from assay_export.gate import BATCH, TOLERANCES, Verdict, flips_allowed, prove
+
+
+def judge(bundle, artifact, content: bytes, folder, tolerance: float | None = None) -> Verdict:
+    """The gate's verdict on these bytes, put in the artifact's place with their hash in the manifest."""
+    altered = replace(artifact, sha256=sha256(content), tolerance=tolerance or artifact.tolerance)
+    (folder / artifact.path).write_bytes(content)
+    artifacts = tuple(altered if one == artifact else one for one in bundle.manifest.artifacts)
+    manifest = replace(bundle.manifest, artifacts=artifacts)
+    reference = bundle.references[artifact.output]
+    return prove(folder, manifest, altered, bundle.probe, bundle.data.test, reference)
+
+
+# Faults in an ONNX graph, through the weight that a node of the plain graph uses.
+
+
+def alter_onnx(change: Callable[[onnx.ModelProto, Callable[[str], np.ndarray]], None]) -> Callable[[bytes], bytes]:
+    """A fault from a function that changes weights, which it gets by name as arrays it may write to."""
+
+    def fault(content: bytes) -> bytes:
+        model = onnx.load_model_from_string(content)
+        initializers = {weight.name: weight for weight in model.graph.initializer}
+        arrays: dict[str, np.ndarray] = {}
+
+        def weight(name: str) -> np.ndarray:
+            arrays[name] = numpy_helper.to_array(initializers[name]).copy()
+            return arrays[name]
+
+        change(model, weight)
+        for name, array in arrays.items():
+            initializers[name].CopyFrom(numpy_helper.from_array(array, name))
+        return model.SerializeToString()
+
+    return fault
+
+
+def first_kernel(model: onnx.ModelProto) -> str:
+    return next(node.input[1] for node in model.graph.node if node.op_type == "Conv")
+
+
+def onnx_scaled_kernel(model, weight):
+    kernel = weight(first_kernel(model))
+    kernel *= 1.01
+
+
+def onnx_swapped_channels(model, weight):
+    kernel = weight(first_kernel(model))
+    kernel[:] = kernel[:, ::-1].copy()
+
+
+def onnx_wrong_mean(model, weight):
+    mean = weight("model.mean")
+    mean += 0.01
+
+
+def onnx_not_a_number(model, weight):
+    weight(first_kernel(model)).flat[0] = np.nan
+
+
+def onnx_fixed_batch(model, weight):
+    output = model.graph.output[0].name
+    for node in model.graph.node:
+        node.output[:] = ["unshaped" if name == output else name for name in node.output]
+    model.graph.initializer.append(helper.make_tensor("fixed", TensorProto.INT64, [2], [19, 10]))
+    model.graph.node.append(helper.make_node("Reshape", ["unshaped", "fixed"], [output]))
+
+
+def view_matrices(model: onnx.ModelProto) -> tuple[str, str]:
+    """Names of the weights ``[views, 1, 1, 32, 32]`` that make the views' rows and columns."""
+    stored = {initializer.name for initializer in model.graph.initializer}
+    used = [name for node in model.graph.node if node.op_type == "MatMul" for name in node.input]
+    rows, columns = (name for name in used if name in stored)
+    return rows, columns
+
+
+def onnx_dropped_flip(model, weight):
+    _, columns = map(weight, view_matrices(model))
+    assert not np.array_equal(columns[0], columns[1])
+    columns[1] = columns[0]
+
+
+def onnx_dropped_size(model, weight):
+    rows, columns = map(weight, view_matrices(model))
+    assert not np.array_equal(rows[0], rows[2])
+    rows[2], columns[2] = rows[0], columns[0]
+
+
+# Faults in a TorchScript graph.
+
+
+def alter_torchscript(change: Callable[[torch.jit.ScriptModule], torch.nn.Module | None]) -> Callable[[bytes], bytes]:
+    """A fault from a function that changes the loaded module, or returns another one."""
+
+    def fault(content: bytes) -> bytes:
+        module = torchscript.load(content)
+        with torch.no_grad():
+            changed = change(module)
+        buffer = io.BytesIO()
+        torch.jit.save(module if changed is None else changed, buffer)
+        return buffer.getvalue()
+
+    return fault
+
+
+def torchscript_scaled_kernel(module):
+    next(module.parameters()).mul_(1.01)
+
+
+def torchscript_swapped_channels(module):
+    kernel = next(module.parameters())
+    kernel.copy_(kernel.flip(1))
+
+
+def torchscript_wrong_mean(module):
+    module.model.mean.add_(0.01)
+
+
+def torchscript_not_a_number(module):
+    next(module.parameters()).view(-1)[0] = float("nan")
+
+
+def torchscript_fixed_batch(module):
+    class Fixed(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.module = module
+
+        def forward(self, images):
+            return self.module(images).view(19, 10)
+
+    return torch.jit.trace(Fixed(), torch.zeros(19, 32, 32, 3, dtype=torch.uint8))
+
+
+def truncated(content: bytes) -> bytes:
+    return content[: len(content) // 2]
+
+
+@pytest.mark.parametrize("position", [0, 1, 2])
+def test_what_was_exported_passes(bundle, position, tmp_path):
+    artifact = bundle.manifest.artifacts[position]
+    verdict = judge(bundle, artifact, (bundle.folder / artifact.path).read_bytes(), tmp_path)
+    assert verdict.passed
+    assert verdict.reasons == ()
+    assert verdict.probe_max_abs_diff < verdict.tolerance / 5, "too little room for another processor"
+    assert verdict.agreement == 1
+    assert verdict.accuracy_difference == 0
+    assert verdict.top1_artifact == verdict.top1_eager > 0.5
+
+
+@pytest.mark.parametrize(
+    ("path", "fault", "reason"),
+    [
+        ("model.onnx", alter_onnx(onnx_scaled_kernel), "logits differ by up to"),
+        ("model.onnx", alter_onnx(onnx_swapped_channels), "logits differ by up to"),
+        ("model.onnx", alter_onnx(onnx_wrong_mean), "logits differ by up to"),
+        ("model.onnx", alter_onnx(onnx_not_a_number), "gives outputs that are not finite"),
+        ("model.onnx", alter_onnx(onnx_fixed_batch), "does not run"),
+        ("model.onnx", truncated, "does not run"),
+        ("model_tta.onnx", alter_onnx(onnx_scaled_kernel), "probabilities differ by up to"),
+        ("model_tta.onnx", alter_onnx(onnx_dropped_flip), "probabilities differ by up to"),
+        ("model_tta.onnx", alter_onnx(onnx_dropped_size), "probabilities differ by up to"),
+        ("model.torchscript", alter_torchscript(torchscript_scaled_kernel), "logits differ by up to"),
+        ("model.torchscript", alter_torchscript(torchscript_swapped_channels), "logits differ by up to"),
+        ("model.torchscript", alter_torchscript(torchscript_wrong_mean), "logits differ by up to"),
+        ("model.torchscript", alter_torchscript(torchscript_not_a_number), "gives outputs that are not finite"),
+        ("model.torchscript", alter_torchscript(torchscript_fixed_batch), "does not run"),
+        ("model.torchscript", truncated, "does not run"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:`torch.jit")
+def test_planted_fault_fails(bundle, path, fault, reason, tmp_path):
+    artifact = next(one for one in bundle.manifest.artifacts if one.path == path)
+    verdict = judge(bundle, artifact, fault((bundle.folder / path).read_bytes()), tmp_path)
+    assert not verdict.passed
+    assert reason in verdict.reasons[0]
+
+
+def test_altered_file_under_the_old_hash_fails(bundle, tmp_path):
+    artifact = bundle.manifest.artifact("onnx")
+    content = alter_onnx(onnx_scaled_kernel)((bundle.folder / artifact.path).read_bytes())
+    (tmp_path / artifact.path).write_bytes(content)
+    reference = bundle.references[artifact.output]
+    verdict = prove(tmp_path, bundle.manifest, artifact, bundle.probe, bundle.data.test, reference)
+    assert not verdict.passed
+    assert "sha256" in verdict.reasons[0]
+
+
+def test_changed_answers_fail_whatever_the_probe_says(bundle, tmp_path):
+    def favour_the_last_class(model, weight):
+        bias = weight(model.graph.node[-1].input[2])
+        bias[-1] += 5
+
+    artifact = bundle.manifest.artifact("onnx")
+    content = alter_onnx(favour_the_last_class)((bundle.folder / artifact.path).read_bytes())
+    verdict = judge(bundle, artifact, content, tmp_path, tolerance=1e6)
+    assert len(verdict.reasons) == 1
+    assert f"{len(verdict.flipped)} of 360 test pictures change class, allowed 1" in verdict.reasons[0]
+    assert verdict.agreement == 1 - len(verdict.flipped) / 360
+    assert verdict.accuracy_difference == verdict.top1_artifact - verdict.top1_eager < 0
+    names = dict(zip(bundle.data.test.names, bundle.data.test.labels.tolist(), strict=True))
+    for flip in verdict.flipped:
+        assert flip.artifact == "9" != flip.eager
+        assert flip.label == bundle.data.classes[names[flip.name]]
+        assert 0 <= flip.margin <= 5.01
+
+
+@pytest.mark.parametrize(("n", "allowed"), [(1, 1), (360, 1), (2_000, 1), (4_000, 2), (10_000, 5), (50_000, 25)])
+def test_five_in_ten_thousand_may_change_class_but_one_always(n, allowed):
+    assert flips_allowed(n) == allowed
+
+
+def test_test_split_leaves_a_last_smaller_batch(bundle):
+    assert 0 < len(bundle.data.test) % BATCH < BATCH
+
+
+def test_every_format_has_a_tolerance_a_planted_fault_exceeds(bundle):
+    assert {(a.format, a.output): a.tolerance for a in bundle.manifest.artifacts} == TOLERANCES
