@@ -1,0 +1,280 @@
+"""Every command of the project: `nox -l` lists them, `nox -s <session> -- <arguments>` runs one."""
+
+import hashlib
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import nox
+import nox.virtualenv
+
+nox.needs_version = ">=2024.4.15"
+nox.options.default_venv_backend = "none"  # sessions share what `environment` makes
+nox.options.sessions = ["lint", "types", "tests"]
+
+ROOT = Path(__file__).parent
+LOCKS = Path("requirements")
+MEMBERS = ("deploy", "research", "export")
+PYTHONS = ((3, 11), (3, 13))
+TORCH_PACKAGES = re.compile(r"(torch|torchvision|triton|nvidia-.*|cuda-.*)==")
+
+
+def environment(session: nox.Session, torch: str = "torch") -> Path:
+    """Folder of the programs of the shared environment; installs it first unless it is what the locks say.
+
+    Args:
+        session: who asks.
+        torch: the lock that brings torch, and so the environment.
+    """
+    if not PYTHONS[0] <= sys.version_info[:2] <= PYTHONS[1]:
+        oldest, newest = (f"{major}.{minor}" for major, minor in PYTHONS)
+        session.error(
+            f"Assay needs Python {oldest} to {newest}, but nox runs on {sys.version.split()[0]}: "
+            f"install nox with another Python, as in `python{newest} -m venv .venv`"
+        )
+    folder = Path(".nox", "assay" if torch == "torch" else f"assay-{torch}")
+    programs = folder / ("Scripts" if os.name == "nt" else "bin")
+    python, stamp = programs / "python", folder / "assay-stamp"
+    dev, lock = LOCKS / "dev.txt", LOCKS / f"{torch}.txt"
+    backend = os.environ.get("UV_TORCH_BACKEND", "")
+    sources = [dev, lock, *(Path(member, "pyproject.toml") for member in MEMBERS)]
+    wanted = [str(ROOT), sys.version, backend, *(source.read_text(encoding="utf-8") for source in sources)]
+    digest = hashlib.sha256("\0".join(wanted).encode()).hexdigest()
+    if stamp.is_file() and stamp.read_text(encoding="utf-8") == digest:
+        return programs
+    if folder.exists():
+        shutil.rmtree(folder)
+    install: list[str | Path]
+    if nox.virtualenv.HAS_UV:
+        session.run(nox.virtualenv.UV, "venv", "--quiet", "--python", sys.executable, folder)
+        install = [nox.virtualenv.UV, "pip", "install", "--python", python]
+    else:
+        session.run(sys.executable, "-m", "venv", folder)
+        install = [python, "-m", "pip", "install"]
+    locked = [*install, "--no-deps", "--require-hashes"]
+    if not backend:
+        session.run(*locked, "-r", dev, "-r", lock)
+    elif nox.virtualenv.HAS_UV:  # uv reads the variable itself; other builds of torch have other hashes than the lock
+        session.run(*locked, "-r", dev)
+        session.run(*install, *re.findall(r"(?m)^torch(?:vision)?==[^ ]+", lock.read_text(encoding="utf-8")))
+    else:
+        session.error("UV_TORCH_BACKEND is a variable of uv, which is not installed: pip install uv")
+    editable = [argument for member in MEMBERS for argument in ("-e", f"./{member}")]
+    session.run(*install, "--no-deps", "--no-build-isolation", *editable)
+    stamp.write_text(digest, encoding="utf-8")  # last: an interrupted installation leaves none
+    return programs
+
+
+@nox.session
+def demo(session: nox.Session) -> None:
+    """The whole way in minutes on the embedded data set: train, export, gate, predict, bench."""
+    programs = environment(session)
+    bundle, pictures = Path("bundles", "digits"), Path(session.create_tmp(), "digits")
+    session.run(programs / "assay-train")
+    run = newest(session, "runs/digits/*/summary.json")
+    session.run(programs / "assay-export", f"run={run}", f"name={bundle.name}")
+    session.run(programs / "python", "-m", "assay_research.data.digits", pictures)
+    for options in ([], ["--tta"]):
+        lines = predictions(session, programs / "assay-deploy", "predict", bundle, pictures, *options)
+        right = sum(Path(path).parent.name == label for path, label, _ in lines)
+        for line in lines[:: len(lines) // 5]:
+            session.log("  ".join(line))
+        session.log(f"{right} of {len(lines)} held-out pictures right{' with --tta' if options else ''}")
+    session.run(programs / "assay-deploy", "doctor", bundle)
+    session.run(programs / "pytest", "benchmarks")
+    session.log(f"run:      {run}")
+    session.log(f"bundle:   {bundle}")
+    session.log(f"figures:  {run / 'figures'}")
+    session.log("table:    ")
+
+
+def newest(session: nox.Session, pattern: str) -> Path:
+    """The folder of the newest file that matches."""
+    found = sorted(Path().glob(pattern), key=os.path.getmtime)
+    if not found:
+        session.error(f"there is no {pattern}")
+    return found[-1].parent
+
+
+def predictions(session: nox.Session, *command: str | Path) -> list[list[str]]:
+    """Path, label and confidence of every picture that a `predict` names on its standard output."""
+    output = session.run(*command, silent=True, stderr=None)
+    return [line.split("\t") for line in str(output).splitlines()]
+
+
+@nox.session
+def train(session: nox.Session) -> None:
+    """One training: -- [key=value ...]; with no arguments the embedded digits."""
+    programs = environment(session)
+    # Whoever stops nox stops the training, and has to let it save: nox would kill it after half a second.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    session.run(programs / "assay-train", *session.posargs, terminate_timeout=None)
+
+
+@nox.session
+def export(session: nox.Session) -> None:
+    """Run -> proven bundle: -- [run=<run>] [key=value ...]; the newest run by default."""
+    session.run(environment(session) / "assay-export", *session.posargs)
+
+
+@nox.session
+def predict(session: nox.Session) -> None:
+    """Predictions, a line each: -- <bundle> <image, folder or glob> [...] [--tta] [--json]."""
+    session.run(environment(session) / "assay-deploy", "predict", *session.posargs)
+
+
+@nox.session
+def doctor(session: nox.Session) -> None:
+    """What would run where, and what is wrong: -- <bundle>."""
+    session.run(environment(session) / "assay-deploy", "doctor", *session.posargs)
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """Throughput, latency and parity as ratios to eager, in JSON and Markdown: -- [pytest arguments]."""
+    session.run(environment(session) / "pytest", "benchmarks", *session.posargs)
+
+
+@nox.session
+def gpu(session: nox.Session) -> None:
+    """Everything that needs a GPU, in one go: -- [arguments of benchmarks/gpu_suite.py]."""
+    session.run(environment(session) / "python", Path("benchmarks", "gpu_suite.py"), *session.posargs)
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """The tests that take seconds: -- [pytest arguments]."""
+    session.run(environment(session) / "pytest", "-m", "not slow", *session.posargs)
+
+
+@nox.session
+def tests_slow(session: nox.Session) -> None:
+    """The proofs that take minutes: -- [pytest arguments]."""
+    session.run(environment(session) / "pytest", "-m", "slow", *session.posargs)
+
+
+@nox.session
+def tests_oldest(session: nox.Session) -> None:
+    """The tests on the oldest supported torch: -- [pytest arguments]."""
+    session.run(environment(session, "torch-oldest") / "pytest", "-m", "not slow", *session.posargs)
+
+
+@nox.session
+@nox.parametrize("target", ["cpu", "gpu"], ids=["cpu", "gpu"])
+def image(session: nox.Session, target: str) -> None:
+    """Build a deploy image and try the newest bundle in it: -- [build options, as --build-arg BASE=...]."""
+    tool = container_tool(session)
+    bundle = newest(session, "bundles/*/manifest.json")
+    pictures = Path(session.create_tmp(), "pictures")
+    session.run(environment(session) / "python", "-m", "assay_research.data.digits", pictures)
+    project = tomllib.loads(Path("deploy", "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    name = f"assay-deploy:{target}"
+    session.run(
+        *((tool, "build") if tool == "docker" else (tool, "build", "--format", "docker")),  # OCI has no health check
+        *("--file", "docker/deploy.Dockerfile", "--target", target, "--tag", name),
+        *("--build-arg", f"VERSION={project['version']}", *session.posargs, "."),
+    )
+    mounts = ["--volume", f"{bundle.resolve()}:/bundle:ro", "--volume", f"{pictures.resolve()}:/pictures:ro"]
+    has_gpu = target == "gpu" and tool != "buildah" and shutil.which("nvidia-smi") is not None
+    if tool == "buildah":  # it has no --read-only; the image's user owns nothing, and so can write to /tmp alone
+        container = str(session.run(tool, "from", name, silent=True)).split()[-1]
+        inside = [tool, "run", "--network", "none", *mounts, container, "--"]
+    else:
+        inside = [tool, "run", "--rm", "--read-only", "--network", "none", "--security-opt", "label=disable", *mounts]
+        inside += ["--gpus", "all"] * has_gpu + ["--entrypoint", "env", name]
+    try:
+        session.run(*inside, "python", "-c", INSIDE)
+        session.run(*inside, "assay-deploy", "doctor", "/bundle")
+        for provider in ["cpu"] + ["cuda"] * has_gpu:
+            lines = predictions(
+                session, *inside, "assay-deploy", "predict", "/bundle", "/pictures", "--provider", provider
+            )
+            session.log(f"{provider}: predicted {len(lines)} pictures, the first as {'  '.join(lines[0])}")
+    finally:
+        if tool == "buildah":
+            session.run(tool, "rm", container, silent=True)
+    size = str(session.run(tool, "images", "--format", "{{.Size}}", name, silent=True)).strip()
+    config = "Docker.Config" if tool == "buildah" else "Config"
+    label = f'{{{{index .{config}.Labels "org.opencontainers.image.base.name"}}}}'
+    base = str(session.run(tool, "inspect", "--type", "image", "--format", label, name, silent=True)).strip()
+    session.log(f"{name}: {size}, built with {tool} on {base}")
+    if target == "gpu" and not has_gpu:
+        session.warn("no GPU here: the gpu image ran on the CPU, which says nothing about CUDA")
+
+
+INSIDE = """
+import importlib.util, os, sys
+assert os.getuid() != 0, "runs as root"
+assert not any(importlib.util.find_spec(name) for name in ("torch", "torchvision", "onnx", "pip")), "more than needed"
+assert not any(os.access(place, os.W_OK) for place in ("/", "/usr", sys.prefix, "/bundle")), "can write"
+print("user", os.getuid(), "python", sys.version.split()[0], "no torch")
+"""
+
+
+def container_tool(session: nox.Session) -> str:
+    """The first of docker, podman and buildah that is there and answers."""
+    questions = {"docker": "info", "podman": "info", "buildah": "version"}
+    answering = (
+        tool
+        for tool, question in questions.items()
+        if (found := shutil.which(tool))
+        and subprocess.run([found, question], capture_output=True, check=False).returncode == 0  # noqa: S603
+    )
+    tool = next(answering, None)
+    if tool is None:
+        session.error("no docker, podman or buildah here that answers (for docker: is its engine running?)")
+    return tool
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Style and format of every file."""
+    ruff = environment(session) / "ruff"
+    session.run(ruff, "check")
+    session.run(ruff, "format", "--check")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Types of the members, the benchmarks and this file."""
+    paths = [Path(member, "src") for member in MEMBERS]
+    session.run(environment(session) / "mypy", *paths, "benchmarks", "noxfile.py")
+
+
+@nox.session(venv_backend="uv|venv")
+def lock(session: nox.Session) -> None:
+    """Make requirements/*.txt anew, keeping the versions that still fit: -- [--upgrade]."""
+    session.install("uv>=0.7")
+
+    whole = Path(session.create_tmp(), "whole.txt")
+    dev, torch, oldest = (LOCKS / f"{name}.txt" for name in ("dev", "torch", "torch-oldest"))
+
+    def compile_lock(output: Path, *sources: str | Path) -> None:
+        session.run(
+            *("uv", "pip", "compile", "--quiet", "--universal", "--python-version", "3.11", "--generate-hashes"),
+            *("--custom-compile-command", "nox -s lock", "--output-file", output),
+            *(option for member in MEMBERS for option in ("--no-emit-package", f"assay-{member}")),
+            *(*sources, *session.posargs),
+            env={"UV_TORCH_BACKEND": None},
+        )
+
+    def entries(of_torch: bool) -> str:
+        head, *rest = re.split(r"(?m)^(?=[a-z0-9])", whole.read_text(encoding="utf-8"))
+        return head + "".join(entry for entry in rest if bool(TORCH_PACKAGES.match(entry)) == of_torch)
+
+    everything = (LOCKS / "dev.in", "--group", "dev")
+    whole.write_text("".join(path.read_text(encoding="utf-8") for path in (dev, torch) if path.exists()))
+    compile_lock(whole, *everything)
+    dev.write_text(entries(of_torch=False), encoding="utf-8")
+    torch.write_text(entries(of_torch=True), encoding="utf-8")
+    shutil.copy(oldest, whole) if oldest.exists() else whole.unlink()
+    compile_lock(whole, *everything, "-c", dev, "-c", LOCKS / "torch-oldest.in")
+    oldest.write_text(entries(of_torch=True), encoding="utf-8")
+    compile_lock(LOCKS / "build.txt", "--group", "build", "-c", dev)
+    for extra in ("cpu", "gpu"):
+        compile_lock(LOCKS / f"deploy-{extra}.txt", Path("deploy", "pyproject.toml"), "--extra", extra, "-c", dev)

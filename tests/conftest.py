@@ -1,0 +1,16 @@
+"""One option for all tests: `--no-skips`, for machines that have everything the tests need."""
+
+import pytest
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--no-skips", action="store_true", help="fail when a test is skipped, those marked gpu excepted")
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if session.config.getoption("--no-skips") and reporter is not None:
+        skipped = [report for report in reporter.stats.get("skipped", []) if "gpu" not in report.keywords]
+        if skipped:
+            reporter.write_line(f"\n--no-skips: {len(skipped)} skipped, which counts as failed", red=True)
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
