@@ -96,43 +96,42 @@ def _rescale(
     _, height, width, _ = images.shape
     low, high = sizes
     choice = (scale * (high - low + 1)).long()
-    no = torch.zeros_like(mirrored)
-    rows, columns = (
-        _axis(length, length / min(height, width), low, high, pad, flip, choice, where)
-        for length, flip, where in ((height, no, down), (width, mirrored, right))
-    )
+    weights = []
+    for length, flip, where in ((height, torch.zeros_like(mirrored), down), (width, mirrored, right)):
+        table, resized = _weights(length, min(height, width), low, high, pad, images.device)
+        count, extent, _ = table.shape
+        offset = (where * (resized[choice] + (2 * pad - length + 1))).long()
+        plain, reverse = choice * extent + offset, (count // 2 + choice) * extent + (extent - length - offset)
+        lines = _runs(table, torch.where(flip, reverse, plain) * length, length * length)
+        weights.append(lines.view(-1, 1, length, length))
     x = images.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format).div_(255)
-    return resample(x, rows[:, None], columns[:, None]).clamp_(0, 1)
-
-
-def _axis(
-    length: int, ratio: float, low: int, high: int, pad: int, mirrored: Tensor, choice: Tensor, where: Tensor
-) -> Tensor:
-    """Weights ``[batch, length, length]``: each is a run of lines of the table of its resized length."""
-    if round(low * ratio) + 2 * pad < length:
-        raise ValueError(
-            f"augment.scale {[low, high]} with augment.pad {pad} leaves {round(low * ratio) + 2 * pad} pixels for a "
-            f"crop of {length}; expected S_min of the canvas' size or more, or more padding"
-        )
-    table, resized = _weights(length, ratio, low, high, pad, choice.device)
-    count, extent, _ = table.shape
-    offset = (where * (resized[choice] + (2 * pad - length + 1))).long()
-    line = torch.where(mirrored, (count // 2 + choice) * extent + (extent - length - offset), choice * extent + offset)
-    return _runs(table, line * length, length * length).view(-1, length, length)
+    return resample(x, *weights).clamp_(0, 1)
 
 
 @lru_cache(maxsize=8)
-def _weights(length: int, ratio: float, low: int, high: int, pad: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Every line of weights an axis can need, ``[2 x sizes, lines, length]``, plain then mirrored, and its sizes."""
-    resized = (torch.arange(low, high + 1, device=device) * ratio).round()
-    table = axis_weights(length, round(high * ratio) + 2 * pad, resized, torch.full_like(resized, -pad))
+def _weights(length: int, shorter: int, low: int, high: int, pad: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Every line of weights an axis can need, and the lengths it is resized to.
+
+    A crop's weights are as many lines in a row as the axis has pixels.
+
+    Returns:
+        float32 ``[2 x lengths, lines, length]``, the mirrored lines after the plain ones, and float32 ``[lengths]``.
+    """
+    extent, least = (round(size * length / shorter) + 2 * pad for size in (high, low))
+    if least < length:
+        raise ValueError(
+            f"augment.scale {[low, high]} with augment.pad {pad} leaves {least} pixels for a crop of {length}; "
+            "expected S_min of the canvas' size or more, or more padding"
+        )
+    resized = (torch.arange(low, high + 1, device=device) * length / shorter).round()
+    table = axis_weights(length, extent, resized, torch.full_like(resized, -pad))
     return torch.cat([table, table.flip(1)]), resized
 
 
 def _runs(source: Tensor, start: Tensor, length: int) -> Tensor:
     """Contiguous runs ``[n, length]`` of a tensor's elements, copied as whole blocks.
 
-    One ``index_select`` over overlapping windows: a crop of 128 pictures takes 13 us where indexing took 208 us.
+    One ``index_select`` over overlapping windows is 16 times as fast as indexing them, on a CPU.
     """
     windows = source.as_strided((source.numel() - length + 1, length), (1, 1))
     return windows.index_select(0, start)

@@ -1,4 +1,4 @@
-"""CIFAR-10 as torchvision downloads it."""
+"""CIFAR-10 as torchvision downloads it: 50,000 training and 10,000 test pictures of 32x32 pixels in ten classes."""
 
 from pathlib import Path
 
@@ -13,12 +13,12 @@ from assay_research.errors import DataError
 
 
 def load(root: str = "~/.cache/assay", download: bool = True, val: int = 5000, seed: int = 0) -> ClassificationData:
-    """Read CIFAR-10 (Krizhevsky, 2009): 50,000 training and 10,000 test pictures of 32x32 pixels.
+    """Read CIFAR-10 (Krizhevsky, 2009); the test split is the official one.
 
     Args:
-        root: where torchvision keeps it.
-        download: fetch it if it is not there.
-        val: training pictures that are held out for validation, stratified by class.
+        root: folder that holds, or gets, ``cifar-10-batches-py``.
+        download: fetch it, 170 MB, where it is not there.
+        val: how many training pictures become `val`, the same number of every class.
         seed: of that choice.
 
     Raises:
@@ -29,18 +29,20 @@ def load(root: str = "~/.cache/assay", download: bool = True, val: int = 5000, s
         train, test = (CIFAR10(folder, train=part, download=download) for part in (True, False))
     except (OSError, RuntimeError) as error:
         raise DataError(
-            f"CIFAR-10 is not in '{folder}' and cannot be downloaded ({error}). Put cifar-10-batches-py there, or "
-            "train on a folder of pictures: data=image_folder data.root=<folder>"
+            f"CIFAR-10 is not in '{folder}' and was not downloaded ({error}). With a network, data.download=true "
+            "fetches it; without one, unpack cifar-10-python.tar.gz there, or train on a folder of pictures: "
+            "data=image_folder data.root=<folder>"
         ) from error
-    labels = np.array(train.targets, dtype=np.int64)
-    kept, held = cut(np.arange(len(labels)), labels, val / len(labels), seed, "val")
+    labels, classes = np.array(train.targets, dtype=np.int64), tuple(train.classes)
+    kept, held = cut(np.arange(len(labels)), labels, val, seed, "val", classes)
     images = torch.from_numpy(train.data)
-    names = tuple(f"{i:05d}" for i in range(len(labels)))
     splits = [
-        Split(images[chosen], torch.from_numpy(labels[chosen]), tuple(f"train/{names[i]}" for i in chosen))
+        Split(images[chosen], torch.from_numpy(labels[chosen]), tuple(f"train/{i:05d}" for i in chosen))
         for chosen in (kept, held)
     ]
-    test_split = Split(
-        torch.from_numpy(test.data), torch.tensor(test.targets), tuple(f"test/{names[i]}" for i in range(len(test)))
+    official = Split(
+        torch.from_numpy(test.data),
+        torch.tensor(test.targets),
+        tuple(f"test/{i:05d}" for i in range(len(test))),
     )
-    return ClassificationData("cifar10", tuple(train.classes), Canvas(32, 32), *splits, test_split)
+    return ClassificationData("cifar10", classes, Canvas(32, 32), splits[0], splits[1], official)

@@ -21,19 +21,23 @@ def load(size: int = 32, val_fraction: float = 0.1, test_fraction: float = 0.2, 
         val_fraction: of all pictures.
         test_fraction: of all pictures.
         seed: of the split, which is stratified by class.
+
+    Raises:
+        DataError: fractions that leave a split empty.
     """
     digits = load_digits()
     canvas = Canvas(size, size)
     grey = np.round(digits.images * (255 / 16)).astype(np.uint8)
     images = torch.from_numpy(np.stack([place(np.stack([picture] * 3, axis=-1), canvas) for picture in grey]))
     labels = digits.target.astype(np.int64)
-    rest, test = cut(np.arange(len(labels)), labels, test_fraction, seed, "test")
-    train, val = cut(rest, labels, val_fraction / (1 - test_fraction), seed, "val")
+    classes = tuple(str(name) for name in digits.target_names)
+    rest, test = cut(np.arange(len(labels)), labels, test_fraction, seed, "test", classes)
+    train, val = cut(rest, labels, val_fraction / (1 - test_fraction), seed, "val", classes)
     splits = (
         Split(images[chosen], torch.from_numpy(labels[chosen]), tuple(f"{i:04d}" for i in chosen))
         for chosen in (train, val, test)
     )
-    return ClassificationData("digits", tuple(str(name) for name in digits.target_names), canvas, *splits)
+    return ClassificationData("digits", classes, canvas, *splits)
 
 
 def save_test_pictures(folder: Path) -> None:

@@ -1,9 +1,6 @@
-"""Any folder of pictures sorted into a folder for each class, in the layout torchvision calls ImageFolder."""
+"""Any folder of pictures whose class is the name of the folder they lie in."""
 
-import os
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -11,25 +8,14 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from assay_deploy.canvas import Canvas, PictureError, place, read_picture
+from assay_deploy.canvas import Canvas, PictureError, place, read_picture, suffixes
 from assay_research.data import ClassificationData, Split
 from assay_research.data.splits import cut
 from assay_research.errors import DataError
 
+SPLITS = ("train", "val", "test")
 CHUNK = 64
-"""Pictures that a thread reads in one go: small pictures cost less to decode than to hand over."""
-
-
-@dataclass(frozen=True)
-class Listing:
-    """Files of one split: `paths`, and int64 ``[n]`` `labels` that index the class names."""
-
-    paths: tuple[Path, ...]
-    labels: NDArray[np.int64]
-
-    def pick(self, chosen: NDArray[np.int64]) -> "Listing":
-        """Some of the files."""
-        return Listing(tuple(self.paths[i] for i in chosen), self.labels[chosen])
+"""Pictures a thread reads before it reports: few enough for a moving progress bar."""
 
 
 def load(
@@ -40,109 +26,135 @@ def load(
     test_fraction: float = 0.1,
     seed: int = 0,
 ) -> ClassificationData:
-    """Read pictures, put each on a square canvas and keep them in memory.
+    """Read a folder of class folders, or one of ``train/``, ``val/`` and ``test/`` that each hold the class folders.
 
-    ``<root>/train/<class>/...`` with ``test`` and perhaps ``val`` beside it: these splits as they are; a missing
-    ``val`` is cut from ``train``. ``<root>/<class>/...``: ``test`` and ``val`` are cut from all of it. Cuts are
-    stratified by class.
+    A split that has no folder is cut from the training pictures, stratified by class; without ``train/`` all pictures
+    are training pictures. So ``train/`` and ``test/`` keep their test pictures and only `val` is cut; with class
+    folders alone both are. Cuts depend on `seed` and the sorted file names. Class folders are searched to any depth;
+    hidden files, and files whose suffix is no picture's, are left alone.
 
     Args:
         root: the folder.
         name: what tables call the data set; the folder's own name by default.
-        size: of the canvas, pixels.
-        val_fraction: of what it is cut from.
-        test_fraction: of all pictures, where there is no ``test`` folder.
+        size: of the square canvas every picture is put on, pixels.
+        val_fraction: part of the training pictures, before anything is cut, that become `val` if it has no folder.
+        test_fraction: the same for `test`.
         seed: of the cuts.
 
     Raises:
-        DataError: no such folder, fewer than two classes, an empty class, splits with different classes, a class too
-            small to cut, or files that are no pictures.
+        DataError: no such folder, no class folders, an empty class, fewer than two classes, splits with different
+            classes, a class too small to be cut, or pictures that cannot be read.
     """
     folder = Path(root).expanduser()
-    if not folder.is_dir():
-        raise DataError(f"data.root: no folder '{root}'; expected one with a folder of pictures for each class")
-    parts = [part for part in ("train", "val", "test") if (folder / part).is_dir()]
-    if parts and not {"train", "test"} <= set(parts):
-        missing = "test" if "train" in parts else "train"
-        raise DataError(
-            f"'{folder}' has {' and '.join(parts)} but no {missing}; expected train and test, or class folders"
-        )
-    classes = _classes(folder / "train" if parts else folder)
-    listings = {part: _list(folder / part, classes) for part in parts} or {"train": _list(folder, classes)}
-    if "test" not in listings:
-        listings["train"], listings["test"] = _cut(listings["train"], test_fraction, seed, "test")
-        val_fraction /= 1 - test_fraction
-    if "val" not in listings:
-        listings["train"], listings["val"] = _cut(listings["train"], val_fraction, seed, "val")
     canvas = Canvas(size, size)
-    splits = _read([listings[part] for part in ("train", "val", "test")], folder, canvas)
-    return ClassificationData(name or folder.resolve().name, classes, canvas, *splits)
-
-
-def _classes(folder: Path) -> tuple[str, ...]:
-    names = tuple(sorted(path.name for path in _visible(folder) if path.is_dir()))
-    if len(names) < 2:
-        found = f"only '{names[0]}'" if names else "none"
-        raise DataError(f"'{folder}': expected at least two class folders, found {found}")
-    return names
-
-
-def _list(folder: Path, classes: tuple[str, ...]) -> Listing:
-    found = _classes(folder)
-    if found != classes:
-        odd = sorted(set(found) ^ set(classes))
-        raise DataError(f"'{folder}' has other classes than train: {', '.join(odd[:5])} not in both")
-    paths, labels = [], []
-    for label, name in enumerate(classes):
-        files = sorted(path for path in (folder / name).rglob("*") if path.is_file() and not path.name.startswith("."))
-        if not files:
-            raise DataError(f"'{folder / name}' has no pictures; remove the empty class or fill it")
-        paths += files
-        labels += [label] * len(files)
-    return Listing(tuple(paths), np.array(labels, dtype=np.int64))
-
-
-def _visible(folder: Path) -> Iterator[Path]:
-    return (path for path in folder.iterdir() if not path.name.startswith("."))
-
-
-def _cut(listing: Listing, fraction: float, seed: int, what: str) -> tuple[Listing, Listing]:
-    rest, off = cut(np.arange(len(listing.paths)), listing.labels, fraction, seed, what)
-    return listing.pick(rest), listing.pick(off)
-
-
-def _read(listings: list[Listing], root: Path, canvas: Canvas) -> list[Split]:
-    """Read every file of the splits, all problems before any error."""
-    problems: list[str] = []
-
-    def read(job: tuple[tuple[Path, ...], NDArray[np.uint8]]) -> int:
-        paths, target = job
-        for i, path in enumerate(paths):
-            try:
-                target[i] = place(read_picture(path), canvas)
-            except PictureError as error:
-                problems.append(str(error))
-        return len(paths)
-
-    splits = []
-    total = sum(len(listing.paths) for listing in listings)
-    with (
-        ThreadPoolExecutor(os.cpu_count()) as pool,
-        tqdm(total=total, desc=f"read {root.name}", unit=" pictures", disable=None, leave=False) as bar,
-    ):
-        for listing in listings:
-            images = np.empty((len(listing.paths), canvas.height, canvas.width, 3), dtype=np.uint8)
-            starts = range(0, len(images), CHUNK)
-            jobs = [(listing.paths[i : i + CHUNK], images[i : i + CHUNK]) for i in starts]
-            for count in pool.map(read, jobs):
-                bar.update(count)
-            names = tuple(path.relative_to(root).as_posix() for path in listing.paths)
-            splits.append(Split(torch.from_numpy(images), torch.from_numpy(listing.labels), names))
-    if problems:
-        more = f"\nand {len(problems) - 5} more" if len(problems) > 5 else ""
-        raise DataError(
-            f"{len(problems)} of {total} files cannot be read as pictures; remove or mend them:\n"
-            + "\n".join(sorted(problems)[:5])
-            + more
+    found = _find(folder)
+    classes = _classes(found, folder)
+    paths: list[Path] = []
+    classed: list[int] = []
+    indices = {}
+    for split, by_class in found.items():
+        first = len(paths)
+        for label, each in enumerate(classes):
+            paths += by_class[each]
+            classed += [label] * len(by_class[each])
+        indices[split] = np.arange(first, len(paths))
+    labels = np.array(classed, dtype=np.int64)
+    left = 1.0
+    for split, fraction in (("test", test_fraction), ("val", val_fraction)):
+        if split not in found:
+            indices["train"], indices[split] = cut(indices["train"], labels, fraction / left, seed, split, classes)
+            left -= fraction
+    name = name or folder.resolve().name
+    images = _read(paths, canvas, name)
+    splits = (
+        Split(
+            torch.from_numpy(images[indices[split]]),
+            torch.from_numpy(labels[indices[split]]),
+            tuple(paths[i].relative_to(folder).as_posix() for i in indices[split]),
         )
-    return splits
+        for split in SPLITS
+    )
+    return ClassificationData(name, classes, canvas, *splits)
+
+
+def _find(folder: Path) -> dict[str, dict[str, list[Path]]]:
+    """The splits that have a folder, ``train`` always: class name -> its pictures, sorted."""
+    if not folder.is_dir():
+        raise DataError(
+            f"no folder '{folder}': data.root must be a folder of class folders, "
+            "or of train/, val/ and test/ with class folders in each"
+        )
+    names = [path.name for path in _folders(folder)]
+    if "train" not in names or not _folders(folder / "train"):
+        return {"train": {path.name: _pictures(path) for path in _folders(folder)}}
+    unknown = sorted(set(names) - set(SPLITS))
+    if unknown:
+        raise DataError(
+            f"'{folder / unknown[0]}' stands beside train/ but is no split: expected train/, val/ and test/; "
+            "rename it, or move it away"
+        )
+    return {
+        split: {path.name: _pictures(path) for path in _folders(folder / split)} for split in SPLITS if split in names
+    }
+
+
+def _folders(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+
+
+def _pictures(folder: Path) -> list[Path]:
+    known = suffixes()
+    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in known and not path.name.startswith("."))
+
+
+def _classes(found: dict[str, dict[str, list[Path]]], folder: Path) -> tuple[str, ...]:
+    """The class names, sorted, once they are known to be the same in every split and to have pictures."""
+    classes = sorted(found["train"])
+    if len(classes) < 2:
+        raise DataError(
+            f"class folders in '{folder}': {len(classes)}, and a classifier needs two or more. Put the pictures of "
+            f"each class into a folder of its name, such as '{folder / 'cat'}' and '{folder / 'dog'}'"
+        )
+    for split, by_class in found.items():
+        if set(by_class) != set(classes):
+            missing, extra = sorted(set(classes) - set(by_class)), sorted(set(by_class) - set(classes))
+            raise DataError(
+                f"'{folder}': the classes of train/ and {split}/ differ: "
+                f"only in train/ {missing}, only in {split}/ {extra}"
+            )
+        empty = [each for each in classes if not by_class[each]]
+        if empty:
+            raise DataError(
+                f"'{folder}': no pictures in the class folder '{empty[0]}' of {split}: add some, or remove the folder"
+            )
+    return tuple(classes)
+
+
+def _read(paths: list[Path], canvas: Canvas, name: str) -> NDArray[np.uint8]:
+    """Every picture on the canvas, uint8 ``[n, height, width, 3]``."""
+    images = np.empty((len(paths), canvas.height, canvas.width, 3), np.uint8)
+
+    def read(first: int) -> list[PictureError]:
+        errors = []
+        for i in range(first, min(first + CHUNK, len(paths))):
+            try:
+                images[i] = place(read_picture(paths[i]), canvas)
+            except PictureError as error:
+                errors.append(error)
+        return errors
+
+    errors: list[PictureError] = []
+    with (
+        ThreadPoolExecutor() as pool,
+        tqdm(total=len(paths), desc=f"reading {name}", unit="picture", leave=False, disable=None) as bar,
+    ):
+        for first, failed in zip(starts := range(0, len(paths), CHUNK), pool.map(read, starts), strict=True):
+            errors += failed
+            bar.update(min(CHUNK, len(paths) - first))
+    if errors:
+        listed = "\n".join(f"  {error}" for error in errors[:5])
+        more = f"\n  and {len(errors) - 5} more" if len(errors) > 5 else ""
+        raise DataError(
+            f"{len(errors)} of {len(paths)} pictures cannot be read; repair or remove them:\n{listed}{more}"
+        )
+    return images

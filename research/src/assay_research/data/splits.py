@@ -1,5 +1,7 @@
 """Cut a split from labelled pictures: seeded, and with the same share of every class."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.model_selection import train_test_split
@@ -8,30 +10,42 @@ from assay_research.errors import DataError
 
 
 def cut(
-    indices: NDArray[np.int64], labels: NDArray[np.int64], fraction: float, seed: int, what: str
+    indices: NDArray[np.int64],
+    labels: NDArray[np.int64],
+    share: float,
+    seed: int,
+    what: str,
+    classes: Sequence[str],
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Part indices in two, stratified by label.
 
     Args:
         indices: int64 ``[n]``, into `labels`.
         labels: int64, the class of every picture.
-        fraction: what part of `indices` is cut off, in (0, 1).
+        share: how much of `indices` is cut off: a fraction in (0, 1), or an int in [1, n), a number of pictures.
         seed: the same seed gives the same cut.
         what: the name of the split that is cut off, for errors.
+        classes: names of the labels, for errors.
 
     Returns:
         What is left and what was cut off, each in rising order.
 
     Raises:
-        DataError: the fraction is impossible, or a class has too few pictures for both parts.
+        DataError: an impossible share, or a class with too few pictures to be in both parts.
     """
-    if not 0 < fraction < 1:
-        raise DataError(f"the {what} fraction must be between 0 and 1, got {fraction}")
+    limit = len(indices) if isinstance(share, int) else 1
+    if not 0 < share < limit:
+        raise DataError(f"{what}: expected a share of more than 0 and less than {limit} to cut off, got {share}")
     try:
-        rest, off = train_test_split(indices, test_size=fraction, random_state=seed, stratify=labels[indices])
-    except ValueError as error:
+        rest, off = train_test_split(indices, test_size=share, random_state=seed, stratify=labels[indices])
+    except ValueError:
+        rest, off = indices, indices[:0]
+    if set(labels[rest]) != set(labels[off]):
+        counts = np.bincount(labels[indices], minlength=len(classes))
+        fewest = int(counts.argmin())
         raise DataError(
-            f"cannot cut {fraction:.0%} of {len(indices)} pictures for {what} so that every class is in both parts: "
-            f"{error}"
-        ) from error
+            f"{what}: cannot cut {share:g} of {len(indices)} pictures so that each of {len(classes)} classes is in "
+            f"both parts; the smallest, '{classes[fewest]}', has {counts[fewest]}. Add pictures, leave small classes "
+            "out, or cut off another share"
+        )
     return np.sort(rest), np.sort(off)

@@ -1,0 +1,91 @@
+"""Figures of a run: how it learned, and what it says of pictures it never saw."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
+
+# From Okabe and Ito's palette, which stays distinct for every kind of colour vision.
+BLUE, VERMILION, GREY = "#0072b2", "#d55e00", "#666666"
+DPI = 150
+
+
+def learning_curves(history: Sequence[dict[str, float]], path: Path, title: str) -> None:
+    """Draw loss and accuracy of training and validation over the epochs, with the best epoch marked.
+
+    Args:
+        history: a record an epoch: epoch, train_loss, train_top1, val_loss, val_top1; losses in nats, top1 in [0, 1].
+        path: the image file to write; its suffix chooses the format.
+        title: of the figure.
+    """
+    best = max(history, key=lambda record: (record["val_top1"], -record["val_loss"]))
+    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    figure.suptitle(f"{title}: best epoch {best['epoch']:.0f}, validation top-1 {best['val_top1']:.4f}")
+    epochs = [record["epoch"] for record in history]
+    # A few epochs get a mark each; one alone would not show as a line at all.
+    marker = "o" if len(history) <= 20 else ""
+    for axes, key, label in zip(figure.subplots(1, 2), ("loss", "top1"), ("loss, nats", "top-1 accuracy"), strict=True):
+        for split, name, colour, style in (("train", "training", BLUE, "--"), ("val", "validation", VERMILION, "-")):
+            values = [record[f"{split}_{key}"] for record in history]
+            axes.plot(epochs, values, style, color=colour, marker=marker, markersize=3, label=name)
+        axes.axvline(best["epoch"], color=GREY, linewidth=0.8, linestyle=":")
+        axes.plot(best["epoch"], best[f"val_{key}"], "o", color=VERMILION, markersize=7, fillstyle="none")
+        axes.set(xlabel="epoch", ylabel=label)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+        axes.grid(alpha=0.25)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.legend(frameon=False)
+    figure.savefig(path, dpi=DPI)
+
+
+def sample_predictions(
+    images: NDArray[np.uint8],
+    labels: NDArray[np.int64],
+    probabilities: NDArray[np.float32],
+    classes: Sequence[str],
+    path: Path,
+    title: str,
+) -> None:
+    """Draw pictures with the class the model gives each and how sure it is, mistakes marked.
+
+    Args:
+        images: uint8 ``[n, height, width, 3]``.
+        labels: int ``[n]``, the true classes.
+        probabilities: float ``[n, classes]``.
+        classes: names.
+        path: the image file to write; its suffix chooses the format.
+        title: of the figure.
+    """
+    columns = min(8, len(images))
+    rows = math.ceil(len(images) / columns)
+    figure = Figure(figsize=(1.35 * columns, 1.65 * rows + 0.4), layout="constrained")
+    predicted = probabilities.argmax(1)
+    right = int((predicted == labels).sum())
+    figure.suptitle(f"{title}: {right} of these {len(images)} right")
+    grid: NDArray[Any] = figure.subplots(rows, columns, squeeze=False)
+    for axes in grid.flat[len(images) :]:
+        axes.set_axis_off()
+    for axes, image, truth, guess, scores in zip(grid.flat, images, labels, predicted, probabilities, strict=False):
+        correct = guess == truth
+        colour = BLUE if correct else VERMILION
+        axes.imshow(image, interpolation="nearest")
+        axes.set(xticks=[], yticks=[])
+        axes.spines[:].set(color=colour, linewidth=1.5 if correct else 4)
+        # The second line names the truth of mistakes alone, so that they are found without colour too.
+        said = f"{_short(classes[guess])} {scores[guess]:.0%}"
+        axes.set_title(
+            said if correct else f"{said}\nis {_short(classes[truth])}",
+            fontsize="small",
+            color=colour,
+            fontweight="normal" if correct else "bold",
+        )
+    figure.savefig(path, dpi=DPI)
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= 14 else name[:13] + "…"
