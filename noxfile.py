@@ -7,7 +7,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import tomllib
 from pathlib import Path
 
 import nox
@@ -47,6 +46,8 @@ def environment(session: nox.Session, torch: str = "torch") -> Path:
     digest = hashlib.sha256("\0".join(wanted).encode()).hexdigest()
     if stamp.is_file() and stamp.read_text(encoding="utf-8") == digest:
         return programs
+    if backend and not nox.virtualenv.HAS_UV:
+        session.error("UV_TORCH_BACKEND is a variable of uv, which is not installed: pip install uv")
     if folder.exists():
         shutil.rmtree(folder)
     install: list[str | Path]
@@ -57,13 +58,11 @@ def environment(session: nox.Session, torch: str = "torch") -> Path:
         session.run(sys.executable, "-m", "venv", folder)
         install = [python, "-m", "pip", "install"]
     locked = [*install, "--no-deps", "--require-hashes"]
-    if not backend:
-        session.run(*locked, "-r", dev, "-r", lock)
-    elif nox.virtualenv.HAS_UV:  # uv reads the variable itself; other builds of torch have other hashes than the lock
+    if backend:  # uv reads the variable itself; other builds of torch have other hashes than the lock's
         session.run(*locked, "-r", dev)
         session.run(*install, *re.findall(r"(?m)^torch(?:vision)?==[^ ]+", lock.read_text(encoding="utf-8")))
     else:
-        session.error("UV_TORCH_BACKEND is a variable of uv, which is not installed: pip install uv")
+        session.run(*locked, "-r", dev, "-r", lock)
     editable = [argument for member in MEMBERS for argument in ("-e", f"./{member}")]
     session.run(*install, "--no-deps", "--no-build-isolation", *editable)
     stamp.write_text(digest, encoding="utf-8")  # last: an interrupted installation leaves none
@@ -86,11 +85,11 @@ def demo(session: nox.Session) -> None:
             session.log("  ".join(line))
         session.log(f"{right} of {len(lines)} held-out pictures right{' with --tta' if options else ''}")
     session.run(programs / "assay-deploy", "doctor", bundle)
-    session.run(programs / "pytest", "benchmarks")
-    session.log(f"run:      {run}")
-    session.log(f"bundle:   {bundle}")
-    session.log(f"figures:  {run / 'figures'}")
-    session.log("table:    ")
+    session.run(programs / "pytest", "benchmarks", "--quick", "--bundle", bundle, "--run", run)
+    session.log(f"run      {run}")
+    session.log(f"bundle   {bundle}")
+    session.log(f"figures  {run / 'figures'}, {Path('bench', 'bench.png')}")
+    session.log(f"table    {Path('bench', 'bench.md')}")
 
 
 def newest(session: nox.Session, pattern: str) -> Path:
@@ -171,13 +170,14 @@ def image(session: nox.Session, target: str) -> None:
     tool = container_tool(session)
     bundle = newest(session, "bundles/*/manifest.json")
     pictures = Path(session.create_tmp(), "pictures")
-    session.run(environment(session) / "python", "-m", "assay_research.data.digits", pictures)
-    project = tomllib.loads(Path("deploy", "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    programs = environment(session)
+    session.run(programs / "python", "-m", "assay_research.data.digits", pictures)
+    version = str(session.run(programs / "assay-deploy", "--version", silent=True)).split()[-1]
     name = f"assay-deploy:{target}"
     session.run(
         *((tool, "build") if tool == "docker" else (tool, "build", "--format", "docker")),  # OCI has no health check
         *("--file", "docker/deploy.Dockerfile", "--target", target, "--tag", name),
-        *("--build-arg", f"VERSION={project['version']}", *session.posargs, "."),
+        *("--build-arg", f"VERSION={version}", *session.posargs, "."),
     )
     mounts = ["--volume", f"{bundle.resolve()}:/bundle:ro", "--volume", f"{pictures.resolve()}:/pictures:ro"]
     has_gpu = target == "gpu" and tool != "buildah" and shutil.which("nvidia-smi") is not None

@@ -10,7 +10,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_sessionfinish(session: pytest.Session) -> None:
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
     if session.config.getoption("--no-skips") and reporter is not None:
-        skipped = [report for report in reporter.stats.get("skipped", []) if "gpu" not in report.keywords]
+        skipped = [
+            report for report in reporter.stats.get("skipped", []) if "gpu" not in getattr(report, "keywords", ())
+        ]
         if skipped:
             reporter.write_line(f"\n--no-skips: {len(skipped)} skipped, which counts as failed", red=True)
             session.exitstatus = pytest.ExitCode.TESTS_FAILED

@@ -35,13 +35,18 @@ SIDE = 8
 
 
 def _graph(views: int) -> onnx.ModelProto:
-    """A small classifier; with two views, the second is the mirrored picture."""
-    generator = np.random.default_rng(0)
+    """A small classifier of colours; with two views, the second is the mirrored picture."""
+    # six features: how red, green and blue, and how little of each; noise makes it notice a mirror
+    kernel = 0.1 * np.random.default_rng(0).normal(size=(6, 3, 3, 3))
+    kernel[:, :, 1, 1] += np.concatenate([np.eye(3), -np.eye(3)])
+    head = np.zeros((6, len(LABELS)))
+    head[:3, :3] = 6 * np.eye(3) - 2
+    head[3:, 3], head[:3, 4] = 2, 2
     weights: dict[str, Any] = {
         "scale": np.array(255, np.float32),
-        "kernel": generator.normal(size=(6, 3, 3, 3)).astype(np.float32),
-        "bias": generator.normal(size=6).astype(np.float32),
-        "head": (3 * generator.normal(size=(6, len(LABELS)))).astype(np.float32),
+        "kernel": kernel.astype(np.float32),
+        "bias": np.repeat([0, 1], 3).astype(np.float32),
+        "head": head.astype(np.float32),
         "mirror": np.eye(SIDE, dtype=np.float32)[::-1].copy(),
         "views": np.array([views, -1, len(LABELS)], np.int64),
         "over": np.array([0], np.int64),

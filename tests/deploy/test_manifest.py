@@ -155,25 +155,28 @@ def _mutate(generator: random.Random, document: Any) -> None:
         return
 
 
-@pytest.mark.parametrize("seed", range(300))
-def test_a_mutated_manifest_is_refused_or_read_to_the_letter(bundle: Path, seed: int) -> None:
-    generator = random.Random(seed)
+def test_mutated_manifests_are_refused_or_read_to_the_letter(bundle: Path) -> None:
     path = bundle / MANIFEST
-    if seed % 2:
+    whole = path.read_bytes()
+    refused = 0
+    for seed in range(400):
+        generator = random.Random(seed)
+        path.write_bytes(whole)
         for _ in range(generator.randint(1, 3)):
-            edit(bundle, partial(_mutate, generator))
-    else:
-        content = bytearray(path.read_bytes())
-        for _ in range(generator.randint(1, 3)):
-            content[generator.randrange(len(content))] = generator.randrange(256)
-        path.write_bytes(content)
-    try:
-        manifest = read_manifest(bundle)
-    except BundleError as error:
-        assert str(path) in str(error)  # noqa: PT017
-        return
-    # nothing dropped, added or converted
-    assert json.loads(json.dumps(asdict(manifest))) == json.loads(path.read_bytes())
+            if seed % 2:
+                edit(bundle, partial(_mutate, generator))
+            else:
+                content = bytearray(path.read_bytes())
+                content[generator.randrange(len(content))] = generator.randrange(256)
+                path.write_bytes(content)
+        try:
+            manifest = read_manifest(bundle)
+        except BundleError as error:
+            assert str(path) in str(error), seed  # noqa: PT017
+            refused += 1
+        else:  # nothing dropped, added or converted
+            assert json.loads(json.dumps(asdict(manifest))) == json.loads(path.read_bytes()), seed
+    assert 200 < refused < 400
 
 
 def test_one_flipped_byte_anywhere_in_a_file_is_noticed(bundle: Path, manifest: Manifest) -> None:

@@ -2,10 +2,12 @@
 
 import json
 import os
-import shutil
+import pty
+import re
 import signal
 import subprocess
 import sys
+import termios
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +46,7 @@ def test_a_prediction_is_the_softmax_of_the_graphs_logits(tiny: tuple[Session, M
 def test_predictions_do_not_depend_on_the_batch(tiny: tuple[Session, Manifest], pictures: Path) -> None:
     paths = find_pictures([str(pictures)])
     one_by_one = list(predict(*tiny, paths, batch=1))
-    assert len({result.index for result in one_by_one if isinstance(result, Prediction)}) > 1
+    assert len({result.index for result in one_by_one if isinstance(result, Prediction)}) > 2
     for batch in (2, 7, 1000):
         for single, batched in zip(one_by_one, predict(*tiny, paths, batch=batch), strict=True):
             assert isinstance(single, Prediction)
@@ -203,7 +205,7 @@ def test_any_file_name_comes_out_as_it_went_in(run_cli: Any, bundle: Path, pictu
     folder = tmp_path / "names"
     folder.mkdir()
     for name in names:
-        shutil.copy(pictures / "0" / "00.png", os.fsencode(folder) + b"/" + name)
+        (folder / os.fsdecode(name)).write_bytes((pictures / "0" / "00.png").read_bytes())
     text = run_cli("predict", bundle, folder)
     assert (text.returncode, text.stderr) == (0, "")
     shown = sorted(
@@ -239,6 +241,20 @@ def test_an_interrupt_ends_it_without_a_traceback(bundle: Path, pictures: Path) 
         _, errors = process.communicate(timeout=60)
         assert process.returncode == 128 + signal.SIGINT
         assert errors == "assay-deploy: interrupted\n"
+
+
+def test_a_terminal_gets_a_progress_bar_on_stderr_alone(bundle: Path, pictures: Path) -> None:
+    master, slave = pty.openpty()
+    termios.tcsetwinsize(slave, (24, 80))
+    command = [sys.executable, "-m", "assay_deploy", "predict", str(bundle), str(pictures), str(bundle / "gone.png")]
+    result = subprocess.run(command, stdout=subprocess.PIPE, stderr=slave, text=True, check=False)
+    os.close(slave)
+    shown = os.read(master, 1 << 16).decode()
+    os.close(master)
+    assert result.returncode == 1
+    assert len(result.stdout.splitlines()) == 40
+    assert "| 0/41" in shown
+    assert re.search(r"(^|\r|\n)assay-deploy: \S+gone\.png: cannot be read", shown)
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")

@@ -320,7 +320,7 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
         raise ValueError(f"{where}: expected {expected}, got {_kind(value)}")
     if type(value) is float and not math.isfinite(value):
         raise ValueError(f"{where}: expected a number, got {value}")
-    if type(value) is str and any(unicodedata.category(character) in ("Cc", "Cs") for character in value):
+    if type(value) is str and not value.isprintable() and {"Cc", "Cs"} & set(map(unicodedata.category, value)):
         raise ValueError(f"{where}: {value!r} holds a control character or half a surrogate pair")
     return value
 

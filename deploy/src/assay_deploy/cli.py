@@ -7,11 +7,12 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
-from tqdm import tqdm
 
 from assay_deploy import __version__
 from assay_deploy.bundle import Manifest, read_manifest
@@ -20,6 +21,8 @@ from assay_deploy.errors import AssayError
 from assay_deploy.predict import BATCH, Prediction, Unreadable, find_pictures, predict
 from assay_deploy.runtime import available_cores
 from assay_deploy.session import PROVIDERS, Session
+
+T = TypeVar("T")
 
 PREDICT_HELP = """\
 Classify pictures, a line each on stdout, in the order given: path, label and confidence, separated by tabs.
@@ -52,7 +55,7 @@ ESCAPES = str.maketrans({"\t": "\\t", "\n": "\\n", "\r": "\\r"})
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
     arguments = _parser().parse_args(argv)
-    logging.basicConfig(format="assay-deploy: %(message)s", level="INFO" if arguments.verbose else "WARNING")
+    logging.basicConfig(format="assay-deploy: %(message)s", level="INFO" if arguments.verbose else arguments.level)
     warnings.filterwarnings("ignore", module=r"PIL\.")  # what is wrong with a picture is in its PictureError
     if isinstance(sys.stdout, io.TextIOWrapper):  # file names are bytes: they come out as they went in
         sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")
@@ -80,6 +83,34 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"assay-deploy {__version__}")
     commands = parser.add_subparsers(required=True, metavar="command")
+    predicting = commands.add_parser(
+        "predict",
+        parents=[_common()],
+        help="classify pictures, a line each",
+        description=PREDICT_HELP,
+        epilog=PREDICT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    predicting.add_argument("pictures", nargs="+", help="files, folders or quoted globs")
+    predicting.add_argument("--tta", action="store_true", help="average over the bundle's views of each picture")
+    predicting.add_argument("--top", type=_positive, metavar="K", help="classes shown: default 1, with --json 5")
+    predicting.add_argument("--batch", type=_positive, default=BATCH, metavar="N", help="pictures run at once")
+    predicting.set_defaults(command=_predict, level="WARNING")
+
+    examining = commands.add_parser(
+        "doctor",
+        parents=[_common()],
+        help="what would run where, and what is wrong",
+        description=DOCTOR_HELP,
+        epilog="exit codes: 0 nothing is wrong; 1 something is; 2 wrong usage",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    examining.set_defaults(command=_doctor, level="ERROR")  # what would be warned of is in the report
+    return parser
+
+
+def _common() -> argparse.ArgumentParser:
+    """What both commands take."""
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("bundle", type=Path, help="folder that assay-export made")
     common.add_argument(
@@ -95,31 +126,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     common.add_argument("--json", action="store_true", help="print JSON")
     common.add_argument("-v", "--verbose", action="store_true", help="say on stderr what runs where")
-
-    predicting = commands.add_parser(
-        "predict",
-        parents=[common],
-        help="classify pictures, a line each",
-        description=PREDICT_HELP,
-        epilog=PREDICT_CODES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    predicting.add_argument("pictures", nargs="+", help="files, folders or quoted globs")
-    predicting.add_argument("--tta", action="store_true", help="average over the bundle's views of each picture")
-    predicting.add_argument("--top", type=_positive, metavar="K", help="classes shown: default 1, with --json 5")
-    predicting.add_argument("--batch", type=_positive, default=BATCH, metavar="N", help="pictures run at once")
-    predicting.set_defaults(command=_predict)
-
-    examining = commands.add_parser(
-        "doctor",
-        parents=[common],
-        help="what would run where, and what is wrong",
-        description=DOCTOR_HELP,
-        epilog="exit codes: 0 nothing is wrong; 1 something is; 2 wrong usage",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    examining.set_defaults(command=_doctor)
-    return parser
+    return common
 
 
 def _positive(text: str) -> int:
@@ -143,19 +150,28 @@ def _predict(arguments: argparse.Namespace) -> int:
     )
     top = arguments.top or (5 if arguments.json else 1)
     failed = 0
-    # where the lines scroll by on the terminal, they are the progress
-    hide = not sys.stderr.isatty() or sys.stdout.isatty()
-    with tqdm(total=len(paths), unit="picture", disable=hide) as bar:
-        for result in predict(session, manifest, paths, batch=arguments.batch):
-            if isinstance(result, Unreadable):
-                failed += 1
-                bar.write(f"assay-deploy: {result.error}", file=sys.stderr)
-            line = _json(result, manifest, top) if arguments.json else _text(result, manifest, top)
-            sys.stdout.write(line)
-            bar.update()
+    results, report = _with_bar(predict(session, manifest, paths, batch=arguments.batch), len(paths))
+    for result in results:
+        if isinstance(result, Unreadable):
+            failed += 1
+            report(f"assay-deploy: {result.error}\n")
+        sys.stdout.write(_json(result, manifest, top) if arguments.json else _text(result, manifest, top))
     if failed:
         sys.stderr.write(f"assay-deploy: {failed} of {len(paths)} pictures could not be read\n")
     return 1 if failed else 0
+
+
+def _with_bar(results: Iterator[T], total: int) -> tuple[Iterable[T], Callable[[str], object]]:
+    """Results that move a progress bar on stderr, and a way to write there without breaking it.
+
+    There is none if stderr is no terminal, or if stdout is one too: the lines scroll by and are progress enough.
+    """
+    if not sys.stderr.isatty() or sys.stdout.isatty():
+        return results, sys.stderr.write
+    from tqdm import tqdm  # takes as long to import as some hundred small pictures to predict
+
+    bar = tqdm(results, total=total, unit=" pictures", leave=False)
+    return bar, partial(bar.write, file=sys.stderr, end="")
 
 
 def _ranking(prediction: Prediction, top: int) -> list[int]:

@@ -98,6 +98,7 @@ def _graph(
     try:
         session = Session.load(bundle, manifest, artifact, provider=provider, allow_fallback=allow_fallback)
         found["provider"] = session.provider
+        found["fallback"] = session.fallback
         nodes = Counter((node.provider, node.op) for node in session.placement)
         found["nodes"] = {name: {} for name, _ in sorted(nodes)}
         for (name, op), count in nodes.most_common():
@@ -179,7 +180,7 @@ def _manifest_lines(manifest: dict[str, Any]) -> Iterator[str]:
 def _graph_lines(graph: dict[str, Any]) -> Iterator[str]:
     yield f"graph       {graph['path']}, {graph['views']} view{'s' * (graph['views'] > 1)}"
     if "provider" in graph:
-        yield f"  runs on {graph['provider']}"
+        yield f"  runs on {graph['provider']}{': ' if graph['fallback'] else ''}{graph['fallback']}"
         for provider, ops in graph["nodes"].items():
             counts = ", ".join(f"{op} {count}" for op, count in ops.items())
             yield f"  {sum(ops.values()):>4} nodes on {provider}: {counts}"

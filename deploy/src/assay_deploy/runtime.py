@@ -164,8 +164,8 @@ def start_cuda(content: bytes, threads: int) -> Any:
         runtime.set_default_logger_severity(2)
     if CUDA not in session.get_providers():
         raise RuntimeUnavailableError(
-            f"CUDA does not start. It needs the libraries of CUDA {runtime.cuda_version}: `{install}`. "
-            f"{' '.join(said.getvalue().split())}"
+            f"CUDA does not start: the libraries of CUDA {runtime.cuda_version} are missing (`{install}` brings "
+            f"them), or the driver is too old for them. {' '.join(said.getvalue().split())}".rstrip()
         )
     return session
 

@@ -35,12 +35,16 @@ class Session:
         threads: how many CPU threads an operator may use.
         output: name of what `run` returns, ``logits`` or ``probabilities``.
         placement: the provider of each node.
+        fallback: why ``auto`` did not take CUDA; "" if it did or was not asked to choose.
     """
 
-    def __init__(self, graph: Any, manifest: Manifest, artifact: Artifact, provider: str, threads: int) -> None:
+    def __init__(
+        self, graph: Any, manifest: Manifest, artifact: Artifact, provider: str, threads: int, fallback: str
+    ) -> None:
         self.provider = provider
         self.threads = threads
         self.output = artifact.output
+        self.fallback = fallback
         self.placement = placement(graph)
         self._graph = graph
         self._input = manifest.inputs[0].name
@@ -79,11 +83,11 @@ class Session:
         threads = threads or available_cores()
         content = read_verified(bundle, artifact)
         try:
-            graph, got = _start(content, threads, provider)
+            graph, got, fallback = _start(content, threads, provider)
         except RuntimeUnavailableError as error:
             raise RuntimeUnavailableError(f"{bundle / artifact.path}: {error}") from error
         _check_interface(graph, manifest, artifact)
-        session = cls(graph, manifest, artifact, got, threads)
+        session = cls(graph, manifest, artifact, got, threads, fallback)
         strays = stray_nodes(session.placement, CUDA) if got == "cuda" else []
         if strays:
             message = f"{artifact.path}: {len(strays)} compute nodes are not on CUDA: {_names(strays)}"
@@ -118,18 +122,19 @@ class Session:
         return result
 
 
-def _start(content: bytes, threads: int, provider: str) -> tuple[Any, str]:
-    """The started graph, and whether it got ``cuda`` or ``cpu``."""
-    if provider != "cpu":
-        try:
-            return start_cuda(content, threads), "cuda"
-        except RuntimeUnavailableError as error:
-            if provider == "cuda":
-                raise
-            # Whoever installed a runtime with CUDA will want to know why it is not used.
-            level = logging.WARNING if CUDA in import_runtime().get_available_providers() else logging.INFO
-            log.log(level, "running on the CPU: %s", error)
-    return start(content, threads, [CPU]), "cpu"
+def _start(content: bytes, threads: int, provider: str) -> tuple[Any, str, str]:
+    """The started graph, whether it got ``cuda`` or ``cpu``, and why not CUDA if the choice was ours."""
+    if provider == "cpu":
+        return start(content, threads, [CPU]), "cpu", ""
+    try:
+        return start_cuda(content, threads), "cuda", ""
+    except RuntimeUnavailableError as error:
+        if provider == "cuda":
+            raise
+        # Whoever installed a runtime with CUDA will want to know why it is not used.
+        level = logging.WARNING if CUDA in import_runtime().get_available_providers() else logging.INFO
+        log.log(level, "running on the CPU: %s", error)
+        return start(content, threads, [CPU]), "cpu", str(error)
 
 
 def _check_interface(graph: Any, manifest: Manifest, artifact: Artifact) -> None:

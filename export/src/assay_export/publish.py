@@ -3,7 +3,7 @@
 import re
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -17,7 +17,7 @@ REPLACED = ".replaced"
 
 @contextmanager
 def workplace(bundles: Path, name: str) -> Iterator[Path]:
-    """An empty folder ``<name>.unproven`` to make a bundle in; it stays, whatever happens, until it is published.
+    """An empty folder ``<name>.unproven`` to make a bundle in; what is put there stays until it is published.
 
     Args:
         bundles: the folder that holds the bundles; made if it is not there.
@@ -40,7 +40,11 @@ def workplace(bundles: Path, name: str) -> Iterator[Path]:
             if unproven.exists():
                 shutil.rmtree(unproven)
             unproven.mkdir()
-            yield unproven
+            try:
+                yield unproven
+            finally:
+                with suppress(OSError):  # it holds something, or has its name by now
+                    unproven.rmdir()
     except Timeout as error:
         raise ExportError(f"another export is making the bundle '{bundles / name}' right now") from error
 

@@ -36,6 +36,6 @@ def _row(verdict: Verdict) -> tuple[str, ...]:
         number(verdict.top1_artifact, ".4f"),
         "-"
         if verdict.top1_artifact is None
-        else f"{len(verdict.flipped)} of {verdict.n}, allowed {verdict.flips_allowed}",
+        else f"{len(verdict.flipped)} of {verdict.n:,}, allowed {verdict.flips_allowed}",
         "passed" if verdict.passed else "FAILED",
     )

@@ -62,6 +62,7 @@ def augment(images: Tensor, settings: Augment, generator: Generator) -> Tensor:
     """
     if settings == Augment():
         return images.permute(0, 3, 1, 2).float().div_(255)
+    images = images.contiguous()
     flip, scale, down, right, *colour = torch.rand(7, len(images), device=images.device, generator=generator)
     mirrored = flip < 0.5 if settings.flip else torch.zeros_like(flip, dtype=torch.bool)
     if settings.scale is None:
@@ -133,6 +134,7 @@ def _runs(source: Tensor, start: Tensor, length: int) -> Tensor:
 
     One ``index_select`` over overlapping windows is 16 times as fast as indexing them, on a CPU.
     """
+    assert source.is_contiguous()
     windows = source.as_strided((source.numel() - length + 1, length), (1, 1))
     return windows.index_select(0, start)
 

@@ -35,13 +35,13 @@ def load(root: str = "~/.cache/assay", download: bool = True, val: int = 5000, s
         ) from error
     labels, classes = np.array(train.targets, dtype=np.int64), tuple(train.classes)
     kept, held = cut(np.arange(len(labels)), labels, val, seed, "val", classes)
-    images = torch.from_numpy(train.data)
+    images = torch.from_numpy(np.ascontiguousarray(train.data))  # torchvision keeps the channels first in memory
     splits = [
         Split(images[chosen], torch.from_numpy(labels[chosen]), tuple(f"train/{i:05d}" for i in chosen))
         for chosen in (kept, held)
     ]
     official = Split(
-        torch.from_numpy(test.data),
+        torch.from_numpy(np.ascontiguousarray(test.data)),
         torch.tensor(test.targets),
         tuple(f"test/{i:05d}" for i in range(len(test))),
     )

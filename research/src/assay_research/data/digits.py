@@ -31,8 +31,8 @@ def load(size: int = 32, val_fraction: float = 0.1, test_fraction: float = 0.2, 
     images = torch.from_numpy(np.stack([place(np.stack([picture] * 3, axis=-1), canvas) for picture in grey]))
     labels = digits.target.astype(np.int64)
     classes = tuple(str(name) for name in digits.target_names)
-    rest, test = cut(np.arange(len(labels)), labels, test_fraction, seed, "test", classes)
-    train, val = cut(rest, labels, val_fraction / (1 - test_fraction), seed, "val", classes)
+    rest, test = cut(np.arange(len(labels)), labels, round(test_fraction * len(labels)), seed, "test", classes)
+    train, val = cut(rest, labels, round(val_fraction * len(labels)), seed, "val", classes)
     splits = (
         Split(images[chosen], torch.from_numpy(labels[chosen]), tuple(f"{i:04d}" for i in chosen))
         for chosen in (train, val, test)
@@ -49,7 +49,15 @@ def save_test_pictures(folder: Path) -> None:
         Image.fromarray(image).save(path)
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Save the held-out digits in the folder the command line names."""
     if len(sys.argv) != 2:
         sys.exit("usage: python -m assay_research.data.digits <folder>")
-    save_test_pictures(Path(sys.argv[1]))
+    try:
+        save_test_pictures(Path(sys.argv[1]))
+    except OSError as error:
+        sys.exit(f"cannot write the pictures: {error}")
+
+
+if __name__ == "__main__":
+    main()

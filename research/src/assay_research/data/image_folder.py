@@ -59,11 +59,11 @@ def load(
             classed += [label] * len(by_class[each])
         indices[split] = np.arange(first, len(paths))
     labels = np.array(classed, dtype=np.int64)
-    left = 1.0
+    pool = len(indices["train"])
     for split, fraction in (("test", test_fraction), ("val", val_fraction)):
         if split not in found:
-            indices["train"], indices[split] = cut(indices["train"], labels, fraction / left, seed, split, classes)
-            left -= fraction
+            count = round(fraction * pool)
+            indices["train"], indices[split] = cut(indices["train"], labels, count, seed, split, classes)
     name = name or folder.resolve().name
     images = _read(paths, canvas, name)
     splits = (

@@ -12,7 +12,7 @@ from assay_research.errors import DataError
 def cut(
     indices: NDArray[np.int64],
     labels: NDArray[np.int64],
-    share: float,
+    count: int,
     seed: int,
     what: str,
     classes: Sequence[str],
@@ -22,7 +22,7 @@ def cut(
     Args:
         indices: int64 ``[n]``, into `labels`.
         labels: int64, the class of every picture.
-        share: how much of `indices` is cut off: a fraction in (0, 1), or an int in [1, n), a number of pictures.
+        count: how many of `indices` are cut off.
         seed: the same seed gives the same cut.
         what: the name of the split that is cut off, for errors.
         classes: names of the labels, for errors.
@@ -31,21 +31,20 @@ def cut(
         What is left and what was cut off, each in rising order.
 
     Raises:
-        DataError: an impossible share, or a class with too few pictures to be in both parts.
+        DataError: none or all would be cut off, or a class has too few pictures to be in both parts.
     """
-    limit = len(indices) if isinstance(share, int) else 1
-    if not 0 < share < limit:
-        raise DataError(f"{what}: expected a share of more than 0 and less than {limit} to cut off, got {share}")
+    if not 0 < count < len(indices):
+        raise DataError(f"{what}: expected 1 to {len(indices) - 1} of {len(indices)} pictures to cut off, got {count}")
     try:
-        rest, off = train_test_split(indices, test_size=share, random_state=seed, stratify=labels[indices])
+        rest, off = train_test_split(indices, test_size=count, random_state=seed, stratify=labels[indices])
     except ValueError:
         rest, off = indices, indices[:0]
     if set(labels[rest]) != set(labels[off]):
         counts = np.bincount(labels[indices], minlength=len(classes))
         fewest = int(counts.argmin())
         raise DataError(
-            f"{what}: cannot cut {share:g} of {len(indices)} pictures so that each of {len(classes)} classes is in "
+            f"{what}: cannot cut {count} of {len(indices)} pictures so that each of {len(classes)} classes is in "
             f"both parts; the smallest, '{classes[fewest]}', has {counts[fewest]}. Add pictures, leave small classes "
-            "out, or cut off another share"
+            "out, or cut off another number"
         )
     return np.sort(rest), np.sort(off)
