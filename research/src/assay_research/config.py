@@ -61,7 +61,7 @@ def nearest(name: str, valid: Iterable[str]) -> str:
     return f"{meant}valid here: {', '.join(valid)}"
 
 
-def instantiate(config: Mapping[str, Any] | DictConfig, within: str, **given: Any) -> Any:
+def instantiate(config: Mapping[str, Any] | DictConfig | None, within: str, **given: Any) -> Any:
     """Call the builder a config names, with the arguments it holds.
 
     Args:

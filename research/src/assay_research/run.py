@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from filelock import FileLock, Timeout
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 from torch import nn
 
 from assay_deploy.canvas import Canvas, View
@@ -152,9 +153,18 @@ class Run:
         return load_data(self.config())
 
     def summary(self) -> dict[str, Any]:
-        """`summary.json`, or {} while the run has not finished."""
+        """`summary.json`, or {} while the run has not finished.
+
+        Raises:
+            CheckpointError: it is damaged.
+        """
         path = self.folder / SUMMARY
-        return dict(json.loads(path.read_text())) if path.is_file() else {}
+        try:
+            return dict(json.loads(path.read_text(encoding="utf-8")))
+        except FileNotFoundError:
+            return {}
+        except (ValueError, TypeError) as error:
+            raise CheckpointError(f"'{path}' is not a readable summary ({error}); resume= writes it anew") from error
 
     def load(self, name: str = "best", device: torch.device | str = "cpu") -> Trained:
         """The trained classifier of one checkpoint.
@@ -174,22 +184,24 @@ class Run:
         except AssayError:
             raise
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            said = str(error)
             raise CheckpointError(
-                f"'{self.checkpoint(name)}' does not fit the model of its run's {CONFIG}: {error}"
+                f"'{self.checkpoint(name)}' does not fit the model of its run's {CONFIG}: "
+                + (said if len(said) <= 300 else said[:300] + "...")
             ) from error
         return Trained(model.eval(), classes, canvas, read_views(config))
 
 
 def load_data(config: DictConfig) -> ClassificationData:
     """Read the data set a config describes."""
-    data = instantiate(config.data, "data")
+    data = instantiate(config.get("data"), "data")
     assert isinstance(data, ClassificationData)
     return data
 
 
 def build_model(config: DictConfig, classes: int) -> Normalized:
     """The untrained model a config describes; its channel statistics are still 0 and 1."""
-    network = instantiate(config.model, "models", classes=classes)
+    network = instantiate(config.get("model"), "models", classes=classes)
     return Normalized(network, torch.zeros(3), torch.ones(3))
 
 
@@ -201,7 +213,7 @@ def read_views(config: DictConfig) -> tuple[View, ...]:
     """
     try:
         views = tuple(View(**{str(k): v for k, v in view.items()}) for view in config.views)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, AttributeError, OmegaConfBaseException) as error:
         raise ConfigError(f"views: {error}; a view is {{size: 36, crop: center, flip: true}}") from error
     if not views:
         raise ConfigError("views: expected at least one, the plain view first; [{}] is the canvas as it is")
