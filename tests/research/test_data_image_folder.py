@@ -1,5 +1,6 @@
 """A folder of pictures is read by rules one can rely on, and every way it can be wrong has its own words."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -158,13 +159,23 @@ def test_empty_class_is_named(root: Path) -> None:
 
 def test_splits_with_different_classes_are_refused(parted: Path) -> None:
     (parted / "test" / "dog").rename(parted / "test" / "emu")
-    with pytest.raises(DataError, match=r"only in train/ \['dog'\], only in test/ \['emu'\]"):
+    with pytest.raises(DataError, match=r"1 in train/ alone \['dog'\], 1 in test/ alone \['emu'\]"):
         load(str(parted))
 
 
-def test_misnamed_split_is_refused_instead_of_ignored(parted: Path) -> None:
-    (parted / "test").rename(parted / "validation")
-    with pytest.raises(DataError, match="validation' stands beside train/"):
+def test_unlabelled_test_pictures_are_refused_instead_of_ignored(parted: Path) -> None:
+    for name in ("dog", "cat"):
+        (parted / "test" / name).rename(parted / f"not_{name}")
+        (parted / f"not_{name}" / "000.png").rename(parted / "test" / f"{name}.png")
+        shutil.rmtree(parted / f"not_{name}")
+    with pytest.raises(DataError, match=r"2 in train/ alone \['cat', 'dog'\], 0 in test/ alone"):
+        load(str(parted))
+
+
+@pytest.mark.parametrize(("old", "new"), [("test", "validation"), ("train", "training")])
+def test_misnamed_split_is_refused_instead_of_ignored(parted: Path, old: str, new: str) -> None:
+    (parted / old).rename(parted / new)
+    with pytest.raises(DataError, match=f"holds .*{new}.*: expected train/ with class folders"):
         load(str(parted))
 
 

@@ -47,7 +47,10 @@ def load(
     """
     folder = Path(root).expanduser()
     canvas = Canvas(size, size)
-    found = _find(folder)
+    try:
+        found = _find(folder)
+    except OSError as error:
+        raise DataError(f"'{folder}' cannot be searched: {error}") from error
     classes = _classes(found, folder)
     paths: list[Path] = []
     classed: list[int] = []
@@ -85,17 +88,17 @@ def _find(folder: Path) -> dict[str, dict[str, list[Path]]]:
             "or of train/, val/ and test/ with class folders in each"
         )
     names = [path.name for path in _folders(folder)]
-    if "train" not in names or not _folders(folder / "train"):
-        return {"train": {path.name: _pictures(path) for path in _folders(folder)}}
-    unknown = sorted(set(names) - set(SPLITS))
-    if unknown:
+    splits = [split for split in SPLITS if split in names]
+    # A class may be called train as well; a split holds class folders, a class holds pictures.
+    if not any(_folders(folder / split) for split in splits):
+        return {"train": {name: _pictures(folder / name) for name in names}}
+    odd = sorted(set(names) - set(SPLITS))
+    if "train" not in splits or odd:
         raise DataError(
-            f"'{folder / unknown[0]}' stands beside train/ but is no split: expected train/, val/ and test/; "
-            "rename it, or move it away"
+            f"'{folder}' holds {', '.join(names)}: expected train/ with class folders, and beside it at most val/ and "
+            "test/. Rename what is a split, and move away what is not"
         )
-    return {
-        split: {path.name: _pictures(path) for path in _folders(folder / split)} for split in SPLITS if split in names
-    }
+    return {split: {path.name: _pictures(path) for path in _folders(folder / split)} for split in splits}
 
 
 def _folders(folder: Path) -> list[Path]:
@@ -117,10 +120,10 @@ def _classes(found: dict[str, dict[str, list[Path]]], folder: Path) -> tuple[str
         )
     for split, by_class in found.items():
         if set(by_class) != set(classes):
-            missing, extra = sorted(set(classes) - set(by_class)), sorted(set(by_class) - set(classes))
+            one, other = sorted(set(classes) - set(by_class)), sorted(set(by_class) - set(classes))
             raise DataError(
-                f"'{folder}': the classes of train/ and {split}/ differ: "
-                f"only in train/ {missing}, only in {split}/ {extra}"
+                f"'{folder}': the class folders of train/ and {split}/ differ: {len(one)} in train/ alone {one[:5]}, "
+                f"{len(other)} in {split}/ alone {other[:5]}"
             )
         empty = [each for each in classes if not by_class[each]]
         if empty:

@@ -1,0 +1,134 @@
+"""Options, fixtures and the report of the benchmark suite."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from pytest_benchmark.fixture import BenchmarkFixture
+
+from assay_deploy.errors import AssayError
+from assay_deploy.runtime import installed_runtimes
+from assay_research.errors import AssayError as ResearchError
+from benchmarks import report
+from benchmarks.engines import Subject, settle
+from benchmarks.environment import describe
+from benchmarks.interleave import QUICK, THOROUGH, Effort
+
+TIMINGS = pytest.StashKey[list[dict[str, Any]]]()
+PARITY = pytest.StashKey[list[dict[str, Any]]]()
+SUBJECT = pytest.StashKey[Subject]()
+ENVIRONMENT = pytest.StashKey[dict[str, Any]]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """The suite's own options."""
+    group = parser.getgroup("assay")
+    group.addoption("--bundle", type=Path, metavar="FOLDER", help="bundle to measure; the newest under bundles/")
+    group.addoption("--run", type=Path, metavar="FOLDER", help="the run it was exported from; found under runs/")
+    group.addoption(
+        "--pictures",
+        type=Path,
+        metavar="FOLDER",
+        help="class folders of picture files to predict from disk; the run's own test pictures, written as PNG",
+    )
+    group.addoption(
+        "--report",
+        type=Path,
+        metavar="FOLDER",
+        default=Path("bench"),
+        help="where bench.md, bench.json and bench.png go: bench, which git ignores",
+    )
+    group.addoption("--quick", action="store_true", help="a few rounds each: shows that it works, measures little")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Start with an empty report."""
+    config.stash[TIMINGS] = []
+    config.stash[PARITY] = []
+    config.option.benchmark_quiet = True  # its table has the targets' seconds alone
+    if config.option.report.exists() and not config.option.report.is_dir():
+        raise pytest.UsageError(f"--report '{config.option.report}' is not a folder")
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Give every engine its threads, and look at the machine before it is busy with us."""
+    settle()
+    session.config.stash[ENVIRONMENT] = describe()
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Every way to run the bundle's model, on every device there is."""
+    names = set(metafunc.fixturenames)
+    devices = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
+    wanted = names & {"graph", "artifact"}
+    if wanted:
+        graphs = [graph for graph in _subject(metafunc.config).graphs if "graph" in wanted or graph.format != "eager"]
+        pairs = [
+            pytest.param(device, graph, marks=_missing(device, graph.format)) for device in devices for graph in graphs
+        ]
+        metafunc.parametrize(("device", *wanted), pairs, ids=str)
+    elif "device" in names:
+        metafunc.parametrize("device", devices)
+    if "provider" in names:
+        metafunc.parametrize("provider", [pytest.param(name, marks=_missing(name, "onnx")) for name in devices])
+
+
+def _missing(device: str, form: str) -> list[pytest.MarkDecorator]:
+    """A reason to skip where the installed ONNX Runtime is not the one that has CUDA."""
+    if form != "onnx" or device == "cpu" or "onnxruntime-gpu" in installed_runtimes():
+        return []
+    return [pytest.mark.skip(reason="onnxruntime-gpu is not installed, so ONNX Runtime has no CUDA")]
+
+
+def _subject(config: pytest.Config) -> Subject:
+    if SUBJECT not in config.stash:
+        try:
+            config.stash[SUBJECT] = Subject.find(config.option.bundle, config.option.run)
+        except (AssayError, ResearchError) as error:
+            raise pytest.Collector.CollectError(str(error)) from error
+    return config.stash[SUBJECT]
+
+
+@pytest.fixture(scope="session")
+def subject(pytestconfig: pytest.Config) -> Subject:
+    """The bundle and the run that are measured."""
+    return _subject(pytestconfig)
+
+
+@pytest.fixture(scope="session")
+def effort(pytestconfig: pytest.Config) -> Effort:
+    """How long a comparison may take."""
+    return QUICK if pytestconfig.option.quick else THOROUGH
+
+
+@pytest.fixture(scope="session")
+def parity(pytestconfig: pytest.Config) -> list[dict[str, Any]]:
+    """Where a test of parity puts what it found."""
+    return pytestconfig.stash[PARITY]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
+    """Keep what a benchmark found, once its test passed."""
+    yield
+    benchmark = item.funcargs.get("benchmark") if isinstance(item, pytest.Function) else None
+    if isinstance(benchmark, BenchmarkFixture) and "ratio" in benchmark.extra_info:
+        item.config.stash[TIMINGS].append({"group": benchmark.group, **benchmark.extra_info})
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Write the report, and print its table."""
+    timings, parity = config.stash[TIMINGS], config.stash[PARITY]
+    if not timings and not parity:
+        return
+    subject = {"effort": "quick: a few rounds each, which measures little"} if config.option.quick else {}
+    if SUBJECT in config.stash:
+        manifest = config.stash[SUBJECT].manifest
+        subject |= {"bundle": manifest.name, "run": manifest.source.run, "run's commit": manifest.source.commit}
+    document = report.document(config.stash[ENVIRONMENT], subject, timings, parity)
+    terminalreporter.section("benchmarks")
+    terminalreporter.write(report.markdown(document))
+    for path in report.write(document, config.option.report):
+        terminalreporter.write_line(str(path))

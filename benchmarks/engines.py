@@ -1,0 +1,141 @@
+"""One trained classifier in every engine that can run it: pictures in host memory in, answers in host memory out."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from assay_deploy.bundle import Artifact, Manifest, read_manifest, read_verified, sha256
+from assay_deploy.errors import AssayError
+from assay_deploy.runtime import available_cores
+from assay_deploy.session import Session
+from assay_export import torchscript
+from assay_research.data import ClassificationData
+from assay_research.run import Run, Trained
+from assay_research.views import Views
+
+Pictures = NDArray[np.uint8]
+Answers = NDArray[np.float32]
+Engine = Callable[[Pictures], Answers]
+"""From uint8 ``[batch, height, width, 3]`` to float32 ``[batch, classes]``, both in host memory: it is synchronised."""
+
+NAMES = {"eager": "eager torch", "torchscript": "TorchScript", "onnx": "ONNX Runtime"}
+
+
+@dataclass(frozen=True)
+class Graph:
+    """One way to run the model.
+
+    Attributes:
+        format: ``eager``, or that of an artifact of the bundle.
+        tta: whether it looks at all views.
+    """
+
+    format: str
+    tta: bool
+
+    def __str__(self) -> str:
+        return NAMES.get(self.format, self.format) + (", all views" if self.tta else "")
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is measured: a bundle and the run it was exported from."""
+
+    bundle: Path
+    manifest: Manifest
+    run: Run
+
+    @classmethod
+    def find(cls, bundle: Path | None, run: Path | None) -> "Subject":
+        """The bundle and its run.
+
+        Args:
+            bundle: its folder; None for the one written last under ``bundles/``.
+            run: its folder; None for the one under ``runs/`` that the bundle names.
+
+        Raises:
+            AssayError: either is missing, or the bundle was exported from other weights.
+        """
+        if bundle is None:
+            manifests = sorted(Path("bundles").glob("*/manifest.json"), key=lambda path: path.stat().st_mtime)
+            if not manifests:
+                raise AssayError("no bundle under 'bundles': make one with `nox -s export`, or name one with --bundle")
+            bundle = manifests[-1].parent
+        manifest = read_manifest(bundle)
+        source = manifest.source
+        folder = run or Path("runs", source.run)
+        weights = Run(folder).checkpoint(source.checkpoint)
+        if not weights.is_file():
+            raise AssayError(
+                f"bundle '{bundle}' was exported from checkpoint '{source.checkpoint}' of run '{source.run}', "
+                f"but there is no '{weights}': name that run's folder with --run"
+            )
+        if sha256(weights.read_bytes()) != source.weights_sha256:
+            raise AssayError(
+                f"bundle '{bundle}' was exported from other weights than '{weights}' holds now: "
+                "export the run again, or name the right one with --run"
+            )
+        return cls(bundle, manifest, Run.open(folder))
+
+    @cached_property
+    def data(self) -> ClassificationData:
+        """The data set of the run."""
+        return self.run.data()
+
+    @property
+    def graphs(self) -> list[Graph]:
+        """Every way to run the model that there is, eager first."""
+        eager = [Graph("eager", tta=False), Graph("eager", tta=True)][: len(self.manifest.views)]
+        return eager + [Graph(artifact.format, artifact.views > 1) for artifact in self.manifest.artifacts]
+
+    def trained(self, device: str) -> Trained:
+        """The trained model, anew."""
+        return self.run.load(self.manifest.source.checkpoint, device)
+
+    def batch(self, size: int) -> Pictures:
+        """So many test pictures, over again where there are fewer."""
+        images = self.data.test.images.numpy()
+        return np.resize(images, (size, *images.shape[1:]))
+
+    def start(self, graph: Graph, device: str) -> Engine:
+        """Start an engine.
+
+        Raises:
+            AssayError: the file is not what was proven, or its engine cannot run there.
+        """
+        if graph.format == "eager":
+            trained = self.trained(device)
+            views = trained.views if graph.tta else trained.views[:1]
+            return _torch(Views(trained.model, trained.canvas, views).eval(), device)
+        artifact = self.manifest.artifact(graph.format, tta=graph.tta)
+        if graph.format == "torchscript":
+            return _torch(torchscript.load(read_verified(self.bundle, artifact)), device)
+        return self.session(artifact, device, available_cores()).run
+
+    def session(self, artifact: Artifact, device: str, threads: int) -> Session:
+        """An ONNX Runtime session on that device, or nowhere."""
+        return Session.load(self.bundle, self.manifest, artifact, provider=device, threads=threads)
+
+
+def settle() -> None:
+    """Give torch the threads every engine gets, and full float32 on CUDA, which is what the bundle was proven in."""
+    torch.set_num_threads(available_cores())
+    torch.backends.cudnn.conv.fp32_precision = "ieee"  # type: ignore[attr-defined]
+    torch.backends.cuda.matmul.fp32_precision = "ieee"
+
+
+def _torch(module: nn.Module, device: str) -> Engine:
+    module = module.to(device)
+
+    def run(images: Pictures) -> Answers:
+        with torch.inference_mode():
+            answers: Answers = module(torch.from_numpy(images).to(device)).cpu().numpy()
+        return answers
+
+    return run

@@ -1,0 +1,21 @@
+"""How fast each engine answers, as a ratio to eager torch on the same views, device, threads and pictures."""
+
+import pytest
+from pytest_benchmark.fixture import BenchmarkFixture
+
+from benchmarks.engines import Graph, Subject
+from benchmarks.interleave import Effort, compare, rounds
+
+
+@pytest.mark.parametrize("batch", [1, 32, 256])
+def test_inference(
+    benchmark: BenchmarkFixture, subject: Subject, graph: Graph, device: str, batch: int, effort: Effort
+) -> None:
+    """Eager against itself, too: that is how far from 1 a ratio gets by chance."""
+    eager = Graph("eager", graph.tta)
+    baseline, target = subject.start(eager, device), subject.start(graph, device)
+    images = subject.batch(batch)
+    count, prime = rounds(baseline, target, images, effort)
+    benchmark.group = "Inference"
+    benchmark.extra_info |= {"target": str(graph), "baseline": str(eager), "device": device}
+    compare(benchmark, baseline, target, [images] * count, pictures=[batch] * count, prime=prime)

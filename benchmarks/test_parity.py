@@ -1,0 +1,169 @@
+"""Each artifact answers as eager torch does: on the test split, and from picture files, whose reading is timed too."""
+
+from collections.abc import Callable, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from pytest_benchmark.fixture import BenchmarkFixture
+from torchvision import transforms
+
+from assay_deploy.canvas import place, read_picture
+from assay_deploy.errors import AssayError
+from assay_deploy.predict import Unreadable, find_pictures, predict
+from assay_export.gate import flips_allowed
+from assay_research.models import Normalized
+from benchmarks.engines import Answers, Engine, Graph, Pictures, Subject
+from benchmarks.interleave import compare
+
+BATCH = 256
+
+CHUNKS = 20
+CHUNK_PICTURES = 64
+"""Picture files are timed in so many chunks, of so many pictures at least: a `predict` of a few is all start-up."""
+
+Indices = NDArray[np.int64]
+Findings = list[dict[str, Any]]
+
+
+@pytest.fixture(scope="module")
+def eager_answers(subject: Subject) -> Callable[[bool], Answers]:
+    """What eager torch answers to the test split on the CPU, through the plain view or all views."""
+    return cache(lambda tta: _answer(subject.start(Graph("eager", tta), "cpu"), subject.data.test.images.numpy()))
+
+
+@pytest.fixture(scope="module")
+def pictures(
+    subject: Subject, pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[list[Path], Indices]:
+    """Picture files and their labels."""
+    folder = pytestconfig.option.pictures or _write_pictures(subject, tmp_path_factory.mktemp("pictures"))
+    labels = subject.manifest.labels
+    try:
+        paths = find_pictures([str(folder)])
+    except AssayError as error:
+        pytest.fail(str(error), pytrace=False)
+    for path in paths:
+        if path.parent.name not in labels:
+            pytest.fail(
+                f"'{path}' is in a folder named '{path.parent.name}', which is no label of bundle "
+                f"'{subject.bundle}': --pictures needs folders named {', '.join(labels)}",
+                pytrace=False,
+            )
+    return paths, np.array([labels.index(path.parent.name) for path in paths])
+
+
+def test_artifact_answers_as_eager_on_the_test_split(
+    subject: Subject,
+    artifact: Graph,
+    device: str,
+    eager_answers: Callable[[bool], Answers],
+    parity: Findings,
+) -> None:
+    """No more pictures change class than the gate allows, and the score is the one the manifest expects."""
+    test = subject.data.test
+    expected = {each.metric: each for each in subject.manifest.expected}["top1_tta" if artifact.tta else "top1"]
+    answers = _answer(subject.start(artifact, device), test.images.numpy())
+    finding = _judge(answers.argmax(1), eager_answers(artifact.tta).argmax(1), test.labels.numpy())
+    parity.append({"target": str(artifact), "device": device, "dataset": expected.dataset, **finding})
+    assert finding["changed"] <= flips_allowed(len(test))
+    assert finding["top1"] == pytest.approx(expected.value, abs=expected.tolerance)
+
+
+def test_prediction_from_files_answers_as_eager(
+    benchmark: BenchmarkFixture,
+    subject: Subject,
+    provider: str,
+    pictures: tuple[list[Path], Indices],
+    pytestconfig: pytest.Config,
+    parity: Findings,
+) -> None:
+    """Timed against a plain loop, one picture at a time; compared with eager torch on the same canvas."""
+    paths, labels = pictures
+    size = max(-(-len(paths) // CHUNKS), CHUNK_PICTURES)
+    chunks = [paths[start : start + size] for start in range(0, len(paths), size)]
+    # Reads every file once, so that whoever is timed first does not also wait for the disk.
+    eager = np.concatenate([_eager_on_files(subject, chunk) for chunk in chunks])
+    # As `assay-deploy predict` runs many pictures: a thread each, the session's own would only be in their way.
+    session = subject.session(subject.manifest.artifact("onnx"), provider, threads=1)
+    answers: list[int] = []
+
+    def served(chunk: Sequence[Path]) -> None:
+        for result in predict(session, subject.manifest, chunk):
+            assert not isinstance(result, Unreadable)
+            answers.append(result.index)
+
+    plain = _plain_loop(subject, provider)
+    plain(chunks[0])
+    served(chunks[0])
+    answers.clear()
+    benchmark.group = "Picture files"
+    benchmark.extra_info |= {"target": "assay_deploy.predict", "baseline": "plain loop", "device": provider}
+    compare(benchmark, plain, served, chunks, pictures=[len(chunk) for chunk in chunks])
+    finding = _judge(np.array(answers), eager, labels)
+    folder = pytestconfig.option.pictures
+    dataset = f"{folder.resolve().parent.name}/{folder.name}" if folder else f"{subject.data.name}/test as PNG"
+    parity.append({"target": "assay_deploy.predict", "device": provider, "dataset": dataset, **finding})
+    assert finding["changed"] <= flips_allowed(len(paths))
+
+
+def _answer(engine: Engine, images: Pictures) -> Answers:
+    return np.concatenate([engine(images[start : start + BATCH]) for start in range(0, len(images), BATCH)])
+
+
+def _judge(answers: Indices, eager: Indices, labels: Indices) -> dict[str, Any]:
+    """How many of the pictures another answer than eager's, and how many right ones."""
+    return {
+        "n": len(labels),
+        "top1_eager": float((eager == labels).mean()),
+        "top1": float((answers == labels).mean()),
+        "changed": int((answers != eager).sum()),
+    }
+
+
+def _write_pictures(subject: Subject, folder: Path) -> Path:
+    """The run's own test pictures as files in class folders."""
+    test, labels = subject.data.test, subject.manifest.labels
+    for i, (image, label) in enumerate(zip(test.images.numpy(), test.labels.tolist(), strict=True)):
+        path = folder / labels[label] / f"{i:05d}.png"
+        path.parent.mkdir(exist_ok=True)
+        Image.fromarray(image).save(path)
+    return folder
+
+
+def _eager_on_files(subject: Subject, paths: Sequence[Path]) -> Indices:
+    images = np.stack([place(read_picture(path), subject.manifest.preprocess) for path in paths])
+    answers: Indices = _answer(subject.start(Graph("eager", tta=False), "cpu"), images).argmax(1)
+    return answers
+
+
+def _plain_loop(subject: Subject, device: str) -> Callable[[Sequence[Path]], list[int]]:
+    """What one would write without assay: decode with PIL, transform with torchvision, one picture at a time."""
+    trained = subject.trained(device)
+    model, canvas, view = trained.model, trained.canvas, trained.views[0]
+    assert isinstance(model, Normalized)
+    zoom = (view.size or min(canvas.height, canvas.width)) / min(canvas.height, canvas.width)
+    transform = transforms.Compose(
+        [
+            transforms.Resize((round(canvas.height * zoom), round(canvas.width * zoom))),
+            transforms.CenterCrop((canvas.height, canvas.width)),
+            transforms.ToTensor(),
+            transforms.Normalize(model.mean.flatten().tolist(), model.std.flatten().tolist()),
+        ]
+    )
+
+    def run(paths: Sequence[Path]) -> list[int]:
+        answers = []
+        with torch.inference_mode():
+            for path in paths:
+                with Image.open(path) as image:
+                    picture = transform(image.convert("RGB"))[None].to(device)
+                answers.append(int(model.network(picture).argmax()))
+        return answers
+
+    return run
