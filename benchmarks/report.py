@@ -12,7 +12,8 @@ Document = dict[str, Any]
 
 NOTE = """\
 Ratio: how many times as fast as what it is compared with, both timed in turns in one run: the median of the rounds
-and their quartiles. Below 1 is slower; a row compared with itself shows what chance does.
+and their quartiles. Below 1 is slower; a row compared with itself shows what chance does. Engines compute in float32
+without TF32, take pictures from host memory and leave answers there.
 """
 
 TIMING_COLUMNS = ("what", "compared with", "device", "pictures", "ratio", "pictures/s", "ms", "ms, p95", "rounds")

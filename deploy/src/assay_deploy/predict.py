@@ -112,9 +112,9 @@ def predict(
 
 def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
     """Probabilities ``[batch, classes]`` of logits ``[batch, classes]``."""
-    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
-    result: NDArray[np.float32] = powers / powers.sum(axis=1, keepdims=True)
-    return result
+    powers: NDArray[np.float32] = np.exp(logits - logits.max(axis=1, keepdims=True))
+    powers /= powers.sum(axis=1, keepdims=True)
+    return powers
 
 
 def _pictures_under(folder: str, visited: set[tuple[int, int]]) -> Iterator[Path]:
@@ -156,5 +156,5 @@ def _classify(session: Session, manifest: Manifest, paths: Sequence[Path]) -> li
 
 
 def _prediction(path: Path, probabilities: NDArray[np.float32], manifest: Manifest) -> Prediction:
-    index = int(probabilities.argmax())
+    index = int(np.argmax(probabilities))
     return Prediction(path, index, manifest.labels[index], float(probabilities[index]), probabilities)

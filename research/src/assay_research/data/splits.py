@@ -41,7 +41,7 @@ def cut(
         rest, off = indices, indices[:0]
     if set(labels[rest]) != set(labels[off]):
         counts = np.bincount(labels[indices], minlength=len(classes))
-        fewest = int(counts.argmin())
+        fewest = int(np.argmin(counts))
         raise DataError(
             f"{what}: cannot cut {count} of {len(indices)} pictures so that each of {len(classes)} classes is in "
             f"both parts; the smallest, '{classes[fewest]}', has {counts[fewest]}. Add pictures, leave small classes "
