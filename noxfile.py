@@ -85,7 +85,8 @@ def demo(session: nox.Session) -> None:
             session.log("  ".join(line))
         session.log(f"{right} of {len(lines)} held-out pictures right{' with --tta' if options else ''}")
     session.run(programs / "assay-deploy", "doctor", bundle)
-    session.run(programs / "pytest", "benchmarks", "--quick", "--bundle", bundle, "--run", run)
+    suites = [Path("benchmarks", f"test_{suite}.py") for suite in ("inference", "parity")]
+    session.run(programs / "pytest", *suites, "--quick", "--bundle", bundle, "--run", run)
     session.log(f"run      {run}")
     session.log(f"bundle   {bundle}")
     session.log(f"figures  {run / 'figures'}, {Path('bench', 'bench.png')}")

@@ -89,7 +89,7 @@ def steps(site: Site) -> list[Step]:
 def way(site: Site, name: str, overrides: list[str], pictures: Path) -> list[Step]:
     """One experiment all the way: trained, exported, examined, used on picture files, and timed."""
     bundle = site.out / "bundles" / name
-    predict = ("assay_deploy", "predict", bundle, pictures, "--json", "--provider", site.provider)
+    predict = ("assay_deploy", "predict", bundle, pictures, "--json", "--top", "1", "--provider", site.provider)
     exported = (f"export {name}",)
     return [
         Step(
