@@ -29,7 +29,7 @@ class Effort:
 
 
 THOROUGH = Effort(seconds=4.0, least=11, most=301)
-QUICK = Effort(seconds=0.4, least=3, most=31)
+QUICK = Effort(seconds=0.3, least=3, most=15)
 
 
 def compare(

@@ -220,7 +220,11 @@ def _many(bundle: Path, pictures: Path, **options: Any) -> subprocess.Popen[str]
     """Predict enough pictures to fill any pipe."""
     picture = str(pictures / "0" / "00.png")
     command = [sys.executable, "-m", "assay_deploy", "predict", str(bundle), *[picture] * 10_000]
-    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, **options)
+
+    def interruptible() -> None:  # whatever runs the tests in the background has it ignored
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=interruptible, **options)
 
 
 def test_a_closed_pipe_ends_it_quietly(bundle: Path, pictures: Path) -> None:

@@ -86,6 +86,7 @@ def test_run_holds_all_the_design_promises(finished):
         (["views=[]"], "views: expected at least one"),
         (["views=[{size: 36, flop: true}]"], "views:"),
         (["epochs=0"], "epochs must be at least 1"),
+        (["data.size=48"], "the model cannot take pictures of 48x48 pixels"),
         (["device=tpu"], "device must be auto, cpu or cuda, got 'tpu'"),
         (["data=image_folder", "data.root=nowhere"], "nowhere"),
         (["resume=nowhere"], "'nowhere' is no run"),

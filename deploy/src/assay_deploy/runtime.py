@@ -92,6 +92,8 @@ def import_runtime() -> Any:
             f"{' '.join(found)}`. Then, for the CPU: `{cpu}`. For an NVIDIA GPU: `{gpu}`"
         )
     ((name, number),) = found.items()
+    # The official builds send usage data to their maker unless told not to; whoever wants that sets it to 0.
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     try:
         module = import_module("onnxruntime")
     except ImportError as error:

@@ -110,6 +110,14 @@ def make_trainer(config: DictConfig) -> Trainer:
     data = load_data(config)
     torch.manual_seed(settings.seed)
     model = build_model(config, len(data.classes)).to(device).to(memory_format=torch.channels_last)
+    try:
+        with torch.inference_mode():
+            model.eval()(torch.zeros(1, 3, data.canvas.height, data.canvas.width, device=device))
+    except RuntimeError as error:
+        raise ConfigError(
+            f"the model cannot take pictures of {data.canvas.height}x{data.canvas.width} pixels ({error}); "
+            "give it the size it is made for with data.size"
+        ) from error
     return Trainer(
         model,
         data,
