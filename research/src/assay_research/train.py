@@ -15,13 +15,17 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from assay_deploy.canvas import View
 from assay_research import checkpoint
 from assay_research.classification import INTERRUPTED, Trainer
 from assay_research.config import TrainConfig, instantiate, nearest
 from assay_research.console import resilient
+from assay_research.data import ClassificationData
+from assay_research.data.augment import Augment, augment
 from assay_research.device import choose_device, choose_precision, hardware
 from assay_research.errors import AssayError, ConfigError
 from assay_research.evaluation import predict, top1
+from assay_research.models import Normalized
 from assay_research.provenance import commit, versions
 from assay_research.run import FIGURES, SUMMARY, Run, build_model, load_data, read_views
 from assay_research.views import Views
@@ -106,24 +110,17 @@ def make_trainer(config: DictConfig) -> Trainer:
     assert isinstance(settings, TrainConfig)
     device = choose_device(settings.device)
     dtype = choose_precision(settings.precision, device)
-    view = read_views(config)[0]
+    views = read_views(config)
     data = load_data(config)
     torch.manual_seed(settings.seed)
     model = build_model(config, len(data.classes)).to(device).to(memory_format=torch.channels_last)
-    try:
-        with torch.inference_mode():
-            model.eval()(torch.zeros(1, 3, data.canvas.height, data.canvas.width, device=device))
-    except RuntimeError as error:
-        raise ConfigError(
-            f"the model cannot take pictures of {data.canvas.height}x{data.canvas.width} pixels ({error}); "
-            "give it the size it is made for with data.size"
-        ) from error
+    _try_out(model, data, settings.augment, views)
     return Trainer(
         model,
         data,
         instantiate(config.optim, "optim", model=model),
         schedule=instantiate(config.schedule, "schedules"),
-        view=view,
+        view=views[0],
         settings=settings.augment,
         batch_size=settings.batch_size,
         label_smoothing=settings.label_smoothing,
@@ -134,6 +131,21 @@ def make_trainer(config: DictConfig) -> Trainer:
         device=device,
         dtype=dtype,
     )
+
+
+def _try_out(model: Normalized, data: ClassificationData, settings: Augment, views: Sequence[View]) -> None:
+    """Send one picture all the way, so that what does not fit is known before anything is trained."""
+    device = model.mean.device
+    picture = data.train.images[:1].to(device)
+    try:
+        with torch.no_grad():
+            model.eval()(augment(picture, settings, torch.Generator(device)))
+            Views(model, data.canvas, views).to(device)(picture)
+    except (RuntimeError, ValueError) as error:
+        raise ConfigError(
+            f"data, augment, model and views do not fit each other: pictures are {data.canvas.height}x"
+            f"{data.canvas.width} pixels, and {error}"
+        ) from error
 
 
 def _save_epoch(trainer: Trainer, config: DictConfig, run: Run) -> None:
