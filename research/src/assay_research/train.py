@@ -62,6 +62,7 @@ def train(config: DictConfig, run: Run | None = None) -> Run:
     """
     if config.epochs < 1:
         raise ConfigError(f"epochs must be at least 1, got {config.epochs}")
+    code = commit()  # asked now: by the end, the checkout may hold other code than what is running
     trainer = make_trainer(config)
     run = run or Run.create(Path(config.runs), config)
     with run.lock():
@@ -93,7 +94,7 @@ def train(config: DictConfig, run: Run | None = None) -> Run:
                     stop.signal,
                 )
             _say(f"ended: {reason}")
-            _finish(trainer, config, run, reason)
+            _finish(trainer, config, run, reason, code)
     return run
 
 
@@ -165,7 +166,7 @@ def _save_epoch(trainer: Trainer, config: DictConfig, run: Run) -> None:
     )
 
 
-def _finish(trainer: Trainer, config: DictConfig, run: Run, reason: str) -> None:
+def _finish(trainer: Trainer, config: DictConfig, run: Run, reason: str, code: str) -> None:
     """Score the best epoch's weights once on the test split, then write the summary and the figures."""
     run.write_metrics(trainer.history)
     best, data, device = trainer.best, trainer.data, trainer.device
@@ -188,7 +189,7 @@ def _finish(trainer: Trainer, config: DictConfig, run: Run, reason: str) -> None
         "fingerprint": trainer.fingerprint,
         "seed": config.seed,
         "parameters": sum(parameter.numel() for parameter in trained.model.parameters()),
-        "commit": commit(),
+        "commit": code,
         "versions": versions(),
         "hardware": hardware(device),
         "seconds": round(trainer.seconds, 1),
