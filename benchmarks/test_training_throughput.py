@@ -62,8 +62,8 @@ def test_training(benchmark: BenchmarkFixture, batch: int, workers: int, effort:
 
     benchmark.group = "Training"
     benchmark.extra_info |= {
-        "target": f"training, batch {batch}",
-        "baseline": f"DataLoader and transforms, {workers} workers",
+        "target": f"training, batch {batch}, against {workers} workers",
+        "baseline": "DataLoader and transforms",
         "device": "cpu",
     }
     benchmark.pedantic(trainer.train, setup=train_usual, rounds=effort.least)  # type: ignore[no-untyped-call]
