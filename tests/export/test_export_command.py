@@ -120,7 +120,7 @@ def test_no_run_at_all_is_a_clear_error(command):
 
 def test_a_run_that_would_call_something_else_is_refused(command, copied):
     config = (copied / CONFIG).read_text()
-    (copied / CONFIG).write_text(config.replace("assay_research.models.tinyvgg.tinyvgg", "builtins.open"))
+    (copied / CONFIG).write_text(config.replace("assay_research.models.vgg.vgg", "builtins.open"))
     assert refused(command(), "'builtins.open' refused")
 
 

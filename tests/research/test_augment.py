@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional as reference
 
-from assay_research.data.augment import Augment, _recolour, augment
+from assay_research.data.augment import Augment, _recolour, augment, draw
 
 GREY = torch.tensor([0.299, 0.587, 0.114])
 EVERYTHING = Augment(flip=True, pad=2, scale=[18, 24], brightness=0.4, contrast=0.4, saturation=0.4)
@@ -26,7 +26,12 @@ def noise(batch: int, height: int = 16, width: int = 16, low: int = 0, high: int
 
 
 def run(images: Tensor, settings: Augment, seed: int = 0) -> Tensor:
-    return augment(images, settings, torch.Generator().manual_seed(seed))
+    return vary(images, settings, torch.Generator().manual_seed(seed))
+
+
+def vary(images, settings, generator):
+    """Draw and augment at once."""
+    return augment(images, settings, draw(len(images), settings, generator))
 
 
 def plain(images: Tensor) -> Tensor:
@@ -47,7 +52,7 @@ def find(wanted: Tensor, among: Tensor) -> list[int] | None:
 def test_defaults_only_cast_and_draw_no_number() -> None:
     generator = torch.Generator().manual_seed(0)
     before = generator.get_state()
-    assert torch.equal(augment(noise(4), Augment(), generator), plain(noise(4)))
+    assert torch.equal(vary(noise(4), Augment(), generator), plain(noise(4)))
     assert torch.equal(generator.get_state(), before)
 
 
@@ -150,21 +155,21 @@ def test_colours_together_are_torchvisions_one_after_the_other() -> None:
 @pytest.mark.parametrize("settings", TO_TEST.values(), ids=TO_TEST)
 def test_generator_alone_decides(settings: Augment) -> None:
     generator = torch.Generator().manual_seed(5)
-    augment(noise(8), settings, generator)
+    vary(noise(8), settings, generator)
     state = generator.get_state()
     torch.manual_seed(1)
-    first = augment(noise(8), settings, generator)
+    first = vary(noise(8), settings, generator)
     torch.manual_seed(2)
     generator.set_state(state)
-    assert torch.equal(augment(noise(8), settings, generator), first)
-    assert not torch.equal(augment(noise(8), settings, generator), first)
+    assert torch.equal(vary(noise(8), settings, generator), first)
+    assert not torch.equal(vary(noise(8), settings, generator), first)
 
 
 def test_as_many_numbers_are_drawn_whatever_is_switched_on() -> None:
     states = []
     for settings in TO_TEST.values():
         generator = torch.Generator().manual_seed(0)
-        augment(noise(8), settings, generator)
+        vary(noise(8), settings, generator)
         states.append(generator.get_state())
     assert all(torch.equal(state, states[0]) for state in states)
 

@@ -12,7 +12,7 @@ from assay_research.run import Run, build_model
 
 CONFIG = {
     "name": "small",
-    "model": {"_target_": "assay_research.models.tinyvgg.tinyvgg", "config": "A"},
+    "model": {"_target_": "assay_research.models.vgg.vgg", "config": "A", "width": 0.125, "hidden": 64},
     "data": {"_target_": "assay_research.data.digits.load"},
     "views": [{}],
 }

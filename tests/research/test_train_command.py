@@ -76,7 +76,8 @@ def test_run_holds_all_the_design_promises(finished):
         (["epohcs=3"], "there is no 'epohcs'; did you mean 'epochs'?"),
         (["augment.filp=true"], "there is no 'augment.filp'; did you mean 'flip'?"),
         (["model.widht=2"], "there is no 'model.widht'"),
-        (["experiment=tinyvg_a"], "there is no such experiment; did you mean 'tinyvgg_a'?"),
+        (["experiment=tinyvgg_tabel2"], "there is no such experiment; did you mean 'tinyvgg_table2'?"),
+        (["experiment=tinyvgg_table2/a36"], "did you mean 'tinyvgg_table2/a_36'?"),
         (["modle=tinyvgg_a"], "there is no 'modle'; did you mean 'model'?"),
         (["epochs=many"], "Value 'many' of type 'str' could not be converted to Integer"),
         (["augment.flip=3.5"], "Value '3.5' is not a valid bool"),
@@ -154,8 +155,8 @@ def test_resume_refuses_a_config_that_would_call_something_else(finished, tmp_pa
     subprocess.run(["cp", "-r", finished / "runs", tmp_path], check=True)
     run = only_run(tmp_path)
     text = (run / "config.yaml").read_text()
-    assert "assay_research.models.tinyvgg.tinyvgg" in text
-    (run / "config.yaml").write_text(text.replace("assay_research.models.tinyvgg.tinyvgg", "builtins.open"))
+    assert "assay_research.models.vgg.vgg" in text
+    (run / "config.yaml").write_text(text.replace("assay_research.models.vgg.vgg", "builtins.open"))
     result = assay_train(tmp_path, f"resume={run}")
     assert result.returncode == 1
     assert "'builtins.open' refused" in result.stderr

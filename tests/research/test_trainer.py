@@ -13,7 +13,7 @@ from assay_research.data import ClassificationData, Split
 from assay_research.data.augment import Augment
 from assay_research.errors import CheckpointError, ConfigError
 from assay_research.models import Normalized
-from assay_research.optim import adam, sgd
+from assay_research.optim import adam, adamw, muon, sgd
 from assay_research.schedules import Constant, OneCycle, Plateau
 
 AUGMENT = Augment(flip=True, scale=[8, 10], brightness=0.2, contrast=0.2, saturation=0.2)
@@ -163,8 +163,8 @@ def test_best_epoch_is_the_one_with_the_highest_validation_accuracy(data):
 
 def test_weights_decay_but_biases_do_not(data):
     trainer = make(data)
-    for builder in (sgd, adam):
-        decayed, free = builder(trainer.model, weight_decay=0.1).param_groups
+    for builder in (sgd, adamw, muon):
+        decayed, free = builder(trainer.model, weight_decay=0.1).param_groups  # Muon leaves both ends to AdamW
         assert decayed["weight_decay"] == 0.1
         assert free["weight_decay"] == 0
         assert {p.ndim for p in free["params"]} == {1}

@@ -3,22 +3,25 @@
 import os
 import pickle
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 
+from assay_research.disk import DiskError
 from assay_research.errors import CheckpointError
 
 
 def write_atomically(content: bytes, path: Path) -> None:
-    """Replace the file at `path` with these bytes, or, killed at any instant, leave it as it was."""
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("wb") as file:
+    """Replace the file at `path` with these bytes, or, killed at any instant, leave it as it was.
+
+    Raises:
+        DiskError: the disk is full or cannot be written to; the file is as it was.
+    """
+    with _replacing(path) as file:
         file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
 
 
 def save(state: dict[str, Any], path: Path) -> None:
@@ -27,13 +30,33 @@ def save(state: dict[str, Any], path: Path) -> None:
     Args:
         state: nested dicts and lists of tensors, numbers, strings and None.
         path: where; its folder exists.
+
+    Raises:
+        DiskError: the disk is full or cannot be written to; the checkpoint that stood there still does.
     """
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("wb") as file:
+    with _replacing(path) as file:
         torch.save(state, file)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[BinaryIO]:
+    partial = path.with_name(path.name + ".partial")
+    try:
+        with partial.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except (OSError, RuntimeError) as error:
+        reason = error if isinstance(error, OSError) else error.__context__  # torch's writer hides what stopped it
+        if not isinstance(reason, OSError):
+            raise
+        with suppress(OSError):
+            partial.unlink()  # it may be what fills the disk
+        raise DiskError(
+            f"'{path}' cannot be written ({reason.strerror}); what stood there before is untouched. Make it writable, "
+            "or free space (`assay-runs prune` deletes old runs)"
+        ) from error
 
 
 def load(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:

@@ -41,12 +41,17 @@ class TrainConfig:
     views: list[dict[str, Any]] = MISSING
     epochs: int = MISSING
     batch_size: int = 128
+    accumulate: int = 1
+    sync_batchnorm: bool = False
+    compile: str | None = None
     label_smoothing: float = 0.0
     clip_grad_norm: float | None = None
     ema_decay: float | None = None
     seed: int = 0
     device: str = "auto"
     precision: str = "auto"
+    logger: dict[str, Any] = field(default_factory=dict)
+    probe: str | None = None
     save_every: int = 0
     figures: bool = True
     runs: str = "runs"

@@ -1,7 +1,10 @@
 """Optimizers by name, with weight decay on weights alone and one fused kernel a step."""
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 
 def sgd(
@@ -15,15 +18,142 @@ def sgd(
     return torch.optim.SGD(_groups(model, weight_decay), lr=lr, momentum=momentum, nesterov=nesterov, fused=True)
 
 
-def adam(model: nn.Module, lr: float = 0.001, weight_decay: float = 0.0) -> torch.optim.Optimizer:
-    """AdamW (Loshchilov and Hutter, arXiv:1711.05101), which without weight decay is Adam."""
+def adam(model: nn.Module, lr: float = 0.001) -> torch.optim.Optimizer:
+    """Adam (Kingma and Ba, arXiv:1412.6980)."""
+    return torch.optim.Adam(_groups(model, 0.0), lr=lr, fused=True)
+
+
+def adamw(model: nn.Module, lr: float = 0.001, weight_decay: float = 0.01) -> torch.optim.Optimizer:
+    """AdamW: Adam with decoupled weight decay (Loshchilov and Hutter, arXiv:1711.05101)."""
     return torch.optim.AdamW(_groups(model, weight_decay), lr=lr, fused=True)
 
 
-def _groups(model: nn.Module, weight_decay: float) -> list[dict[str, object]]:
+def muon(
+    model: nn.Module,
+    lr: float = 0.02,
+    momentum: float = 0.95,
+    weight_decay: float = 0.0,
+    other_lr: float = 0.003,
+) -> torch.optim.Optimizer:
+    """Muon for kernels and hidden matrices; AdamW for biases, normalisation and the first and last layer.
+
+    Args:
+        model: its first and last layer are those of the order in which it holds its parameters.
+        lr: of Muon: the root mean square of an update's singular values, scaled as `Muon` says.
+        momentum: of Muon.
+        weight_decay: decoupled; of everything with more than one axis.
+        other_lr: of AdamW.
+    """
+    decayed, plain = (group["params"] for group in _groups(model, 0.0))
+    ends = decayed[:1] + decayed[-1:] if len(decayed) > 1 else decayed
+    hidden = decayed[1:-1]
+    groups = [
+        {"params": hidden, "lr": lr, "weight_decay": weight_decay, "orthogonal": True},
+        {"params": ends, "lr": other_lr, "weight_decay": weight_decay, "orthogonal": False},
+        {"params": plain, "lr": other_lr, "weight_decay": 0.0, "orthogonal": False},
+    ]
+    return Muon([group for group in groups if group["params"]], momentum=momentum)
+
+
+def by_hand(model: nn.Module, lr: float = 0.003) -> torch.optim.Optimizer:
+    """Gradient descent as its formula is written."""
+    return ByHand(model.parameters(), {"lr": lr})
+
+
+def _groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
     """Decay matrices and kernels; leave biases and normalisation scales, which have one axis, alone."""
     parameters = [p for p in model.parameters() if p.requires_grad]
     return [
         {"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay},
         {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
     ]
+
+
+class ByHand(torch.optim.Optimizer):
+    """``weight -= lr * gradient``, nothing else."""
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
+        """Take one step."""
+        assert closure is None
+        for group in self.param_groups:
+            for weight in group["params"]:
+                weight -= group["lr"] * weight.grad
+
+
+class Muon(torch.optim.Optimizer):
+    """Momentum whose update is orthogonalised, after K. Jordan et al., "Muon" (2024), kellerjordan.github.io/posts/muon.
+
+    A kernel ``[out, in, height, width]`` counts as the matrix ``[out, in * height * width]``. The update of an
+    ``[out, in]`` matrix is scaled by ``sqrt(max(1, out / in))``, as there. Matrices of one shape are orthogonalised
+    as one batch. Groups with ``orthogonal=False`` take AdamW's update with betas 0.9 and 0.95.
+
+    Args:
+        groups: each with params, lr, weight_decay and orthogonal.
+        momentum: of the orthogonalised groups; Nesterov's.
+    """
+
+    def __init__(self, groups: list[dict[str, Any]], momentum: float) -> None:
+        super().__init__(groups, {"momentum": momentum})
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
+        """Take one step."""
+        assert closure is None
+        for group in self.param_groups:
+            weights = [weight for weight in group["params"] if weight.grad is not None]
+            torch._foreach_mul_(weights, 1 - group["lr"] * group["weight_decay"])
+            if group["orthogonal"]:
+                self._orthogonal_step(weights, group)
+            else:
+                self._adam_step(weights, group)
+
+    def _orthogonal_step(self, weights: list[Tensor], group: dict[str, Any]) -> None:
+        by_shape: dict[torch.Size, list[tuple[Tensor, Tensor]]] = {}
+        for weight in weights:
+            state = self.state[weight]
+            if not state:
+                state["momentum"] = torch.zeros_like(weight)
+            state["momentum"].lerp_(weight.grad, 1 - group["momentum"])
+            update = weight.grad.lerp(state["momentum"], group["momentum"])
+            by_shape.setdefault(weight.shape, []).append((weight, update.flatten(1)))
+        for shape, pairs in by_shape.items():
+            updates = orthogonalise(torch.stack([update for _, update in pairs]))
+            scale = max(1.0, updates.shape[1] / updates.shape[2]) ** 0.5
+            for (weight, _), update in zip(pairs, updates, strict=True):
+                weight.add_(update.view(shape), alpha=-group["lr"] * scale)
+
+    def _adam_step(self, weights: list[Tensor], group: dict[str, Any]) -> None:
+        for weight in weights:
+            state = self.state[weight]
+            if not state:
+                state["step"] = torch.zeros((), dtype=torch.float32)
+                state["mean"], state["square"] = torch.zeros_like(weight), torch.zeros_like(weight)
+            state["step"] += 1
+            step = state["step"].item()
+            state["mean"].lerp_(weight.grad, 0.1)
+            state["square"].lerp_(weight.grad.square(), 0.05)
+            scale = (state["square"] / (1 - 0.95**step)).sqrt_().add_(1e-8)
+            weight.addcdiv_(state["mean"], scale, value=-group["lr"] / (1 - 0.9**step))
+
+
+def orthogonalise(matrices: Tensor, iterations: int = 5) -> Tensor:
+    """Push all singular values towards 1 by a quintic Newton-Schulz iteration: they end between 0.7 and 1.2.
+
+    Args:
+        matrices: float ``[batch, rows, columns]``.
+        iterations: of the polynomial.
+
+    Returns:
+        The same shape and dtype; computed in bfloat16 on CUDA.
+    """
+    a, b, c = 3.4445, -4.7750, 2.0315
+    x = matrices.bfloat16() if matrices.is_cuda else matrices
+    tall = x.shape[1] > x.shape[2]
+    if tall:
+        x = x.mT
+    x = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)
+    for _ in range(iterations):
+        gram = x @ x.mT
+        x = a * x + (b * gram + c * gram @ gram) @ x
+    return (x.mT if tall else x).to(matrices.dtype)

@@ -1,18 +1,29 @@
 """Figures of a run: how it learned, and what it says of pictures it never saw."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
+from assay_research.checkpoint import write_atomically
+
 # From Okabe and Ito's palette, which stays distinct for every kind of colour vision.
-BLUE, VERMILION, GREY = "#0072b2", "#d55e00", "#666666"
+BLUE, VERMILION, GREEN, GREY = "#0072b2", "#d55e00", "#009e73", "#666666"
 DPI = 150
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write a figure whole or not at all; the path's suffix chooses the format."""
+    drawn = BytesIO()
+    figure.savefig(drawn, format=path.suffix.removeprefix("."), dpi=DPI)
+    write_atomically(drawn.getvalue(), path)
 
 
 def learning_curves(history: Sequence[dict[str, float]], path: Path, title: str) -> None:
@@ -35,12 +46,45 @@ def learning_curves(history: Sequence[dict[str, float]], path: Path, title: str)
             axes.plot(epochs, values, style, color=colour, marker=marker, markersize=3, label=name)
         axes.axvline(best["epoch"], color=GREY, linewidth=0.8, linestyle=":")
         axes.plot(best["epoch"], best[f"val_{key}"], "o", color=VERMILION, markersize=7, fillstyle="none")
-        axes.set(xlabel="epoch", ylabel=label)
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-        axes.grid(alpha=0.25)
-        axes.spines[["top", "right"]].set_visible(False)
+        _over_epochs(axes, label)
         axes.legend(frameon=False)
-    figure.savefig(path, dpi=DPI)
+    save(figure, path)
+
+
+def metrics_over_epochs(
+    epochs: Sequence[int], metrics: Mapping[str, Mapping[str, Sequence[float]]], path: Path, title: str
+) -> None:
+    """Draw what was measured on the checkpoint of every epoch.
+
+    Args:
+        epochs: of the checkpoints, rising.
+        metrics: way of looking -> metric -> a value for each of `epochs`. The metrics are cross_entropy (nats), top1,
+            top5 and ece (all in [0, 1]); there are up to three ways of looking.
+        path: the image file to write; its suffix chooses the format.
+        title: of the figure.
+    """
+    figure = Figure(figsize=(12.5, 4), layout="constrained")
+    figure.suptitle(title)
+    marker = "o" if len(epochs) <= 20 else ""
+    panels = (
+        (("cross_entropy",), "cross-entropy, nats"),
+        (("top1", "top5"), "accuracy: top-1 solid, top-5 dotted"),
+        (("ece",), "expected calibration error"),
+    )
+    for axes, (keys, label) in zip(figure.subplots(1, 3), panels, strict=True):
+        for (look, values), colour in zip(metrics.items(), (BLUE, VERMILION, GREEN), strict=False):
+            for key, style in zip(keys, ("-", ":"), strict=False):
+                axes.plot(epochs, values[key], style, color=colour, marker=marker, markersize=3, label=look)
+        _over_epochs(axes, label)
+    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
+    save(figure, path)
+
+
+def _over_epochs(axes: Axes, label: str) -> None:
+    axes.set(xlabel="epoch", ylabel=label)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    axes.grid(alpha=0.25)
+    axes.spines[["top", "right"]].set_visible(False)
 
 
 def sample_predictions(
@@ -77,15 +121,16 @@ def sample_predictions(
         axes.set(xticks=[], yticks=[])
         axes.spines[:].set(color=colour, linewidth=1.5 if correct else 4)
         # The second line names the truth of mistakes alone, so that they are found without colour too.
-        said = f"{_short(classes[guess])} {scores[guess]:.0%}"
+        said = f"{short(classes[guess])} {scores[guess]:.0%}"
         axes.set_title(
-            said if correct else f"{said}\nis {_short(classes[truth])}",
+            said if correct else f"{said}\nis {short(classes[truth])}",
             fontsize="small",
             color=colour,
             fontweight="normal" if correct else "bold",
         )
-    figure.savefig(path, dpi=DPI)
+    save(figure, path)
 
 
-def _short(name: str) -> str:
+def short(name: str) -> str:
+    """A name that fits over a small picture."""
     return name if len(name) <= 14 else name[:13] + "…"

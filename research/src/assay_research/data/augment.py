@@ -45,14 +45,30 @@ class Augment:
                 raise ValueError(f"augment.{name} must be from 0 to 1, got {getattr(self, name)}")
 
 
-def augment(images: Tensor, settings: Augment, generator: Generator) -> Tensor:
+def draw(count: int, settings: Augment, generator: Generator) -> Tensor:
+    """Every random number that augmenting a batch takes; a part of the columns serves that part of the batch.
+
+    Args:
+        count: pictures in the batch.
+        settings: what to do; settings that do nothing draw no number.
+        generator: the only source of randomness, on the pictures' device. How many numbers it gives depends on
+            `count` alone, so a switched-on jitter changes no crop.
+
+    Returns:
+        float32 ``[7, count]`` in [0, 1).
+    """
+    if settings == Augment():
+        return torch.empty(7, count, device=generator.device)
+    return torch.rand(7, count, device=generator.device, generator=generator)
+
+
+def augment(images: Tensor, settings: Augment, draws: Tensor) -> Tensor:
     """Vary each picture of a batch on its own: resize, pad, crop, mirror, then colour.
 
     Args:
         images: uint8 ``[batch, height, width, 3]``, RGB.
-        settings: what to do. Settings that do nothing cost a cast and draw no number.
-        generator: the only source of randomness, on the pictures' device. How many numbers it gives depends on
-            the batch's size alone, so a switched-on jitter changes no crop.
+        settings: what to do. Settings that do nothing cost a cast.
+        draws: of `draw`, float32 ``[7, batch]``, on the pictures' device.
 
     Returns:
         float32 ``[batch, 3, height, width]`` in [0, 1], channels_last in memory.
@@ -63,7 +79,7 @@ def augment(images: Tensor, settings: Augment, generator: Generator) -> Tensor:
     if settings == Augment():
         return images.permute(0, 3, 1, 2).float().div_(255)
     images = images.contiguous()
-    flip, scale, down, right, *colour = torch.rand(7, len(images), device=images.device, generator=generator)
+    flip, scale, down, right, *colour = draws
     mirrored = flip < 0.5 if settings.flip else torch.zeros_like(flip, dtype=torch.bool)
     if settings.scale is None:
         x = _crop(images, settings.pad, mirrored, down, right).permute(0, 3, 1, 2).float().div_(255)

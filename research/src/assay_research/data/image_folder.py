@@ -17,6 +17,10 @@ SPLITS = ("train", "val", "test")
 CHUNK = 64
 """Pictures a thread reads before it reports: few enough for a moving progress bar."""
 
+NAMED = 100
+"""Pictures that cannot be read are named, so that one reading finds all there is to repair; more than these are only
+counted."""
+
 
 def load(
     root: str,
@@ -32,6 +36,9 @@ def load(
     are training pictures. So ``train/`` and ``test/`` keep their test pictures and only `val` is cut; with class
     folders alone both are. Cuts depend on `seed` and the sorted file names. Class folders are searched to any depth;
     hidden files, and files whose suffix is no picture's, are left alone.
+
+    Every picture is decoded here, before the first epoch: one that is damaged ends the reading, once all are tried, and
+    never a training. What becomes of the files later, a training does not notice.
 
     Args:
         root: the folder.
@@ -155,8 +162,8 @@ def _read(paths: list[Path], canvas: Canvas, name: str) -> NDArray[np.uint8]:
             errors += failed
             bar.update(min(CHUNK, len(paths) - first))
     if errors:
-        listed = "\n".join(f"  {error}" for error in errors[:5])
-        more = f"\n  and {len(errors) - 5} more" if len(errors) > 5 else ""
+        listed = "\n".join(f"  {error}" for error in errors[:NAMED])
+        more = f"\n  and {len(errors) - NAMED} more" if len(errors) > NAMED else ""
         raise DataError(
             f"{len(errors)} of {len(paths)} pictures cannot be read; repair or remove them:\n{listed}{more}"
         )

@@ -1,0 +1,117 @@
+"""Figures of what a classifier gets wrong: which classes for which, how sure it is, and its worst mistakes."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.colors import PowerNorm
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from assay_research.analysis.figures import BLUE, GREY, VERMILION, save, short
+from assay_research.evaluation import Reliability
+
+FEW = 25
+"""Classes up to which the cells of a confusion matrix have room for their numbers."""
+
+
+def confusion_matrix(confusion: Sequence[Sequence[int]], classes: Sequence[str], path: Path, title: str) -> None:
+    """Draw a confusion matrix: a row is a true class, coloured by the share of its pictures, with its accuracy.
+
+    Args:
+        confusion: pictures by ``[true class][predicted class]``.
+        classes: names.
+        path: the image file to write; its suffix chooses the format.
+        title: of the figure.
+    """
+    counts = np.asarray(confusion)
+    shares = counts / counts.sum(1, keepdims=True).clip(min=1)
+    few = len(classes) <= FEW
+    side = 0.5 * len(classes) + 2.2 if few else 12.0
+    figure = Figure(figsize=(side + 1.2, side), layout="constrained")
+    figure.suptitle(title)
+    axes = figure.subplots()
+    # The root of the share, so that a few mistakes among many right answers can be seen at all.
+    image = axes.imshow(shares, cmap="Blues", norm=PowerNorm(0.5, 0, 1))
+    figure.colorbar(image, ax=axes, label="share of the true class", shrink=0.8)
+    size = 9 if few else max(2.0, 450 / len(classes))
+    names = [short(name) for name in classes]
+    rows = [f"{name}  {share:.1%}" for name, share in zip(names, shares.diagonal(), strict=True)]
+    ticks = range(len(classes))
+    axes.set_xticks(ticks, names, rotation=90 if max(map(len, names)) > 3 else 0, fontsize=size)
+    axes.set_yticks(ticks, rows, fontsize=size)
+    axes.set(xlabel="predicted class", ylabel="true class, and how much of it is right")
+    if few:
+        for row, column in zip(*counts.nonzero(), strict=True):
+            colour = "white" if shares[row, column] > 0.35 else "black"
+            axes.text(column, row, str(counts[row, column]), ha="center", va="center", color=colour, fontsize=9)
+    save(figure, path)
+
+
+def reliability_diagram(bins: Reliability, path: Path, title: str) -> None:
+    """Draw accuracy against confidence, and how many answers are how sure (Guo et al., arXiv:1706.04599, figure 1).
+
+    Args:
+        bins: of equal width over [0, 1].
+        path: the image file to write; its suffix chooses the format.
+        title: of the figure.
+    """
+    count, confidence, accuracy = (np.asarray(each) for each in (bins.count, bins.confidence, bins.accuracy))
+    width = 1 / len(count)
+    left = np.arange(len(count)) * width
+    filled = count > 0
+    figure = Figure(figsize=(5, 6), layout="constrained")
+    figure.suptitle(f"{title}\nECE {bins.ece:.4f}")
+    above, below = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
+    x, y = confidence[filled], accuracy[filled]
+    above.bar(left[filled], y, width, align="edge", color=BLUE, edgecolor="white", label="accuracy")
+    above.vlines(x, x, y, color=VERMILION, linewidth=3, label="gap to mean confidence", zorder=3)
+    above.plot([0, 1], [0, 1], "--", color="black", linewidth=1, label="calibrated", zorder=4)
+    above.set(ylabel="accuracy", ylim=(0, 1), xlim=(0, 1))
+    figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize="small")
+    below.bar(left, count / count.sum(), width, align="edge", color=GREY, edgecolor="white")
+    below.set(xlabel="confidence", ylabel="share of answers")
+    for axes in (above, below):
+        axes.spines[["top", "right"]].set_visible(False)
+    save(figure, path)
+
+
+def worst_mistakes(
+    images: NDArray[np.uint8],
+    names: Sequence[str],
+    truths: Sequence[str],
+    answers: Sequence[str],
+    confidence: Sequence[float],
+    path: Path,
+    title: str,
+) -> None:
+    """Draw pictures a classifier was sure of and wrong about; none is a figure that says so.
+
+    Args:
+        images: uint8 ``[n, height, width, 3]``.
+        names: of the pictures.
+        truths: true classes.
+        answers: classes it gave.
+        confidence: in its answers, in [0, 1].
+        path: the image file to write; its suffix chooses the format.
+        title: of the figure.
+    """
+    columns, rows = min(8, max(4, len(images))), max(1, math.ceil(len(images) / 8))
+    figure = Figure(figsize=(1.5 * columns, 2 * rows + 0.5), layout="constrained")
+    figure.suptitle(title if len(images) else f"{title}: there are none")
+    grid: NDArray[Any] = figure.subplots(rows, columns, squeeze=False)
+    for axes in grid.flat[len(images) :]:
+        axes.set_axis_off()
+    captions = zip(images, names, truths, answers, confidence, strict=True)
+    for axes, (image, name, truth, answer, sure) in zip(grid.flat, captions, strict=False):
+        axes.imshow(image, interpolation="nearest")
+        axes.set(xticks=[], yticks=[])
+        axes.spines[:].set(color=VERMILION, linewidth=2)
+        axes.set_title(
+            f"{short(answer)} {sure:.1%}\nis {short(truth)}", fontsize="small", color=VERMILION, fontweight="bold"
+        )
+        # The end of a name tells pictures apart; its beginning is a folder that many share.
+        axes.set_xlabel(name if len(name) <= 22 else "…" + name[-21:], fontsize=6, color=GREY)
+    save(figure, path)

@@ -1,0 +1,175 @@
+"""What is kept of a finished run for good: the facts of docs/results/<name>.json."""
+
+import json
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from assay_research.analysis.study import DOCUMENT, SCORES, read_history
+from assay_research.checkpoint import write_atomically
+from assay_research.config import nearest
+from assay_research.errors import CheckpointError, ConfigError, DataError
+from assay_research.overrides import CONF, EVERYTHING, compose, studies
+from assay_research.run import CONFIG, Run
+
+FACTS = ("epochs", "best_epoch", "ended", "parameters", "fingerprint", "commit", "versions", "hardware", "seconds")
+RECIPE = (
+    *("model", "optim", "schedule", "augment", "stopping", "views", "epochs", "batch_size", "accumulate"),
+    *("sync_batchnorm", "label_smoothing", "clip_grad_norm", "ema_decay"),
+)
+"""Keys of a config that make it this experiment; data, seed and machine are in the row."""
+
+
+@dataclass(frozen=True, order=True)
+class Experiment:
+    """An experiment of the zoo.
+
+    Attributes:
+        choice: ``tinyvgg_table2/c_36``, what ``experiment=`` takes.
+        name: ``tinyvgg_c_36``, of its runs.
+    """
+
+    choice: str
+    name: str
+
+    @property
+    def member(self) -> str:
+        """``c_36``."""
+        return self.choice.rpartition("/")[2]
+
+
+def experiments() -> dict[str, list[Experiment]]:
+    """The experiments of each study, as the folder of configs has them."""
+    return {
+        study: [Experiment(choice, OmegaConf.load(CONF / "experiment" / f"{choice}.yaml").name) for choice in choices]
+        for study, choices in studies().items()
+        if study != EVERYTHING
+    }
+
+
+def record(runs: Iterable[Run], folder: Path) -> list[str]:
+    """Put finished runs into their experiments' files; one of the same data set and seed replaces its predecessor.
+
+    Args:
+        runs: all are checked before a file is written.
+        folder: of the files.
+
+    Returns:
+        the names of the experiments.
+
+    Raises:
+        AssayError: a run that is unfinished or damaged, or of no experiment.
+    """
+    known = {experiment.name: experiment for study in experiments().values() for experiment in study}
+    entries: dict[str, dict[tuple[str, int], dict[str, Any]]] = {}
+    for run in runs:
+        name, entry = _entry(run, known)
+        old = {(each["dataset"], each["seed"]): each for each in recorded(folder, name)}
+        entries.setdefault(name, old)[entry["dataset"], entry["seed"]] = entry
+    for name, found in entries.items():
+        ordered = [found[key] for key in sorted(found)]
+        write_atomically(_lines(known[name].choice, ordered).encode(), folder / f"{name}.json")
+    return list(entries)
+
+
+def recorded(folder: Path, name: str) -> list[dict[str, Any]]:
+    """The recorded runs of an experiment, ordered by data set and seed; [] where none is.
+
+    Raises:
+        DataError: its file is damaged.
+    """
+    path = folder / f"{name}.json"
+    runs = read_json(path).get("runs") if path.is_file() else []
+    if not isinstance(runs, list):
+        raise DataError(f"'{path}' is not what `nox -s results` writes: expected a list of runs")
+    return runs
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """An object from a file.
+
+    Raises:
+        DataError: it is missing or damaged.
+    """
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError as error:
+        raise DataError(f"there is no '{path}': run this in the project's folder") from error
+    except (ValueError, TypeError) as error:
+        raise DataError(f"'{path}' is not readable JSON ({error})") from error
+
+
+def finished_runs(folder: Path) -> list[Run]:
+    """The run a folder is; or those of a sweep, or those below it, that finished, with a word on those that did not.
+
+    Raises:
+        CheckpointError: there is none.
+    """
+    if (folder / CONFIG).is_file():
+        return [Run.open(folder)]
+    if (folder / DOCUMENT).is_file():
+        members = read_json(folder / DOCUMENT).get("members", [])
+        folders = [folder / each["run"] for each in members if each.get("run")]
+    else:
+        folders = sorted(path.parent for path in folder.rglob(CONFIG))
+    finished = []
+    for run in map(Run.open, folders):
+        if run.summary():
+            finished.append(run)
+        else:
+            sys.stdout.write(f"left out, unfinished: {run.folder}\n")
+    if not finished:
+        raise CheckpointError(f"'{folder}' holds no finished run: expected a run's folder, or one with runs below it")
+    return finished
+
+
+def _entry(run: Run, known: Mapping[str, Experiment]) -> tuple[str, dict[str, Any]]:
+    """What is kept of a finished run, and the name of its experiment."""
+    summary = run.summary()
+    if not summary:
+        raise CheckpointError(f"'{run.folder}' is unfinished: `nox -s train -- resume={run.folder}` ends it")
+    name = str(summary.get("name"))
+    if name not in known:
+        raise ConfigError(f"'{run.folder}' is a run of '{name}', which is no experiment; {nearest(name, known)}")
+    missing = {"dataset", "n", "seed", "test_top1", "val_top1", *FACTS} - set(summary)
+    history = read_history(run)
+    if missing or not history:
+        lacks = ", ".join(sorted(missing)) or "its metrics"
+        raise CheckpointError(f"'{run.folder}' lacks {lacks}: expected what a finished training leaves")
+    config = OmegaConf.to_container(run.config())
+    ours = OmegaConf.to_container(compose([f"experiment={known[name].choice}"]), resolve=True)
+    assert isinstance(config, dict)
+    assert isinstance(ours, dict)
+    return name, {
+        **{key: summary[key] for key in ("dataset", "seed", "n")},
+        **{key: summary[key] for key in SCORES if key in summary},
+        **{key: summary[key] for key in FACTS},
+        "overrides": [line for key in RECIPE if key in config for line in _changes(key, config[key], ours.get(key))],
+        "curves": {key: [each[key] for each in history] for key in ("train_loss", "val_top1")},
+    }
+
+
+def _changes(key: str, given: Any, expected: Any) -> list[str]:
+    """The overrides that make one value of a config another; a key that only the newer of them has is none."""
+    if isinstance(given, dict) and isinstance(expected, dict):
+        return [
+            line
+            for each in given
+            if each in expected
+            for line in _changes(f"{key}.{each}", given[each], expected[each])
+        ]
+    return [] if given == expected else [f"{key}={json.dumps(given)}".replace('"', "").replace(" ", "")]
+
+
+def _lines(choice: str, runs: Iterable[Mapping[str, Any]]) -> str:
+    """JSON with a line for each fact of a run, so that a change of one is a change of one line."""
+    facts = (
+        ",\n".join(f"   {json.dumps(key)}: {json.dumps(value, allow_nan=False)}" for key, value in run.items())
+        for run in runs
+    )
+    texts = ",\n".join(f"  {{\n{each}\n  }}" for each in facts)
+    return f'{{\n "experiment": {json.dumps(choice)},\n "runs": [\n{texts}\n ]\n}}\n'

@@ -1,0 +1,194 @@
+"""The published results: finished runs become docs/results/<name>.json, and those become docs/results.md."""
+
+import argparse
+import re
+import statistics
+import sys
+import textwrap
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from assay_research.analysis.records import Experiment, experiments, finished_runs, read_json, record, recorded
+from assay_research.analysis.study import Curve, draw, score, short, table
+from assay_research.checkpoint import write_atomically
+from assay_research.errors import AssayError
+
+PUBLISHED = "published.json"
+COLUMNS = (
+    *("experiment", "published", "goal", "measured", "with views", "verdict", "data set", "n test", "seeds", "epochs"),
+    *("commit", "hardware", "seconds"),
+)
+INTRODUCTION = """\
+# Results
+
+Made by `nox -s results` from the files in [results](results); `nox -s results -- <run or sweep folder>` adds runs.
+
+How a figure counts: the checkpoint is chosen by validation accuracy on pictures cut from the training split (5,000 of
+CIFAR-10's 50,000), and the test pictures are scored once, with that checkpoint. *Measured* is top-1 on the test
+pictures as they are, *with views* the same with the probabilities of the experiment's views averaged. Both are the
+mean over seeds ± the sample standard deviation. *Published* is what the authors of the original report. *Goal* is for
+the data set of its row; an experiment not measured yet shows the goal on CIFAR-10. *Seconds* is the mean over seeds.
+
+`cifar10-jpeg` is a JPEG copy of CIFAR-10 at quality 75: what is measured on it is about what CIFAR-10 gives, but not
+comparable to the digit. `nox -s train -- experiment=<experiment>` trains any row, with
+`data=image_folder data.root=<folder>` behind it on a folder such as `cifar10-jpeg`; a row measured with other settings
+names them. The name of a study trains all of its rows.
+"""
+CHANGED = "A + after a commit: its tree had changes that were not committed."
+
+
+def page(folder: Path) -> str:
+    """The text of docs/results.md.
+
+    Args:
+        folder: that holds `published.json` and the experiments' files.
+
+    Raises:
+        DataError: one of them is missing or damaged.
+    """
+    published = read_json(folder / PUBLISHED)
+    studies, sections, verdicts = _ordered(published), [], []
+    for study, members in studies.items():
+        about = published.get(study, {})
+        rows = [row for member in members for row in _rows(member, about, recorded(folder, member.name))]
+        verdicts += [row[COLUMNS.index("verdict")] for row in rows]
+        words = (about.get("about", ""), _goals(about), f"`nox -s train -- experiment={study}` trains all of it.")
+        text = [f"## {about.get('title', study)}", "", textwrap.fill(" ".join(filter(None, words)), 120), ""]
+        text += [table([COLUMNS, *rows])]
+        if any(row[COLUMNS.index("measured")] for row in rows):
+            text += [f"![Validation accuracy and training loss over the epochs](results/{study}.png)\n"]
+        sections.append("\n".join(text))
+    counts = {word: sum(verdict.startswith(word) for verdict in verdicts) for word in ("met", "missed", "not measured")}
+    overview = (
+        f"Goals met: {counts['met']}, missed: {counts['missed']}; experiments not measured yet: "
+        f"{counts['not measured']} of {sum(map(len, studies.values()))}.\n"
+    )
+    notes = [CHANGED + "\n"] if any(re.search(r"\b[0-9a-f]{7}\+", section) for section in sections) else []
+    return "\n".join([INTRODUCTION, overview, *sections, *notes])
+
+
+def draw_studies(folder: Path) -> None:
+    """Draw ``<study>.png`` of every study with a recorded run, and remove those of others."""
+    for study, members in _ordered(read_json(folder / PUBLISHED)).items():
+        found = [(member, run) for member in members for run in recorded(folder, member.name)]
+        datasets = {run["dataset"] for _, run in found}
+        curves = [
+            Curve(member.member + (f", {run['dataset']}" if len(datasets) > 1 else ""), **run["curves"])
+            for member, run in found
+        ]
+        path = folder / f"{study}.png"
+        if curves:
+            draw(curves, path, f"{study} on {datasets.pop()}" if len(datasets) == 1 else study, dpi=80)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def _ordered(published: Mapping[str, Any]) -> dict[str, list[Experiment]]:
+    """Studies and their members in the order they were published in, then what is ours alone."""
+    found = experiments()
+    ordered = {}
+    for study in sorted(found, key=lambda each: _place(each, published)):
+        members = published.get(study, {}).get("members", {})
+        ordered[study] = [each for _, each in sorted((_place(each.member, members), each) for each in found[study])]
+    return ordered
+
+
+def _place(name: str, order: Mapping[str, Any]) -> tuple[int, str]:
+    return (list(order).index(name), name) if name in order else (len(order), name)
+
+
+def _goals(about: Mapping[str, Any]) -> str:
+    """What the goals of a study are about, in words."""
+    if not any("goal" in each or "at_most" in each for each in about.get("members", {}).values()):
+        return ""
+    metric = "top-1 with views" if about["metric"] == "test_top1_tta" else "top-1 as measured"
+    lower = about["lower"].get("cifar10-jpeg", 0)
+    return f"Goals are for {metric}" + (f", on cifar10-jpeg {lower} lower than on CIFAR-10." if lower else ".")
+
+
+def _rows(experiment: Experiment, about: Mapping[str, Any], runs: Sequence[Mapping[str, Any]]) -> list[list[str]]:
+    """A row for each data set, and each departure from the experiment, that was measured; or one that says none was."""
+    fact = about.get("members", {}).get(experiment.member, {})
+    published = fact.get("published", "")
+    published = published if isinstance(published, str) else _decimals(published)
+    if not runs:
+        return [
+            [f"`{experiment.choice}`", published, _goal(fact, about, "cifar10")[1], "", "", "not measured", *[""] * 7]
+        ]
+    groups: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
+    for run in runs:
+        groups.setdefault((run["dataset"], *run["overrides"]), []).append(run)
+    return [
+        [
+            f"`{' '.join((experiment.choice, *overrides))}`",
+            published,
+            _goal(fact, about, dataset)[1],
+            score([run["test_top1"] for run in group]),
+            score([run["test_top1_tta"] for run in group if "test_top1_tta" in run]),
+            _verdict(fact, about, dataset, group),
+            dataset,
+            _distinct(f"{run['n']['test']:,}" for run in group),
+            _distinct(str(run["seed"]) for run in group),
+            _distinct(str(run["epochs"]) for run in group),
+            _distinct(short(run["commit"]) for run in group),
+            _distinct(run["hardware"] for run in group),
+            f"{statistics.fmean(run['seconds'] for run in group):.0f}",
+        ]
+        for (dataset, *overrides), group in groups.items()
+    ]
+
+
+def _goal(fact: Mapping[str, Any], about: Mapping[str, Any], dataset: str) -> tuple[float | None, str]:
+    """The goal on a data set, as a number and in words; None where there is none."""
+    if dataset not in about.get("lower", {}):
+        return None, ""
+    if "at_most" in fact:
+        return fact["at_most"], f"at most {_decimals(fact['at_most'])}"
+    if "goal" in fact:
+        goal = round(fact["goal"] - about["lower"][dataset], 6)
+        return goal, _decimals(goal)
+    return None, ""
+
+
+def _verdict(
+    fact: Mapping[str, Any], about: Mapping[str, Any], dataset: str, group: Sequence[Mapping[str, Any]]
+) -> str:
+    goal, _ = _goal(fact, about, dataset)
+    if goal is None:
+        return ""
+    # With one view there is no second figure: the plain one is what the experiment predicts.
+    mean = statistics.fmean(run.get(about["metric"], run["test_top1"]) for run in group)
+    surplus = goal - mean if "at_most" in fact else mean - goal
+    return "met" if surplus >= 0 else f"missed by {-surplus:.4f}"
+
+
+def _decimals(value: float) -> str:
+    """Two decimals, or as many as were published."""
+    return max(f"{value:.2f}", f"{value:g}", key=len)
+
+
+def _distinct(words: Iterable[str]) -> str:
+    return ", ".join(dict.fromkeys(words))
+
+
+def main() -> None:
+    """The command `python -m assay_research.analysis.results`."""
+    parser = argparse.ArgumentParser(prog="results", description="Write docs/results.md anew, with these runs added.")
+    parser.add_argument("runs", nargs="*", type=Path, help="finished runs, or folders with runs below them")
+    parser.add_argument("--docs", type=Path, default=Path("docs"), help="folder of results.md and results/ (docs)")
+    given = parser.parse_args()
+    folder = given.docs / "results"
+    try:
+        page(folder)  # what is there has to be readable before anything is added
+        for name in record([run for each in given.runs for run in finished_runs(each)], folder):
+            sys.stdout.write(f"{folder / name}.json\n")
+        draw_studies(folder)
+        write_atomically(page(folder).encode(), given.docs / "results.md")
+    except (AssayError, OSError) as error:
+        sys.exit(f"results: {error}")
+    sys.stdout.write(f"{given.docs / 'results.md'}\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,145 @@
+"""The table of models: what each file of `conf/model` builds, counted rather than written down."""
+
+import re
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import FlopCounterMode
+
+from assay_research.analysis.study import table
+from assay_research.checkpoint import write_atomically
+from assay_research.config import instantiate
+from assay_research.errors import AssayError
+
+ZOO = Path(__file__).parents[1] / "conf" / "model"
+CLASSES, SIDE = 10, 32
+
+INTRODUCTION = """\
+# Models
+
+What each `model=<name>` builds for {classes} classes and {side}x{side} pictures: the maps its convolutions make, as how
+many x channels x height x width, the widths its fully connected layers lead through, its parameters, and the
+floating-point operations of one picture's forward pass, where a multiply-add of a convolution or a fully connected
+layer counts as two and nothing else counts.
+
+    python -m assay_research.analysis.zoo docs/models.md
+
+"""
+
+COLUMNS = ("model", "input", "convolutions", "fully connected", "output", "parameters", "FLOPs")
+
+
+@dataclass(frozen=True)
+class Model:
+    """One classifier of the zoo; shapes are of one picture, without the batch.
+
+    Attributes:
+        name: what ``model=`` calls it.
+        input: ``(channels, height, width)``.
+        maps: of each convolution, in the order they run, the shape of its output.
+        widths: what the first fully connected layer takes, then what each of them makes.
+        output: ``(classes,)``.
+        parameters: trained numbers.
+        flops: of the forward pass, a multiply-add counted as two.
+    """
+
+    name: str
+    input: tuple[int, ...]
+    maps: tuple[tuple[int, ...], ...]
+    widths: tuple[int, ...]
+    output: tuple[int, ...]
+    parameters: int
+    flops: int
+
+
+class _Shapes(TorchDispatchMode):
+    """What the convolutions make and the fully connected layers lead through, whatever way they are called."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.maps: list[tuple[int, ...]] = []
+        self.widths: list[int] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        output = func(*args, **(kwargs or {}))
+        if func is torch.ops.aten.convolution.default:
+            self.maps.append(tuple(output.shape[1:]))
+        elif func is torch.ops.aten.addmm.default:
+            self.widths += [*(() if self.widths else (args[1].shape[1],)), output.shape[1]]
+        return output
+
+
+def zoo() -> list[Path]:
+    """The YAML of every model, `resnet_4` before `resnet_15`."""
+    return sorted(ZOO.glob("*.yaml"), key=lambda path: [part.zfill(4) for part in re.split(r"(\d+)", path.stem)])
+
+
+def measure(path: Path) -> Model:
+    """Build the model of one file, without memory for its weights, and count.
+
+    Args:
+        path: of the model's YAML.
+
+    Raises:
+        ConfigError: it builds nothing.
+    """
+    config = OmegaConf.load(path)
+    assert isinstance(config, DictConfig)
+    with torch.device("meta"), torch.no_grad():
+        model = instantiate(config, "models", classes=CLASSES).eval()
+        picture = torch.empty(1, 3, SIDE, SIDE)
+        with FlopCounterMode(display=False) as counter, _Shapes() as shapes:
+            logits: Tensor = model(picture)
+    return Model(
+        path.stem,
+        tuple(picture.shape[1:]),
+        tuple(shapes.maps),
+        tuple(shapes.widths),
+        tuple(logits.shape[1:]),
+        sum(parameter.numel() for parameter in model.parameters()),
+        counter.get_total_flops(),
+    )
+
+
+def markdown(models: Iterable[Model]) -> str:
+    """The page: introduction, command and table."""
+    return INTRODUCTION.format(classes=CLASSES, side=SIDE) + table([COLUMNS, *map(_row, models)])
+
+
+def _row(model: Model) -> tuple[str, ...]:
+    maps = ((len(list(same)), shape) for shape, same in groupby(model.maps))
+    return (
+        f"`{model.name}`",
+        _shape(model.input),
+        ", ".join(f"{number} x {_shape(shape)}" for number, shape in maps) or "none",
+        " → ".join(map(str, model.widths)),
+        _shape(model.output),
+        f"{model.parameters:,}",
+        f"{model.flops:,}",
+    )
+
+
+def _shape(shape: tuple[int, ...]) -> str:
+    return "x".join(map(str, shape))
+
+
+def main() -> None:
+    """Write the page to the file the command line names."""
+    if len(sys.argv) != 2:
+        sys.exit("usage: python -m assay_research.analysis.zoo <file.md>")
+    try:
+        write_atomically(markdown(map(measure, zoo())).encode(), Path(sys.argv[1]))
+    except AssayError as error:
+        sys.exit(str(error))
+
+
+if __name__ == "__main__":
+    main()

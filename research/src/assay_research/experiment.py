@@ -1,0 +1,332 @@
+"""One experiment in one run: train it, go on, evaluate it, go back to any epoch."""
+
+import json
+import shutil
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from assay_deploy.canvas import View
+from assay_research import checkpoint, diagnosis, disk
+from assay_research.classification import INTERRUPTED, Trainer
+from assay_research.config import TrainConfig, instantiate
+from assay_research.data import ClassificationData, Split
+from assay_research.data.augment import Augment, augment, draw
+from assay_research.device import choose_device, choose_precision, hardware
+from assay_research.distributed import World
+from assay_research.errors import CheckpointError, ConfigError
+from assay_research.evaluation import Scores, measure, predict, top1
+from assay_research.loggers import Start, build_loggers
+from assay_research.models import Normalized
+from assay_research.overrides import compose
+from assay_research.provenance import commit, versions
+from assay_research.run import FIGURES, SUMMARY, Run, build_model, load_data, read_views
+from assay_research.views import Views
+
+
+def say(text: str) -> None:
+    """A line on standard output, at once."""
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+class Experiment:
+    """A training and the run it leaves.
+
+        trainer = Experiment.compose("experiment=tinyvgg_table2/a_36", "data=digits", "save_every=1")
+        trainer.train(epochs=10)
+        trainer.train(epochs=5)  # goes on
+        trainer.evaluate()
+        trainer.load_checkpoint(5)  # training on from here begins a new run, and leaves the old one as it is
+
+    Args:
+        config: everything about it, as `overrides.compose` gives it.
+        run: go on with this one, where it stopped; None makes a new one once training begins, when config, data and
+            device are known to be good.
+        world: the processes that train it together.
+
+    Attributes:
+        trainer: the loop: its history, model and data.
+        run: None until training begins.
+
+    Raises:
+        AssayError: the config, the data, the device or the run's checkpoint is not to be had.
+    """
+
+    def __init__(self, config: DictConfig, run: Run | None = None, world: World = World()) -> None:  # noqa: B008 - frozen
+        self.config, self.run, self.world = config, run, world
+        self.code = commit()  # asked now: by the end, the checkout may hold other code than what is running
+        self.loggers = build_loggers(config.logger)
+        self.trainer = make_trainer(config, world)
+        self.source: Run | None = None
+        if run and run.checkpoint("last").is_file():
+            self.trainer.load_state_dict(checkpoint.load(run.checkpoint("last"), self.trainer.device))
+
+    @classmethod
+    def compose(cls, *overrides: str) -> "Experiment":
+        """A new experiment, of the overrides that `assay-train` takes.
+
+        Raises:
+            AssayError: an override, the data or the device is not to be had.
+        """
+        return cls(compose(overrides))
+
+    def train(
+        self, epochs: int, *, interrupted: Callable[[], bool] = lambda: False, progress: bool = sys.stderr.isatty()
+    ) -> str:
+        """Train that many epochs more, saving after each.
+
+        Args:
+            epochs: how many; a cycle of the learning rate is stretched over what was trained before and this.
+            interrupted: asked after steps; once it says yes, the state is saved and `train` returns.
+            progress: draw a progress bar.
+
+        Returns:
+            Why it ended, in words; `INTERRUPTED` if it was.
+
+        Raises:
+            AssayError: another process trains this run, or the disk is full.
+        """
+        trainer, config = self.trainer, self.config
+        config.epochs = trainer.epoch + epochs
+        if self.world.rank:
+            return trainer.train(epochs, interrupted=interrupted)
+        files = disk.checkpoints_to_write(trainer.epoch, config.epochs, config.save_every)
+        average = trainer.ema.module if trainer.ema else None
+        disk.check(Path(config.runs), disk.needed(trainer.model, trainer.optimizer, files, average))
+        run = self._begun()
+        with run.lock():
+            run.write_config(config)
+            data = trainer.data
+            say(
+                f"run {run.folder}: {data.name}, {len(data.train)} train, {len(data.val)} val, {len(data.test)} test "
+                f"pictures, on {self.hardware()}, {epochs} epochs to go"
+            )
+            plain = OmegaConf.to_container(config, resolve=True)
+            self.loggers.open(Start(run.folder, run.name, plain, trainer.history))
+            try:
+                reason = trainer.train(epochs, after_epoch=self._save, interrupted=interrupted, progress=progress)
+                if reason == INTERRUPTED:
+                    checkpoint.save(trainer.state_dict(), run.checkpoint("last"))
+                    self.loggers.close()
+                else:
+                    say(f"ended: {reason}")
+                    run.write_metrics(trainer.history)
+            except BaseException as error:
+                self.loggers.close()
+                if isinstance(error, OSError):
+                    raise disk.DiskError(
+                        f"'{run.folder}' cannot be written to ({error}). What was saved last is whole: free some "
+                        f"space, and go on with assay-train resume={run.folder}"
+                    ) from error
+                raise
+        return reason
+
+    def evaluate(self, split: str = "val") -> Scores:
+        """Every metric of the weights as they are now, seen through the plain view.
+
+        Args:
+            split: ``train``, ``val`` or ``test``. Choose by ``val``: figures of ``test`` count once.
+
+        Raises:
+            ConfigError: another split.
+        """
+        parts = {"train": self.trainer.data.train, "val": self.trainer.data.val, "test": self.trainer.data.test}
+        if split not in parts:
+            raise ConfigError(f"split must be train, val or test, got '{split}'")
+        chosen = parts[split]
+        return measure(predict(self.trainer.plain, chosen, self.trainer.device), chosen.labels)
+
+    def load_checkpoint(self, which: int | str) -> None:
+        """Go to a checkpoint of this run: an epoch's number (kept with ``save_every=1``), ``best`` or ``last``.
+
+        Raises:
+            CheckpointError: there is none, or its best epoch's is not there.
+        """
+        source = self.run or self.source
+        if source is None:
+            raise CheckpointError("there is no checkpoint yet: train first")
+        path = source.checkpoint(which if isinstance(which, str) else f"epoch-{which:04d}")
+        if not path.is_file():
+            there = ", ".join(sorted(each.stem for each in path.parent.glob("*.pt")))
+            raise CheckpointError(f"no checkpoint at '{path}'; there are: {there}. save_every=1 keeps every epoch's")
+        self.trainer.load_state_dict(checkpoint.load(path, self.trainer.device))
+        self.run, self.source = None, source
+
+    def finish(self, reason: str) -> dict[str, Any]:
+        """Score the best epoch's weights once on the test split; write the summary and the figures.
+
+        Args:
+            reason: why training ended.
+
+        Returns:
+            The summary, as ``summary.json`` holds it.
+        """
+        assert self.run is not None
+        run, trainer, config = self.run, self.trainer, self.config
+        best, data, device = trainer.best, trainer.data, trainer.device
+        trained = run.load("best", device)
+        views = {"test_top1": trained.views[:1]} | ({"test_top1_tta": trained.views} if len(trained.views) > 1 else {})
+        graphs = {key: Views(trained.model, trained.canvas, which).to(device) for key, which in views.items()}
+        outputs = {key: predict(graph, data.test, device) for key, graph in graphs.items()}
+        scores = {key: top1(output, data.test.labels) for key, output in outputs.items()}
+        few = slice(0, len(data.val))
+        seen = Split(data.train.images[few], data.train.labels[few], data.train.names[few])
+        fit = diagnosis.fit(trainer.history, top1(predict(graphs["test_top1"], seen, device), seen.labels))
+        summary = {
+            "name": config.name,
+            "ended": reason,
+            "epochs": trainer.epoch,
+            "best_epoch": trainer.best_epoch,
+            "val_loss": best["val_loss"],
+            "val_top1": best["val_top1"],
+            **scores,
+            "fit": fit,
+            "dataset": data.name,
+            "n": {"train": len(data.train), "val": len(data.val), "test": len(data.test)},
+            "fingerprint": trainer.fingerprint,
+            "seed": config.seed,
+            "parameters": sum(parameter.numel() for parameter in trained.model.parameters()),
+            "commit": self.code,
+            "versions": versions(),
+            "hardware": self.hardware(),
+            "seconds": round(trainer.seconds, 1),
+        }
+        checkpoint.write_atomically((json.dumps(summary, indent=2) + "\n").encode(), run.folder / SUMMARY)
+        self.loggers.finish(summary)
+        self.loggers.close()
+        say(
+            f"best epoch {trainer.best_epoch}: val top1 {best['val_top1']:.4f}; on {len(data.test)} test pictures "
+            + ", ".join(f"{name} {value:.4f}" for name, value in scores.items())
+        )
+        say(fit)
+        if config.figures:
+            self._draw(outputs["test_top1"].softmax(1).cpu())
+        say(f"run: {run.folder}")
+        return summary
+
+    def hardware(self) -> str:
+        """What it trains on, in words."""
+        each = hardware(self.trainer.device)
+        return each if self.world.size == 1 else f"{self.world.size} processes, each on {each}"
+
+    def _begun(self) -> Run:
+        """The run to write to: a new one where there is none yet, or where training goes on from an earlier epoch."""
+        if self.run is None:
+            self.run = Run.create(Path(self.config.runs), self.config)
+            if self.source is not None:
+                self._take_over(self.source, self.run)
+        return self.run
+
+    def _take_over(self, source: Run, run: Run) -> None:
+        """Copy the checkpoints up to the epoch that training goes on from."""
+        for epoch in range(1, self.trainer.epoch + 1):
+            kept = source.checkpoint(f"epoch-{epoch:04d}")
+            if kept.is_file():
+                shutil.copy(kept, run.checkpoint(kept.stem))
+        best = source.checkpoint(f"epoch-{self.trainer.best_epoch:04d}")
+        shutil.copy(best if best.is_file() else source.checkpoint("best"), run.checkpoint("best"))
+
+    def _save(self) -> None:
+        """Leave the run on disk as it stands after an epoch; `last.pt` is written last, for resuming trusts it."""
+        assert self.run is not None
+        run, trainer, config = self.run, self.trainer, self.config
+        run.write_metrics(trainer.history)
+        state = trainer.state_dict()
+        if trainer.best_epoch == trainer.epoch:
+            checkpoint.save(state, run.checkpoint("best"))
+        if config.save_every and trainer.epoch % config.save_every == 0:
+            checkpoint.save(state, run.checkpoint(f"epoch-{trainer.epoch:04d}"))
+        checkpoint.save(state, run.checkpoint("last"))
+        record = trainer.history[-1]
+        self.loggers.log(record | {"seconds": trainer.epoch_seconds})
+        say(
+            f"epoch {trainer.epoch:{len(str(config.epochs))}d}/{config.epochs}  lr {record['lr']:.5f}  "
+            f"train loss {record['train_loss']:.4f} top1 {record['train_top1']:.4f}  "
+            f"val loss {record['val_loss']:.4f} top1 {record['val_top1']:.4f}  {trainer.epoch_seconds:.1f} s"
+        )
+
+    def _draw(self, probabilities: torch.Tensor) -> None:
+        from assay_research.analysis import figures  # matplotlib, which a training without figures can do without
+
+        assert self.run is not None
+        data, folder = self.trainer.data, self.run.folder / FIGURES
+        title = f"{self.config.name} on {data.name}"
+        figures.learning_curves(self.trainer.history, folder / "learning_curves.png", title)
+        shown = torch.randperm(len(data.test), generator=torch.Generator().manual_seed(self.config.seed))[:32]
+        figures.sample_predictions(
+            data.test.images[shown].numpy(),
+            data.test.labels[shown].numpy(),
+            probabilities[shown].numpy(),
+            data.classes,
+            folder / "predictions.png",
+            title,
+        )
+        say(f"figures: {folder}")
+
+
+def make_trainer(config: DictConfig, world: World = World()) -> Trainer:  # noqa: B008 - frozen
+    """Everything a config describes, put together on its device.
+
+    Raises:
+        AssayError: the config, the data or the device is not to be had.
+    """
+    try:
+        settings = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(TrainConfig), config))
+    except (OmegaConfBaseException, ValueError) as error:
+        raise ConfigError(str(error).partition("\n")[0]) from error
+    assert isinstance(settings, TrainConfig)
+    if settings.epochs < 1:
+        raise ConfigError(f"epochs must be at least 1, got {settings.epochs}")
+    device = choose_device(settings.device)
+    dtype = choose_precision(settings.precision, device)
+    views = read_views(config)
+    data = load_data(config)
+    torch.manual_seed(settings.seed)
+    model = build_model(config, len(data.classes)).to(device).to(memory_format=torch.channels_last)
+    _try_out(model, data, settings.augment, views)
+    if settings.sync_batchnorm:
+        if device.type != "cuda" or world.size == 1:
+            raise ConfigError("sync_batchnorm=true needs several processes on CUDA: torchrun --nproc-per-node=gpu ...")
+        model = torch.nn.SyncBatchNorm.convert_sync_batchnorm(model)
+    if world.rank:
+        torch.manual_seed(settings.seed + world.rank)  # of dropout; rank 0 goes on as one process would
+    return Trainer(
+        model,
+        data,
+        instantiate(config.optim, "optim", model=model),
+        schedule=instantiate(config.schedule, "schedules"),
+        view=views[0],
+        settings=settings.augment,
+        batch_size=settings.batch_size,
+        label_smoothing=settings.label_smoothing,
+        clip_grad_norm=settings.clip_grad_norm,
+        ema_decay=settings.ema_decay,
+        stopping=settings.stopping,
+        seed=settings.seed,
+        device=device,
+        dtype=dtype,
+        accumulate=settings.accumulate,
+        compile_mode=settings.compile,
+        world=world,
+    )
+
+
+def _try_out(model: Normalized, data: ClassificationData, settings: Augment, views: Sequence[View]) -> None:
+    """Send one picture all the way, so that what does not fit is known before anything is trained."""
+    device = model.mean.device
+    picture = data.train.images[:1].to(device)
+    try:
+        with torch.no_grad():
+            model.eval()(augment(picture, settings, draw(1, settings, torch.Generator(device))))
+            Views(model, data.canvas, views).to(device)(picture)
+    except (RuntimeError, ValueError) as error:
+        raise ConfigError(
+            f"data, augment, model and views do not fit each other: pictures are {data.canvas.height}x"
+            f"{data.canvas.width} pixels, and {error}"
+        ) from error

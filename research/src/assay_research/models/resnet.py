@@ -1,0 +1,81 @@
+"""Residual networks for 32x32 pictures, as deep as their stages have blocks."""
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def resnet(blocks: list[int], channels: list[int], classes: int = 10) -> nn.Sequential:
+    """Build a network of the CIFAR form of He et al. (arXiv:1512.03385, section 4.2).
+
+    A 3x3 convolution with BatchNorm and ReLU, the stages, the average over the last map, one linear layer. Every
+    stage but the first starts at half the resolution. With n blocks a stage at 16, 32 and 64 channels there are
+    6n + 2 layers: 3 make ResNet-20, 5 ResNet-32, 9 ResNet-56. Convolutions have the initial weights of
+    arXiv:1502.01852, by fan-out; the linear layer has torch's.
+
+    Args:
+        blocks: of each stage.
+        channels: of each stage; they never fall, for a shortcut can only add channels.
+        classes: width of the output.
+
+    Returns:
+        From normalised float32 ``[batch, 3, height, width]`` to logits ``[batch, classes]``.
+
+    Raises:
+        ValueError: no stage, a stage without blocks or channels, channels that fall, or lists that differ in length.
+    """
+    if not blocks or len(blocks) != len(channels):
+        raise ValueError(f"blocks and channels must name the same stages, at least one, got {blocks} and {channels}")
+    if min(blocks) < 1 or min(channels) < 1:
+        raise ValueError(f"a stage needs at least one block and one channel, got {blocks} and {channels}")
+    if channels != sorted(channels):
+        raise ValueError(f"channels must not fall from stage to stage, got {channels}")
+    layers: list[nn.Module] = [_convolution(3, channels[0], stride=1), nn.BatchNorm2d(channels[0]), nn.ReLU(True)]
+    width = channels[0]
+    for stage, (number, out) in enumerate(zip(blocks, channels, strict=True)):
+        for block in range(number):
+            layers.append(Block(width, out, stride=2 if stage > 0 and block == 0 else 1))
+            width = out
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, classes))
+
+
+class Block(nn.Module):
+    """Two 3x3 convolutions with BatchNorm, and a shortcut without parameters around them (option A of the paper).
+
+    Where the resolution is halved, the shortcut takes every second pixel; the channels it lacks are zeros.
+
+    Args:
+        inputs: channels.
+        out: channels, at least as many.
+        stride: of the first convolution.
+
+    Shape:
+        - Input: ``[batch, inputs, height, width]``.
+        - Output: ``[batch, out, height / stride, width / stride]``, rounded up.
+    """
+
+    def __init__(self, inputs: int, out: int, stride: int) -> None:
+        super().__init__()
+        self.residual = nn.Sequential(
+            _convolution(inputs, out, stride),
+            nn.BatchNorm2d(out),
+            nn.ReLU(inplace=True),
+            _convolution(out, out, stride=1),
+            nn.BatchNorm2d(out),
+        )
+        self.stride = stride
+        self.added = out - inputs
+
+    def forward(self, x: Tensor) -> Tensor:
+        """ReLU of residual plus shortcut."""
+        residual = self.residual(x)
+        if self.stride > 1:
+            x = x[:, :, :: self.stride, :: self.stride]
+        if self.added:
+            x = F.pad(x, (0, 0, 0, 0, 0, self.added))
+        return F.relu(residual + x, inplace=True)
+
+
+def _convolution(inputs: int, out: int, stride: int) -> nn.Conv2d:
+    layer = nn.Conv2d(inputs, out, 3, stride, padding=1, bias=False)
+    nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
+    return layer

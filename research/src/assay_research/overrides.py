@@ -1,0 +1,88 @@
+"""From what a user typed to a config, with an answer that helps where it was mistyped."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import hydra
+from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import DictConfig, OmegaConf
+
+from assay_research.config import TrainConfig, nearest
+from assay_research.errors import ConfigError
+
+CONF = Path(__file__).parent / "conf"
+
+EVERYTHING = "everything"
+
+
+def register() -> None:
+    """Make the schema known to Hydra."""
+    ConfigStore.instance().store("schema", TrainConfig)
+
+
+def compose(overrides: Sequence[str]) -> DictConfig:
+    """The config of one training, as `assay-train` composes it.
+
+    Args:
+        overrides: ``experiment=tinyvgg_table2/a_36``, ``epochs=10``, ...
+
+    Raises:
+        ConfigError: one of them does not fit.
+        hydra.errors.HydraException, omegaconf.errors.OmegaConfBaseException: the same, in Hydra's words.
+    """
+    register()
+    check_groups(overrides)
+    GlobalHydra.instance().clear()
+    with hydra.initialize_config_dir(version_base="1.3", config_dir=str(CONF)):
+        return hydra.compose("train", list(overrides))
+
+
+def choices(group: str) -> list[str]:
+    """Names of a group's files, ``a`` or ``folder/a``; those that begin with _ are parts of others."""
+    found = (path.relative_to(CONF / group).with_suffix("") for path in (CONF / group).rglob("*.yaml"))
+    return sorted(path.as_posix() for path in found if not path.name.startswith("_"))
+
+
+def studies() -> dict[str, list[str]]:
+    """The experiments of each study, which is a folder of them; and ``everything``, all that are in one."""
+    found: dict[str, list[str]] = {EVERYTHING: []}
+    for experiment in choices("experiment"):
+        study, _, member = experiment.rpartition("/")
+        if study and member:
+            found.setdefault(study, []).append(experiment)
+            found[EVERYTHING].append(experiment)
+    return found
+
+
+def check_groups(overrides: Sequence[str]) -> None:
+    """Refuse a file of a group that is not there, which Hydra itself explains at length or not at all.
+
+    Raises:
+        ConfigError: there is no such file, or an override without a key.
+    """
+    for override in overrides:
+        key, _, value = override.partition("=")
+        if not key:
+            raise ConfigError(f"expected key=value, got '{override}'")
+        files = choices(key) if key.isidentifier() and (CONF / key).is_dir() else []
+        named = value.strip("[]").split(",") if "(" not in value else []
+        valid = [*files, *(studies() if key == "experiment" else ())]
+        for choice in named:
+            if files and choice not in (*valid, "null", ""):
+                raise ConfigError(f"{key}={choice}: there is no such {key}; {nearest(choice, valid)}")
+
+
+def explain(error: Exception, overrides: Sequence[str]) -> str:
+    """What is wrong with the overrides, with the nearest valid name where a key is misspelt."""
+    groups = [folder.name for folder in CONF.iterdir() if folder.is_dir()]
+    pairs = [override.lstrip("+~").partition("=")[::2] for override in overrides if not override.startswith("-")]
+    config = compose([f"{key}={value}" for key, value in pairs if key in groups and "," not in value])
+    for key, _ in pairs:
+        parent, _, leaf = key.rpartition(".")
+        node = OmegaConf.select(config, parent) if parent else config
+        if key not in groups and isinstance(node, DictConfig) and leaf not in node:
+            names = [*(str(name) for name in node), *(groups if not parent else ())]
+            return f"there is no '{key}'; {nearest(leaf, names)}"
+    said = [str(each).strip().partition("\n")[0] for each in (error, error.__cause__) if each]
+    return ": ".join(line for line in said if line)

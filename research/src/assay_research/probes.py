@@ -1,0 +1,97 @@
+"""Two questions to ask before a long training: can it learn one batch by heart, and at which rate does it learn?"""
+
+import math
+from dataclasses import dataclass
+
+from assay_research.classification import Trainer
+
+LEARNED = 0.01
+"""A batch whose loss is below this many nats is known by heart."""
+
+
+@dataclass(frozen=True)
+class Memorised:
+    """What became of training on one batch alone.
+
+    Attributes:
+        steps: how many it took, or all that were allowed.
+        loss: of the last step, nats.
+        top1: of the last step, in [0, 1].
+    """
+
+    steps: int
+    loss: float
+    top1: float
+
+    @property
+    def learned(self) -> bool:
+        """Whether the batch is known by heart."""
+        return self.loss < LEARNED
+
+
+@dataclass(frozen=True)
+class RateRange:
+    """Training loss against a learning rate that rises from step to step.
+
+    Attributes:
+        rates: base rate of each step.
+        losses: smoothed training loss at each, nats.
+    """
+
+    rates: list[float]
+    losses: list[float]
+
+    @property
+    def steepest(self) -> float:
+        """The rate at which the loss falls fastest over the logarithm of the rate: a good one to train with."""
+        falls = [after - before for before, after in zip(self.losses[:-1], self.losses[1:], strict=True)]
+        return self.rates[falls.index(min(falls))]
+
+
+def overfit_one_batch(trainer: Trainer, steps: int = 500) -> Memorised:
+    """Train on the first batch of the epoch alone, unvaried, at the base rate, until it is known by heart.
+
+    A network that cannot do this has a fault that no amount of data will mend. The trainer is spent afterwards.
+
+    Args:
+        trainer: fresh; its settings of augmentation are not used.
+        steps: at most.
+    """
+    trainer.settings = type(trainer.settings)()
+    trainer.model.train()
+    batch = trainer.order()[: trainer.batch_size]
+    for step in range(1, steps + 1):
+        loss, right = trainer.train_batch(batch)
+        if loss < LEARNED or not math.isfinite(loss):
+            break
+    return Memorised(step, loss, right)
+
+
+def rate_range(trainer: Trainer, low: float = 1e-5, high: float = 10.0, steps: int = 200) -> RateRange:
+    """Raise the learning rate exponentially until the loss runs away (L. N. Smith, arXiv:1506.01186).
+
+    Losses are smoothed exponentially by 0.95 and corrected for their start. It ends early once the smoothed loss is
+    four times the lowest. The trainer is spent afterwards.
+
+    Args:
+        trainer: fresh; all its groups rise together, the first from `low`.
+        low, high: the first and the last rate.
+        steps: from the one to the other.
+    """
+    trainer.model.train()
+    order = trainer.order()
+    base = trainer.optimizer.param_groups[0]["initial_lr"]
+    average, rates, losses = 0.0, [], []
+    for step in range(steps):
+        rate = low * (high / low) ** (step / max(1, steps - 1))
+        for group in trainer.optimizer.param_groups:
+            group["lr"] = group["initial_lr"] * rate / base
+        first = step % trainer.steps_per_epoch * trainer.batch_size
+        loss, _ = trainer.train_batch(order[first : first + trainer.batch_size])
+        average = 0.95 * average + 0.05 * loss
+        smooth = average / (1 - 0.95 ** (step + 1))
+        if not math.isfinite(smooth) or (losses and smooth > 4 * min(losses)):
+            break
+        rates.append(rate)
+        losses.append(smooth)
+    return RateRange(rates, losses)

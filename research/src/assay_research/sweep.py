@@ -1,0 +1,87 @@
+"""Many trainings in one command: each leaves word of how it went, and the last thing is one report on all."""
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+
+from assay_research import checkpoint
+from assay_research.analysis import study
+from assay_research.overrides import studies
+from assay_research.run import Run
+
+MULTIRUN = ("-m", "--multirun")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How one training of a sweep went.
+
+    Attributes:
+        overrides: what it was told.
+        run: its folder; None if it has none.
+        error: why it failed; None if it did not.
+    """
+
+    overrides: list[str]
+    run: str | None
+    error: str | None
+
+    def write(self, folder: Path, number: int) -> None:
+        """Leave word in the sweep's folder."""
+        folder.mkdir(parents=True, exist_ok=True)
+        checkpoint.write_atomically(json.dumps(asdict(self)).encode(), folder / f"{number}.json")
+
+
+def arguments(typed: Sequence[str]) -> tuple[list[str], Path | None]:
+    """Hydra's arguments for what was typed: a study's name becomes a sweep over its experiments.
+
+    Args:
+        typed: the command line.
+
+    Returns:
+        The arguments, and the sweep's folder, ``<runs>/<study>/<time>``, or None if it is one training.
+    """
+    known = studies()
+    given = dict(argument.split("=", 1) for argument in typed if "=" in argument)
+    name = given.get("experiment", "")
+    several = any(flag in typed for flag in MULTIRUN)
+    if name not in known and not several:
+        return list(typed), None
+    stamp = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+    folder = Path(given.get("runs", "runs")) / (name if name in known else "sweeps") / stamp
+    passed = [argument for argument in typed if name not in known or not argument.startswith("experiment=")]
+    if name in known:
+        passed.append("experiment=" + ",".join(known[name]))
+    return [*([] if several else ["--multirun"]), *passed, f"hydra.sweep.dir='{folder}'"], folder
+
+
+def report(folder: Path) -> int:
+    """Write the table, the figure and the JSON of a sweep, and say where they are.
+
+    Args:
+        folder: of the sweep.
+
+    Returns:
+        How many of its trainings failed.
+    """
+    paths = sorted(folder.glob("[0-9]*.json"), key=lambda path: int(path.stem))
+    outcomes = [Outcome(**json.loads(path.read_text(encoding="utf-8"))) for path in paths]
+    common = set.intersection(*(set(outcome.overrides) for outcome in outcomes)) if len(outcomes) > 1 else set()
+    members = [
+        study.Member(_label(outcome, common), Run(Path(outcome.run)) if outcome.run else None, outcome.error)
+        for outcome in outcomes
+    ]
+    study.report(folder, members)
+    failed = sum(outcome.error is not None for outcome in outcomes)
+    sys.stdout.write((folder / "results.md").read_text(encoding="utf-8"))
+    sys.stdout.write(f"{len(outcomes) - failed} of {len(outcomes)} trained; report: {folder}\n")
+    return failed
+
+
+def _label(outcome: Outcome, common: set[str]) -> str:
+    """What sets a training apart from the sweep's others, its seed aside."""
+    own = [each for each in outcome.overrides if each not in common and not each.startswith("seed=")]
+    return " ".join(each.removeprefix("experiment=") for each in own) or " ".join(outcome.overrides)
