@@ -117,6 +117,24 @@ def train(session: nox.Session) -> None:
 
 
 @nox.session
+def results(session: nox.Session) -> None:
+    """Write docs/results.md from docs/results/*.json, with runs added: -- [run or sweep folder ...]."""
+    session.run(environment(session) / "python", "-m", "assay_research.analysis.results", *session.posargs)
+
+
+@nox.session
+def evaluate(session: nox.Session) -> None:
+    """Every metric of a checkpoint, or of all: -- [run=<run>] [checkpoint=all] [key=value ...]."""
+    session.run(environment(session) / "assay-evaluate", *session.posargs)
+
+
+@nox.session
+def runs(session: nox.Session) -> None:
+    """The runs there are, and deleting some: -- list [--json], or prune [--unfinished | --keep-best N | ...]."""
+    session.run(environment(session) / "assay-runs", *session.posargs)
+
+
+@nox.session
 def export(session: nox.Session) -> None:
     """Run -> proven bundle: -- [run=<run>] [key=value ...]; the newest run by default."""
     session.run(environment(session) / "assay-export", *session.posargs)

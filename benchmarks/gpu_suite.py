@@ -66,8 +66,8 @@ def steps(site: Site) -> list[Step]:
         *way(site, "digits", ["epochs=30" if gpu else "epochs=10"], digits),
     ]
     if site.data:
-        folders = ["experiment=tinyvgg_a", "data=image_folder", f"data.root='{site.data}'"]
-        listed += way(site, "tinyvgg_a", [*folders, "epochs=40" if gpu else "epochs=1"], site.data / "test")
+        folders = ["experiment=tinyvgg_table2/a_36", "data=image_folder", f"data.root='{site.data}'"]
+        listed += way(site, "tinyvgg_a_36", [*folders, *([] if gpu else ["epochs=1"])], site.data / "test")
     listed += [
         Step(
             "gpu tests",

@@ -25,7 +25,7 @@ def test_every_step_comes_after_those_it_needs(tmp_path: Path, device: str, data
         assert set(step.needs) <= seen
         assert step.name not in seen
         seen.add(step.name)
-    assert ("train tinyvgg_a" in seen) == data
+    assert ("train tinyvgg_a_36" in seen) == data
 
 
 def test_no_step_claims_a_gpu_that_is_not_there(tmp_path: Path) -> None:

@@ -43,7 +43,13 @@ def train_briefly(runs: Path, *, norm: bool, views: list[dict[str, Any]], pictur
     config = OmegaConf.create(
         {
             "name": "digits",
-            "model": {"_target_": "assay_research.models.vgg.vgg", "config": "A", "width": 0.125, "hidden": 64, "norm": norm},
+            "model": {
+                "_target_": "assay_research.models.vgg.vgg",
+                "config": "A",
+                "width": 0.125,
+                "hidden": 64,
+                "norm": norm,
+            },
             "data": {"_target_": "assay_research.data.digits.load"},
             "views": views,
         }

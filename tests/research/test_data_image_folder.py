@@ -121,16 +121,37 @@ def test_name_can_be_given(root: Path) -> None:
     assert load(str(root), name="animals").name == "animals"
 
 
-def test_unreadable_pictures_are_counted_and_the_first_five_named(root: Path) -> None:
-    for i in range(7):
-        (root / "emu" / f"broken{i}.jpg").write_bytes(b"not a picture")
+def test_one_reading_names_every_picture_that_is_damaged_and_how(root: Path) -> None:
+    whole = (root / "emu" / "000.png").read_bytes()
+    Image.fromarray(np.arange(300, dtype=np.uint8).reshape(10, 10, 3)).save(root / "emu" / "cut.jpg")
+    damaged = {
+        "emu/cut.jpg": (root / "emu" / "cut.jpg").read_bytes()[:-150],
+        "dog/cut.png": whole[: len(whole) // 2],
+        "dog/empty.png": b"",
+        "cat/text.jpg": b"not a picture",
+        "cat/flipped.png": whole[:60] + bytes(255 - byte for byte in whole[60:]),
+    }
+    for name, content in damaged.items():
+        (root / name).write_bytes(content)
+    (root / "emu" / "dangling.png").symlink_to("nowhere.png")
+    with pytest.raises(DataError) as caught:
+        load(str(root))
+    first, *lines = str(caught.value).splitlines()
+    assert first.startswith("6 of 66 pictures cannot be read")
+    named = [line.split(": ")[0].strip() for line in lines]
+    assert named == [str(root / name) for name in sorted([*damaged, "emu/dangling.png"])]
+
+
+def test_damaged_pictures_beyond_a_hundred_are_only_counted(root: Path) -> None:
+    for i in range(103):
+        (root / "emu" / f"broken{i:03d}.jpg").write_bytes(b"not a picture")
     with pytest.raises(DataError) as caught:
         load(str(root))
     lines = str(caught.value).splitlines()
-    assert lines[0].startswith("7 of 67 pictures cannot be read")
-    assert [f"broken{i}.jpg" in line for i, line in enumerate(lines[1:6])] == [True] * 5
-    assert lines[6].strip() == "and 2 more"
-    assert len(lines) == 7
+    assert lines[0].startswith("103 of 163 pictures cannot be read")
+    assert "broken099.jpg" in lines[100]
+    assert lines[101].strip() == "and 3 more"
+    assert len(lines) == 102
 
 
 def test_missing_folder_is_named(tmp_path: Path) -> None:
@@ -177,6 +198,15 @@ def test_misnamed_split_is_refused_instead_of_ignored(parted: Path, old: str, ne
     (parted / old).rename(parted / new)
     with pytest.raises(DataError, match=f"holds .*{new}.*: expected train/ with class folders"):
         load(str(parted))
+
+
+def test_class_with_one_picture_will_do_where_nothing_is_cut(parted: Path) -> None:
+    shutil.copytree(parted / "test", parted / "val")
+    fill(parted / "train" / "fox", 1)
+    fill(parted / "val" / "fox", 1)
+    fill(parted / "test" / "fox", 1)
+    data = load(str(parted))
+    assert [split.labels.tolist().count(2) for split in (data.train, data.val, data.test)] == [1, 1, 1]
 
 
 def test_class_too_small_to_cut_is_named(root: Path) -> None:

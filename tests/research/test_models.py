@@ -1,106 +1,300 @@
-"""The zoo's networks are the published ones: their layers, their sizes, and a signal that gets through."""
+"""The zoo's networks are the published ones: their layers, their initial weights, a signal that gets through."""
 
+import copy
+import importlib
+import inspect
+import warnings
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+import onnxruntime
 import pytest
 import torch
 import yaml
-from torch import nn
+from torch import Tensor, nn
 
 import assay_research
+from assay_deploy.canvas import Canvas, View
+from assay_export import onnx_graph
+from assay_research import optim
 from assay_research.config import instantiate
 from assay_research.errors import ConfigError
-from assay_research.models import Normalized
-from assay_research.models.tinyvgg import tinyvgg
+from assay_research.models import Normalized, cs231n
+from assay_research.models.resnet import resnet
 from assay_research.models.tinyvggcifar10 import tinyvggcifar10
+from assay_research.models.vgg import dense, vgg
+from assay_research.views import Views
 
-ZOO = sorted((Path(assay_research.__file__).parent / "conf" / "model").glob("*.yaml"))
+ZOO = {path.stem: path for path in sorted((Path(assay_research.__file__).parent / "conf" / "model").glob("*.yaml"))}
+NAMES = list(ZOO)
 
-# Weights and biases by hand: convolutions (in x out x k x k + out), then 64x64+64 twice and 64x10+10.
+# Table 1 of the VGG paper at 1/8 width, written out: (channels, kernel), "M" a pool.
+a, b, c, d, e = (8, 3), (16, 3), (32, 3), (64, 3), (64, 3)
 TINYVGG = {
-    "A": 224 + 1168 + (4640 + 9248) + (18496 + 36928) + 2 * 36928 + 8970,
-    "B": (224 + 584) + (1168 + 2320) + (4640 + 9248) + (18496 + 36928) + 2 * 36928 + 8970,
-    "C": (224 + 584) + (1168 + 2320) + (4640 + 9248 + 1056) + (18496 + 36928 + 4160) + (2 * 36928 + 4160) + 8970,
-    "D": (224 + 584) + (1168 + 2320) + (4640 + 2 * 9248) + (18496 + 2 * 36928) + 3 * 36928 + 8970,
-    "E": (224 + 584) + (1168 + 2320) + (4640 + 3 * 9248) + (18496 + 3 * 36928) + 4 * 36928 + 8970,
+    "A": [a, "M", b, "M", c, c, "M", d, d, "M", e, e, "M"],
+    "B": [a, a, "M", b, b, "M", c, c, "M", d, d, "M", e, e, "M"],
+    "C": [a, a, "M", b, b, "M", c, c, (32, 1), "M", d, d, (64, 1), "M", e, e, (64, 1), "M"],
+    "D": [a, a, "M", b, b, "M", c, c, c, "M", d, d, d, "M", e, e, e, "M"],
+    "E": [a, a, "M", b, b, "M", c, c, c, c, "M", d, d, d, d, "M", e, e, e, e, "M"],
 }
-DEPTH = {"A": 10, "B": 12, "C": 15, "D": 15, "E": 18}
-# The same for 3-16-32-64-128-256, two convolutions each; 256x256+256 twice and 256x10+10.
-KERNELS = 432 + 2304 + 4608 + 9216 + 18432 + 36864 + 73728 + 147456 + 294912 + 589824
-CHANNELS = 2 * (16 + 32 + 64 + 128 + 256)
-TINYVGGCIFAR10 = {True: KERNELS + 2 * CHANNELS + 134154, False: KERNELS + CHANNELS + 134154}
 
 
-def parameters(model: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in model.parameters())
+def load(name: str, **changes: Any) -> Any:
+    return instantiate({**yaml.safe_load(ZOO[name].read_text()), **changes}, "models", classes=10)
 
 
-def count(model: nn.Module, kind: type[nn.Module] | tuple[type[nn.Module], ...]) -> int:
-    return sum(isinstance(module, kind) for module in model.modules())
+def tinyvgg(config: str, **changes: Any) -> nn.Sequential:
+    network = load(f"tinyvgg_{config.lower()}", **changes)
+    assert isinstance(network, nn.Sequential)
+    return network
 
 
-def pictures(batch: int) -> torch.Tensor:
+def pictures(batch: int, size: int = 32) -> Tensor:
     """Smooth noise of unit variance: neighbours are alike, as in photographs."""
-    coarse = torch.randn(batch, 3, 8, 8, generator=torch.Generator().manual_seed(0))
-    smooth = nn.functional.interpolate(coarse, size=32, mode="bilinear")
+    coarse = torch.randn(batch, 3, size // 4, size // 4, generator=torch.Generator().manual_seed(0))
+    smooth = nn.functional.interpolate(coarse, size=size, mode="bilinear")
     return smooth / smooth.std()
 
 
-@pytest.mark.parametrize("config", TINYVGG)
-def test_tinyvgg_has_the_tables_layers(config: str) -> None:
-    model = tinyvgg(config)
-    assert parameters(model) == TINYVGG[config]
-    assert count(model, (nn.Conv2d, nn.Linear)) - 1 == DEPTH[config]
-    assert count(model, nn.BatchNorm2d) == 0
-    assert count(model, nn.MaxPool2d) == 5
+def layers(network: nn.Module) -> list[Any]:
+    """Convolutions as (channels, kernel), pools as "M"."""
+    found = (module for module in network.modules() if isinstance(module, nn.Conv2d | nn.MaxPool2d))
+    return ["M" if isinstance(each, nn.MaxPool2d) else (each.out_channels, each.kernel_size[0]) for each in found]
 
 
-def test_only_c_has_1x1_convolutions_and_they_are_not_padded() -> None:
-    for config in TINYVGG:
-        kernels = [module for module in tinyvgg(config).modules() if isinstance(module, nn.Conv2d)]
-        ones = [conv for conv in kernels if conv.kernel_size == (1, 1)]
-        assert len(ones) == (3 if config == "C" else 0)
-        assert all(conv.padding == (0, 0) for conv in ones)
-        assert all(conv.padding == (1, 1) for conv in kernels if conv not in ones)
+def perturb_norms(network: nn.Module) -> None:
+    """Give every BatchNorm statistics and weights of its own, as training does."""
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            for tensor in (module.running_var, module.weight):
+                nn.init.uniform_(tensor, 0.5, 1.5)
+            for tensor in (module.running_mean, module.bias):
+                nn.init.uniform_(tensor, -0.5, 0.5)
 
 
-@pytest.mark.parametrize("norm", [True, False])
-def test_tinyvggcifar10_has_the_published_layers(norm: bool) -> None:
-    model = tinyvggcifar10(norm=norm)
-    assert parameters(model) == TINYVGGCIFAR10[norm]
-    assert count(model, nn.Conv2d) == 10
-    assert count(model, nn.BatchNorm2d) == (10 if norm else 0)
-    assert [module.p for module in model.modules() if isinstance(module, nn.Dropout)] == [0.5, 0.5]
+# The folder
 
 
-@pytest.mark.parametrize("builder", [tinyvgg, tinyvggcifar10])
-def test_norm_follows_every_convolution(builder) -> None:
-    layers = list(builder(norm=True).children())
-    pairs = [(layer, after) for layer, after in pairwise(layers) if isinstance(layer, nn.Conv2d)]
-    assert len(pairs) == count(builder(), nn.Conv2d)
-    assert all(isinstance(after, nn.BatchNorm2d) and layer.bias is None for layer, after in pairs)
+@pytest.mark.parametrize("name", NAMES)
+def test_every_file_of_the_zoo_names_all_arguments_of_its_builder(name: str) -> None:
+    config = yaml.safe_load(ZOO[name].read_text())
+    module, _, builder = config.pop("_target_").rpartition(".")
+    arguments = inspect.signature(getattr(importlib.import_module(module), builder)).parameters
+    assert set(config) == set(arguments) - {"classes"}
 
 
-@pytest.mark.parametrize("path", ZOO, ids=lambda path: path.stem)
-def test_every_file_of_the_zoo_builds_a_classifier_and_names_all_its_arguments(path: Path) -> None:
-    config = yaml.safe_load(path.read_text())
-    model = instantiate(config, "models", classes=7).eval()
-    assert model(pictures(3)).shape == (3, 7)
-    defaults = {"tinyvgg": {"config", "norm", "dropout"}, "tinyvggcifar10": {"norm", "dropout"}}
-    assert set(config) - {"_target_"} == defaults[config["_target_"].rpartition(".")[2]]
+@pytest.mark.parametrize("name", NAMES)
+def test_every_file_of_the_zoo_builds_a_classifier(name: str) -> None:
+    with torch.device("meta"):
+        network = instantiate(yaml.safe_load(ZOO[name].read_text()), "models", classes=7)
+        assert network(torch.empty(3, 3, 32, 32)).shape == (3, 7)
 
 
-@pytest.mark.parametrize("config", TINYVGG)
-def test_signal_and_gradient_reach_both_ends_without_norm(config: str) -> None:
-    """With torch's default initial weights the logits of E differ by 4e-9 between pictures."""
+@pytest.mark.parametrize("config", "abcde")
+def test_bn_files_differ_in_batchnorm_alone(config: str) -> None:
+    plain, normed = (yaml.safe_load(ZOO[name].read_text()) for name in (f"vgg_{config}", f"vgg_{config}_bn"))
+    assert not plain["norm"]
+    assert normed == {**plain, "norm": True}
+
+
+@pytest.mark.parametrize("name", ["tinyvgg_e", "tinyvggcifar10_v4", "resnet_4", "cs231n_barebones_convnet"])
+def test_networks_train_in_bfloat16_with_channels_last(name: str) -> None:
     torch.manual_seed(0)
-    model = tinyvgg(config)
-    logits = model(pictures(64))
+    network = load(name).to(memory_format=torch.channels_last)
+    images = pictures(4).contiguous(memory_format=torch.channels_last)
+    with torch.autocast("cpu", torch.bfloat16):
+        logits = network(images)
+        nn.functional.cross_entropy(logits, torch.arange(4)).backward()
+    assert logits.dtype == torch.bfloat16
+    gradients = [weight.grad for weight in network.parameters() if weight.ndim > 1]
+    assert all(gradient is not None and gradient.norm() > 0 for gradient in gradients)
+
+
+@pytest.mark.parametrize("builder", [lambda: resnet([1, 1], [4, 8]), cs231n.barebones_convnet], ids=["resnet", "bare"])
+def test_every_exported_form_answers_as_the_network_does(builder: Callable[[], nn.Module]) -> None:
+    """The shortcuts of ResNet and the weights in a list are the zoo's two forms that no plain sequence has."""
+    torch.manual_seed(0)
+    network = builder()
+    perturb_norms(network)
+    graph = Views(Normalized(network, torch.zeros(3), torch.ones(3)), Canvas(32, 32), [View()]).eval()
+    images = torch.randint(0, 256, (5, 32, 32, 3), dtype=torch.uint8)
+    expected = graph(images).detach()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", r"`torch\.jit\.\w+` is deprecated")
+        traced = torch.jit.trace(graph, images[:2])
+    program = torch.export.export(graph, (images[:2],), dynamic_shapes=({0: torch.export.Dim("batch")},)).module()
+    session = onnxruntime.InferenceSession(onnx_graph.export(graph, images[:2], "logits"))
+    torch.testing.assert_close(traced(images), expected)
+    torch.testing.assert_close(program(images), expected)
+    np.testing.assert_allclose(session.run(None, {"images": images.numpy()})[0], expected, rtol=1e-3, atol=1e-4)
+
+
+# VGG
+
+
+@pytest.mark.parametrize("config", TINYVGG)
+def test_tinyvgg_is_vgg_at_an_eighth_of_its_width(config: str) -> None:
+    tiny = tinyvgg(config)
+    assert layers(tiny) == TINYVGG[config]
+    with torch.device("meta"):
+        full = load(f"vgg_{config.lower()}")
+    assert layers(full) == [each if each == "M" else (8 * each[0], each[1]) for each in TINYVGG[config]]
+    for network, hidden in ((tiny, 64), (full, 4096)):
+        linear = [layer.out_features for layer in network if isinstance(layer, nn.Linear)]
+        assert linear == [hidden, hidden, 10]
+
+
+@pytest.mark.parametrize("config", TINYVGG)
+def test_convolutions_keep_the_size_of_the_map(config: str) -> None:
+    convolutions = [layer for layer in tinyvgg(config) if isinstance(layer, nn.Conv2d)]
+    assert all(layer.padding == ((1, 1) if layer.kernel_size == (3, 3) else (0, 0)) for layer in convolutions)
+    assert sum(layer.kernel_size == (1, 1) for layer in convolutions) == (3 if config == "C" else 0)
+
+
+def test_a_lrn_is_a_with_local_response_normalisation_after_the_first_relu() -> None:
+    plain, normed = list(vgg("A", width=0.125, hidden=64)), list(vgg("A-LRN", width=0.125, hidden=64))
+    kinds = [type(layer) for layer in normed]
+    assert kinds[:4] == [nn.Conv2d, nn.ReLU, nn.LocalResponseNorm, nn.MaxPool2d]
+    assert kinds[:2] + kinds[3:] == [type(layer) for layer in plain]
+    x = torch.rand(1, 8, 2, 2) * 50
+    neighbours = torch.stack([x[:, max(0, i - 2) : i + 3].square().sum(1) for i in range(8)], 1)
+    # Krizhevsky et al. sum over the neighbours; torch's alpha is divided by their number.
+    torch.testing.assert_close(normed[2](x), x / (2 + 1e-4 / 5 * neighbours) ** 0.75)
+
+
+@pytest.mark.parametrize("builder", [*(lambda norm, k=k: tinyvgg(k, norm=norm) for k in TINYVGG), tinyvggcifar10])
+def test_batchnorm_stands_between_convolution_and_relu_where_asked_for(builder: Callable[..., nn.Sequential]) -> None:
+    plain, normed = builder(norm=False), builder(norm=True)
+    assert not any(isinstance(layer, nn.BatchNorm2d) for layer in plain)
+    trios = [normed[i : i + 3] for i, layer in enumerate(normed) if isinstance(layer, nn.Conv2d)]
+    assert trios
+    assert all([type(layer) for layer in trio] == [nn.Conv2d, nn.BatchNorm2d, nn.ReLU] for trio in trios)
+    assert all(trio[0].bias is None and trio[1].num_features == trio[0].out_channels for trio in trios)
+    assert [type(layer) for layer in normed if not isinstance(layer, nn.BatchNorm2d)] == [type(x) for x in plain]
+
+
+def test_kaiming_weights_have_his_spread_and_torchs_are_torchs() -> None:
+    torch.manual_seed(0)
+    for layer in vgg("D", width=0.5, hidden=512, init="kaiming"):
+        if isinstance(layer, nn.Conv2d | nn.Linear):
+            inputs = layer.weight[0].numel()
+            assert layer.weight.std().item() == pytest.approx((2 / inputs) ** 0.5, rel=0.1)
+            assert not layer.bias.any()
+    torch.manual_seed(0)
+    first = vgg("A", width=0.125, hidden=64, init="torch")[0]
+    torch.manual_seed(0)
+    assert torch.equal(first.weight, nn.Conv2d(3, 8, 3).weight)
+
+
+@pytest.mark.parametrize("config", TINYVGG)
+def test_with_kaiming_weights_signal_and_gradient_reach_both_ends_without_norm(config: str) -> None:
+    torch.manual_seed(0)
+    network = tinyvgg(config)
+    logits = network(pictures(64))
     assert 0.02 < logits.std(0).mean() < 3
     nn.functional.cross_entropy(logits, torch.arange(64) % 10).backward()
-    gradients = [parameter.grad.norm() for parameter in model.parameters() if parameter.ndim > 1]
-    assert min(gradients) > 0.01
+    assert min(weight.grad.norm() for weight in network.parameters() if weight.ndim > 1) > 0.01
+
+
+def test_with_torchs_weights_the_signal_of_e_vanishes_without_norm() -> None:
+    torch.manual_seed(0)
+    plain, normed = (tinyvgg("E", norm=norm, init="torch")(pictures(64)).std(0).mean() for norm in (False, True))
+    assert plain < normed / 1e5
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"config": "F"}, "config must be one of A, A-LRN, B, C, D, E, got 'F'"),
+        ({"init": "xavier"}, "init must be one of torch, kaiming, got 'xavier'"),
+        ({"width": 0.001}, "width 0.001 leaves a stage without channels"),
+        ({"width": -1.0}, "width -1.0 leaves a stage without channels"),
+        ({"dropout": 1.5, "hidden": 8}, "dropout"),
+    ],
+)
+def test_vgg_refuses_impossible_arguments(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        vgg(**arguments)
+    with pytest.raises(ConfigError, match=message):
+        instantiate({"_target_": "assay_research.models.vgg.vgg", **arguments}, "models", classes=10)
+
+
+def test_a_misspelt_argument_of_a_model_is_named() -> None:
+    with pytest.raises(ConfigError, match="did you mean 'dropout'"):
+        load("tinyvgg_a", dropuot=0.5)
+
+
+# VGG, dense
+
+
+@pytest.mark.parametrize("config", [*TINYVGG, "A-LRN"])
+@pytest.mark.parametrize("norm", [False, True])
+def test_dense_at_stride_32_is_the_network_on_its_own_canvas(config: str, norm: bool) -> None:
+    torch.manual_seed(0)
+    network = vgg(config, width=0.125, hidden=64, norm=norm, init="kaiming").eval()
+    perturb_norms(network)
+    with torch.no_grad():
+        torch.testing.assert_close(dense(network, 32)(pictures(4)), network(pictures(4)), atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["tinyvgg_c", "tinyvggcifar10_v4"])
+def test_finer_strides_hold_the_answers_of_the_coarser(name: str) -> None:
+    torch.manual_seed(0)
+    network = load(name).eval()
+    perturb_norms(network)
+    images = pictures(2, size=64)
+    with torch.no_grad():
+        maps = {stride: dense(network, stride)[:-2](images) for stride in (1, 2, 4, 8, 16, 32)}
+        averages = {stride: dense(network, stride)(images) for stride in maps}
+    assert maps[32].shape == (2, 10, 2, 2)
+    for (fine, fine_map), (coarse, coarse_map) in pairwise(maps.items()):
+        assert coarse == 2 * fine
+        torch.testing.assert_close(fine_map[:, :, ::2, ::2], coarse_map, atol=1e-4, rtol=1e-4)
+        assert fine_map.std((2, 3)).min() > 0
+    for stride, average in averages.items():
+        torch.testing.assert_close(average, maps[stride].mean((2, 3)), atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize(("stride", "answers"), [(32, 1), (8, 4), (4, 9)])
+def test_a_picture_of_40_pixels_has_as_many_answers_as_the_docstring_says(stride: int, answers: int) -> None:
+    logits = dense(tinyvgg("A"), stride)[:-2](pictures(1, size=40))
+    assert logits.shape[2] * logits.shape[3] == answers
+
+
+def test_dense_shares_the_weights_and_trains_none() -> None:
+    network = tinyvgg("A", norm=True).eval()
+    sliding = dense(network, 8)
+    before = sliding(pictures(2))
+    with torch.no_grad():
+        next(layer for layer in network if isinstance(layer, nn.Linear)).weight.mul_(2)
+    assert not torch.equal(sliding(pictures(2)), before)
+    ours, theirs = ([p for p in each.parameters() if p.ndim > 1] for each in (network, sliding))
+    assert [weight.data_ptr() for weight in theirs] == [weight.data_ptr() for weight in ours]
+    assert all(weight.requires_grad for weight in ours)
+
+
+@pytest.mark.parametrize("stride", [0, 3, 64])
+def test_dense_refuses_strides_that_no_pool_can_give(stride: int) -> None:
+    with pytest.raises(ValueError, match="stride must be 1, 2, 4, 8, 16 or 32"):
+        dense(tinyvgg("A"), stride)
+
+
+def test_dense_refuses_a_head_over_more_than_one_pixel() -> None:
+    with pytest.raises(ValueError, match="expected a head over 16 channels of one pixel, got 16384 inputs"):
+        dense(cs231n.sequential_convnet())
+
+
+# TinyVGGCIFAR10
+
+
+def test_tinyvggcifar10_has_the_published_layers() -> None:
+    network = tinyvggcifar10()
+    assert layers(network) == [each for n in (16, 32, 64, 128, 256) for each in ((n, 3), (n, 3), "M")]
+    assert [layer.out_features for layer in network if isinstance(layer, nn.Linear)] == [256, 256, 10]
+    assert [layer.p for layer in network if isinstance(layer, nn.Dropout)] == [0.5, 0.5]
 
 
 def test_plain_tinyvggcifar10_lets_the_signal_vanish() -> None:
@@ -109,17 +303,161 @@ def test_plain_tinyvggcifar10_lets_the_signal_vanish() -> None:
     assert plain < v4 / 1000
 
 
+# ResNet
+
+
+@pytest.mark.parametrize(("name", "blocks"), [("resnet_4", 4), ("resnet_15", 15), ("resnet_20", 9), ("resnet_56", 27)])
+def test_resnet_has_two_layers_a_block_and_two_more(name: str, blocks: int) -> None:
+    network = load(name)
+    layered = [module for module in network.modules() if isinstance(module, nn.Conv2d | nn.Linear)]
+    assert len(layered) == 2 * blocks + 2
+    strides = [module.stride for module in layered if isinstance(module, nn.Conv2d)]
+    assert strides.count((2, 2)) == (1 if name == "resnet_4" else 2)
+
+
+@pytest.mark.parametrize(("blocks", "millions"), [(3, 0.27), (5, 0.46), (9, 0.85)])
+def test_resnet_20_32_and_56_have_the_papers_parameters(blocks: int, millions: float) -> None:
+    network = resnet([blocks] * 3, [16, 32, 64])
+    assert round(sum(weight.numel() for weight in network.parameters()) / 1e6, 2) == millions
+
+
+@pytest.mark.parametrize("size", [32, 33])
+def test_without_its_residual_a_block_hands_on_every_second_pixel_and_zeros(size: int) -> None:
+    block = resnet([1, 1], [4, 6])[4].eval()
+    nn.init.zeros_(block.residual[-1].weight)
+    x = torch.rand(2, 4, size, size)
+    y = block(x)
+    assert torch.equal(y[:, :4], x[:, :, ::2, ::2])
+    assert y.shape[1] == 6
+    assert not y[:, 4:].any()
+
+
+def test_a_block_adds_its_residual_before_the_last_relu() -> None:
+    torch.manual_seed(0)
+    block = resnet([1], [4])[3].eval()
+    perturb_norms(block)
+    x = torch.randn(2, 4, 8, 8)
+    conv1, norm1, _, conv2, norm2 = block.residual
+    expected = torch.relu(norm2(conv2(torch.relu(norm1(conv1(x))))) + x)
+    torch.testing.assert_close(block(x.clone()), expected)
+
+
+def test_resnets_convolutions_have_kaimings_weights_by_fan_out() -> None:
+    torch.manual_seed(0)
+    for layer in resnet([2, 2], [32, 64]).modules():
+        if isinstance(layer, nn.Conv2d):
+            assert layer.weight.std().item() == pytest.approx((2 / (9 * layer.out_channels)) ** 0.5, rel=0.1)
+
+
+def test_resnet_compiles_as_one_graph() -> None:
+    network = resnet([1, 1], [4, 8]).eval()
+    compiled = torch.compile(network, backend="eager", fullgraph=True)
+    torch.testing.assert_close(compiled(pictures(2)), network(pictures(2)))
+
+
 @pytest.mark.parametrize(
-    ("config", "message"),
+    ("blocks", "channels", "message"),
     [
-        ({"config": "F"}, "config must be one of A, B, C, D, E, got 'F'"),
-        ({"dropout": 1.5}, "dropout"),
-        ({"dropuot": 0.5}, "did you mean 'dropout'"),
+        ([], [], "must name the same stages"),
+        ([2, 2], [16], "must name the same stages"),
+        ([2, 0], [16, 32], "at least one block"),
+        ([2, 2], [0, 32], "at least one block and one channel"),
+        ([2, 2], [32, 16], "must not fall"),
     ],
 )
-def test_impossible_arguments_are_refused(config: dict[str, object], message: str) -> None:
+def test_resnet_refuses_impossible_stages(blocks: list[int], channels: list[int], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        resnet(blocks, channels)
     with pytest.raises(ConfigError, match=message):
-        instantiate({"_target_": "assay_research.models.tinyvgg.tinyvgg", **config}, "models", classes=10)
+        load("resnet_4", blocks=blocks, channels=channels)
+
+
+# CS231n
+
+SPELLINGS = {
+    "fc": (cs231n.barebones_fc, cs231n.TwoLayerFC, cs231n.sequential_fc),
+    "convnet": (cs231n.barebones_convnet, cs231n.ThreeLayerConvNet, cs231n.sequential_convnet),
+}
+
+
+def spelled(network: str) -> list[nn.Module]:
+    """Barebones, module and sequential, with the weights of the first."""
+    torch.manual_seed(0)
+    first, *others = (builder() for builder in SPELLINGS[network])
+    for other in others:
+        with torch.no_grad():
+            for ours, theirs in zip(other.parameters(), first.parameters(), strict=True):
+                ours.copy_(theirs)
+    return [first, *others]
+
+
+def take_steps(model: nn.Module, optimizer: torch.optim.Optimizer, steps: int = 3) -> list[float]:
+    losses = []
+    for _ in range(steps):
+        loss = nn.functional.cross_entropy(model(pictures(10)), torch.arange(10))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    return losses
+
+
+@pytest.mark.parametrize("network", SPELLINGS)
+@pytest.mark.parametrize("optimizer", ["by_hand", "sgd"])
+def test_three_spellings_give_the_same_outputs_and_the_same_weights_after_the_same_steps(
+    network: str, optimizer: str
+) -> None:
+    models = spelled(network)
+    with torch.no_grad():
+        expected, *outputs = (model(pictures(10)) for model in models)
+    start = [weight.clone() for weight in models[0].parameters()]
+    losses = [take_steps(model, getattr(optim, optimizer)(model, lr=0.003)) for model in models]
+    assert losses[0][-1] < losses[0][0]
+    assert all(not torch.equal(*pair) for pair in zip(start, models[0].parameters(), strict=True))
+    for model, output, loss in zip(models[1:], outputs, losses[1:], strict=True):
+        torch.testing.assert_close(output, expected)
+        assert loss == pytest.approx(losses[0], rel=1e-5)
+        for ours, theirs in zip(model.parameters(), models[0].parameters(), strict=True):
+            torch.testing.assert_close(ours, theirs, atol=1e-6, rtol=1e-4)
+
+
+@pytest.mark.parametrize("network", SPELLINGS)
+def test_sgd_written_by_hand_is_torchs_without_momentum(network: str) -> None:
+    barebones = spelled(network)[0]
+    reference = copy.deepcopy(barebones)
+    take_steps(barebones, optim.by_hand(barebones, lr=0.003))
+    take_steps(reference, torch.optim.SGD(reference.parameters(), lr=0.003))
+    for ours, theirs in zip(barebones.parameters(), reference.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs, atol=1e-7, rtol=1e-5)
+
+
+@pytest.mark.parametrize("builder", [builder for spellings in SPELLINGS.values() for builder in spellings])
+def test_every_spelling_starts_from_kaimings_weights_and_zero_biases(builder: Callable[[], nn.Module]) -> None:
+    torch.manual_seed(0)
+    weights = list(builder().parameters())
+    for weight, bias in zip(weights[::2], weights[1::2], strict=True):
+        assert weight.std().item() == pytest.approx((2 / weight[0].numel()) ** 0.5, rel=0.05)
+        assert not bias.any()
+
+
+def test_barebones_weights_are_saved_under_their_places_in_the_list() -> None:
+    saved = cs231n.barebones_convnet().state_dict()
+    assert list(saved) == [f"weights.{i}" for i in range(6)]
+    restored = cs231n.barebones_convnet()
+    restored.load_state_dict(saved)
+    weights = [saved[f"weights.{i}"] for i in range(6)]
+    assert torch.equal(restored(pictures(2)), cs231n.three_layer_convnet(pictures(2), weights))
+
+
+def test_open_ended_network_is_the_published_one() -> None:
+    network = cs231n.open_ended()
+    assert layers(network) == [(32, 3), "M", (64, 3), "M"]
+    assert [layer.out_features for layer in network if isinstance(layer, nn.Linear)] == [512, 10]
+    drops = [(type(layer), layer.p) for layer in network if isinstance(layer, nn.Dropout | nn.Dropout2d)]
+    assert drops == [(nn.Dropout2d, 0.2), (nn.Dropout, 0.5)]
+
+
+# Normalisation
 
 
 def test_normalized_takes_out_mean_and_standard_deviation() -> None:

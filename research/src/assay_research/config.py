@@ -70,7 +70,7 @@ def instantiate(config: Mapping[str, Any] | DictConfig | None, within: str, **gi
     """Call the builder a config names, with the arguments it holds.
 
     Args:
-        config: `_target_` (``assay_research.models.tinyvgg.tinyvgg``) and the builder's arguments.
+        config: `_target_` (``assay_research.models.vgg.vgg``) and the builder's arguments.
         within: the subpackage builders may come from, relative to `assay_research`: ``models``.
         **given: arguments the config has no say in.
 

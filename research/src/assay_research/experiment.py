@@ -107,7 +107,7 @@ class Experiment:
                 f"run {run.folder}: {data.name}, {len(data.train)} train, {len(data.val)} val, {len(data.test)} test "
                 f"pictures, on {self.hardware()}, {epochs} epochs to go"
             )
-            plain = OmegaConf.to_container(config, resolve=True)
+            plain: Any = OmegaConf.to_container(config, resolve=True)
             self.loggers.open(Start(run.folder, run.name, plain, trainer.history))
             try:
                 reason = trainer.train(epochs, after_epoch=self._save, interrupted=interrupted, progress=progress)
@@ -117,13 +117,8 @@ class Experiment:
                 else:
                     say(f"ended: {reason}")
                     run.write_metrics(trainer.history)
-            except BaseException as error:
+            except BaseException:
                 self.loggers.close()
-                if isinstance(error, OSError):
-                    raise disk.DiskError(
-                        f"'{run.folder}' cannot be written to ({error}). What was saved last is whole: free some "
-                        f"space, and go on with assay-train resume={run.folder}"
-                    ) from error
                 raise
         return reason
 
@@ -139,8 +134,8 @@ class Experiment:
         parts = {"train": self.trainer.data.train, "val": self.trainer.data.val, "test": self.trainer.data.test}
         if split not in parts:
             raise ConfigError(f"split must be train, val or test, got '{split}'")
-        chosen = parts[split]
-        return measure(predict(self.trainer.plain, chosen, self.trainer.device), chosen.labels)
+        chosen, device = parts[split], self.trainer.device
+        return measure(predict(self.trainer.plain, chosen, device), chosen.labels, self.trainer.data.classes)
 
     def load_checkpoint(self, which: int | str) -> None:
         """Go to a checkpoint of this run: an epoch's number (kept with ``save_every=1``), ``best`` or ``last``.

@@ -82,7 +82,7 @@ class ByHand(torch.optim.Optimizer):
 
 
 class Muon(torch.optim.Optimizer):
-    """Momentum whose update is orthogonalised, after K. Jordan et al., "Muon" (2024), kellerjordan.github.io/posts/muon.
+    """Momentum whose update is orthogonalised, after K. Jordan et al. (2024), kellerjordan.github.io/posts/muon.
 
     A kernel ``[out, in, height, width]`` counts as the matrix ``[out, in * height * width]``. The update of an
     ``[out, in]`` matrix is scaled by ``sqrt(max(1, out / in))``, as there. Matrices of one shape are orthogonalised
@@ -111,6 +111,7 @@ class Muon(torch.optim.Optimizer):
     def _orthogonal_step(self, weights: list[Tensor], group: dict[str, Any]) -> None:
         by_shape: dict[torch.Size, list[tuple[Tensor, Tensor]]] = {}
         for weight in weights:
+            assert weight.grad is not None
             state = self.state[weight]
             if not state:
                 state["momentum"] = torch.zeros_like(weight)
@@ -125,6 +126,7 @@ class Muon(torch.optim.Optimizer):
 
     def _adam_step(self, weights: list[Tensor], group: dict[str, Any]) -> None:
         for weight in weights:
+            assert weight.grad is not None
             state = self.state[weight]
             if not state:
                 state["step"] = torch.zeros((), dtype=torch.float32)
@@ -148,7 +150,7 @@ def orthogonalise(matrices: Tensor, iterations: int = 5) -> Tensor:
         The same shape and dtype; computed in bfloat16 on CUDA.
     """
     a, b, c = 3.4445, -4.7750, 2.0315
-    x = matrices.bfloat16() if matrices.is_cuda else matrices
+    x: Tensor = matrices.bfloat16() if matrices.is_cuda else matrices
     tall = x.shape[1] > x.shape[2]
     if tall:
         x = x.mT

@@ -60,11 +60,11 @@ def overfit_one_batch(trainer: Trainer, steps: int = 500) -> Memorised:
     trainer.settings = type(trainer.settings)()
     trainer.model.train()
     batch = trainer.order()[: trainer.batch_size]
-    for step in range(1, steps + 1):
+    taken, loss, right = 0, math.inf, 0.0
+    while taken < steps and loss >= LEARNED and not math.isnan(loss):
         loss, right = trainer.train_batch(batch)
-        if loss < LEARNED or not math.isfinite(loss):
-            break
-    return Memorised(step, loss, right)
+        taken += 1
+    return Memorised(taken, loss, right)
 
 
 def rate_range(trainer: Trainer, low: float = 1e-5, high: float = 10.0, steps: int = 200) -> RateRange:
@@ -75,13 +75,16 @@ def rate_range(trainer: Trainer, low: float = 1e-5, high: float = 10.0, steps: i
 
     Args:
         trainer: fresh; all its groups rise together, the first from `low`.
-        low, high: the first and the last rate.
+        low: the first rate.
+        high: the last.
         steps: from the one to the other.
     """
     trainer.model.train()
     order = trainer.order()
     base = trainer.optimizer.param_groups[0]["initial_lr"]
-    average, rates, losses = 0.0, [], []
+    average = 0.0
+    rates: list[float] = []
+    losses: list[float] = []
     for step in range(steps):
         rate = low * (high / low) ** (step / max(1, steps - 1))
         for group in trainer.optimizer.param_groups:

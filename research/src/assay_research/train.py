@@ -32,7 +32,6 @@ MAY_CHANGE = (
     "device",
     "epochs",
     "figures",
-    "logger",
     "save_every",
     "stopping.min_delta",
     "stopping.patience",
@@ -179,7 +178,7 @@ def _app(config: DictConfig) -> None:
     except StoppedError as stopped:
         say(str(stopped))
         sys.exit(128 + stopped.signal)
-    except AssayError as error:
+    except (AssayError, OSError) as error:
         sys.exit(f"assay-train: {error}")
 
 
@@ -196,7 +195,7 @@ def _member(config: DictConfig) -> None:
     try:
         run = _begin(config)
         folder = str(run.folder) if run else None
-    except AssayError as failure:
+    except (AssayError, OSError) as failure:
         error = str(failure)
     except Exception as failure:  # out of memory, say: no reason for the rest not to be trained
         traceback.print_exc()

@@ -80,6 +80,24 @@ def metrics_over_epochs(
     save(figure, path)
 
 
+def rate_range(rates: Sequence[float], losses: Sequence[float], path: Path, title: str) -> None:
+    """Draw training loss against a learning rate that rose from step to step.
+
+    Args:
+        rates: of each step.
+        losses: smoothed, nats, of each step.
+        path: the image file to write; its suffix chooses the format.
+        title: of the figure.
+    """
+    figure = Figure(figsize=(6, 3.6), layout="constrained")
+    axes = figure.subplots()
+    axes.plot(rates, losses, color=BLUE)
+    axes.set(xscale="log", xlabel="learning rate", ylabel="training loss, nats, smoothed", title=title)
+    axes.grid(alpha=0.25)
+    axes.spines[["top", "right"]].set_visible(False)
+    save(figure, path)
+
+
 def _over_epochs(axes: Axes, label: str) -> None:
     axes.set(xlabel="epoch", ylabel=label)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))

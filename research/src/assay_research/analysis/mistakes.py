@@ -29,7 +29,7 @@ def confusion_matrix(confusion: Sequence[Sequence[int]], classes: Sequence[str],
     counts = np.asarray(confusion)
     shares = counts / counts.sum(1, keepdims=True).clip(min=1)
     few = len(classes) <= FEW
-    side = 0.5 * len(classes) + 2.2 if few else 12.0
+    side = max(5.0, 0.5 * len(classes) + 2.2) if few else 12.0
     figure = Figure(figsize=(side + 1.2, side), layout="constrained")
     figure.suptitle(title)
     axes = figure.subplots()
@@ -42,7 +42,7 @@ def confusion_matrix(confusion: Sequence[Sequence[int]], classes: Sequence[str],
     ticks = range(len(classes))
     axes.set_xticks(ticks, names, rotation=90 if max(map(len, names)) > 3 else 0, fontsize=size)
     axes.set_yticks(ticks, rows, fontsize=size)
-    axes.set(xlabel="predicted class", ylabel="true class, and how much of it is right")
+    axes.set(xlabel="predicted class", ylabel="true class, and its accuracy")
     if few:
         for row, column in zip(*counts.nonzero(), strict=True):
             colour = "white" if shares[row, column] > 0.35 else "black"
@@ -99,7 +99,7 @@ def worst_mistakes(
         title: of the figure.
     """
     columns, rows = min(8, max(4, len(images))), max(1, math.ceil(len(images) / 8))
-    figure = Figure(figsize=(1.5 * columns, 2 * rows + 0.5), layout="constrained")
+    figure = Figure(figsize=(1.6 * columns, 2.1 * rows + 0.5), layout="constrained")
     figure.suptitle(title if len(images) else f"{title}: there are none")
     grid: NDArray[Any] = figure.subplots(rows, columns, squeeze=False)
     for axes in grid.flat[len(images) :]:
@@ -109,9 +109,8 @@ def worst_mistakes(
         axes.imshow(image, interpolation="nearest")
         axes.set(xticks=[], yticks=[])
         axes.spines[:].set(color=VERMILION, linewidth=2)
-        axes.set_title(
-            f"{short(answer)} {sure:.1%}\nis {short(truth)}", fontsize="small", color=VERMILION, fontweight="bold"
-        )
+        said = f"{short(answer)} {sure:.1%}\nis {short(truth)}"
+        axes.set_title(said, fontsize=7.5, color=VERMILION, fontweight="bold")
         # The end of a name tells pictures apart; its beginning is a folder that many share.
         axes.set_xlabel(name if len(name) <= 22 else "…" + name[-21:], fontsize=6, color=GREY)
     save(figure, path)

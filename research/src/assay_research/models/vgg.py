@@ -47,7 +47,7 @@ def vgg(
         From normalised float32 ``[batch, 3, 32, 32]`` to logits ``[batch, classes]``.
 
     Raises:
-        ValueError: an unknown configuration or initialiser, or a width that leaves a stage without channels.
+        ValueError: an unknown configuration or initialiser, or a width that leaves a layer without channels.
     """
     if config not in KERNELS:
         raise ValueError(f"config must be one of {', '.join(KERNELS)}, got '{config}'")
@@ -56,6 +56,8 @@ def vgg(
     channels = [round(each * width) for each in CHANNELS]
     if min(channels) < 1:
         raise ValueError(f"width {width} leaves a stage without channels; at least {1 / CHANNELS[0]:.3f} is needed")
+    if hidden < 1:
+        raise ValueError(f"hidden must be at least 1, got {hidden}")
     layers = stages(KERNELS[config], channels, norm)
     if config == "A-LRN":
         first_relu = next(i for i, layer in enumerate(layers) if isinstance(layer, nn.ReLU))
@@ -132,17 +134,17 @@ def dense(network: nn.Sequential, stride: int = 32) -> nn.Sequential:
                 raise ValueError(f"expected a head over {width} channels of one pixel, got {layer.in_features} inputs")
             layers.append(_convolution(layer.weight[:, :, None, None], layer.bias, 1))
             width = layer.out_features
-        elif not isinstance(layer, nn.Flatten):
+        elif isinstance(layer, nn.ReLU | nn.BatchNorm2d | nn.LocalResponseNorm | nn.Dropout):
             layers.append(layer)
+        elif not isinstance(layer, nn.Flatten):
+            raise ValueError(f"expected a network of `stages` and `head`, got one with a {type(layer).__name__}")
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
 
 
 def _convolution(weight: Tensor, bias: Tensor | None, dilation: int) -> nn.Conv2d:
     out, inputs, kernel, _ = weight.shape
     with torch.device("meta"):
-        layer = nn.Conv2d(
-            inputs, out, kernel, padding=kernel // 2 * dilation, dilation=dilation, bias=bias is not None
-        )
+        layer = nn.Conv2d(inputs, out, kernel, padding=kernel // 2 * dilation, dilation=dilation, bias=bias is not None)
     layer.weight = nn.Parameter(weight.detach(), requires_grad=False)
     if bias is not None:
         layer.bias = nn.Parameter(bias.detach(), requires_grad=False)

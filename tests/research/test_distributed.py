@@ -1,0 +1,62 @@
+"""Two processes that train together end with the weights of one."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from assay_research.errors import ConfigError
+from assay_research.experiment import make_trainer
+from assay_research.overrides import compose
+
+# No BatchNorm and no dropout; three large steps an epoch, augmented.
+COMMON = ["epochs=2", "batch_size=400", "precision=fp32", "figures=false", "optim.lr=0.01", "clip_grad_norm=1.0"]
+TWO = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m"]
+
+
+def trained(folder: Path, launcher: list[str], *arguments: str) -> Path:
+    command = [*launcher, "assay_research.train", *COMMON, *arguments]
+    result = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300)
+    assert result.returncode == 0, result.stderr
+    (run,) = folder.glob("runs/digits/*")
+    return run
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory) -> Path:
+    return trained(tmp_path_factory.mktemp("alone"), [sys.executable, "-m"])
+
+
+def assert_same(one: Path, other: Path) -> None:
+    first, second = (torch.load(run / "checkpoints" / "last.pt", weights_only=True) for run in (one, other))
+    for key, value in first["model"].items():
+        torch.testing.assert_close(second["model"][key], value, rtol=1e-4, atol=1e-5, msg=key)
+    for mine, theirs in zip(first["history"], second["history"], strict=True):
+        assert mine == pytest.approx(theirs, rel=1e-4)
+
+
+def test_two_processes_end_with_the_weights_of_one(alone, tmp_path):
+    together = trained(tmp_path, TWO)
+    assert_same(alone, together)
+    assert json.loads((together / "summary.json").read_text())["hardware"].startswith("2 processes, each on")
+
+
+def test_accumulated_parts_end_with_the_weights_of_the_whole_batch(alone, tmp_path):
+    assert_same(alone, trained(tmp_path, [sys.executable, "-m"], "accumulate=4"))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["batch_size=64", "accumulate=3"], "batch_size must be a multiple of accumulate"),
+        (["accumulate=0"], "accumulate at least 1"),
+        (["sync_batchnorm=true"], "sync_batchnorm=true needs several processes on CUDA"),
+        (["compile=fast"], "compile must be null or one of default, reduce-overhead, max-autotune, got 'fast'"),
+    ],
+)
+def test_impossible_settings_are_refused(overrides, message):
+    with pytest.raises(ConfigError, match=message):
+        make_trainer(compose(["device=cpu", *overrides]))

@@ -1,0 +1,64 @@
+"""Every experiment composes, and takes two steps on pictures of its own size."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from assay_research.experiment import make_trainer
+from assay_research.overrides import EVERYTHING, choices, compose, studies
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory) -> Path:
+    """Five pictures of noise in each of ten classes."""
+    folder = tmp_path_factory.mktemp("pictures")
+    random = np.random.default_rng(0)
+    for label in range(10):
+        (folder / f"class{label}").mkdir()
+        for i in range(5):
+            pixels = random.integers(0, 256, (32, 32, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(folder / f"class{label}" / f"{i}.png")
+    return folder
+
+
+@pytest.mark.parametrize("experiment", choices("experiment"))
+def test_every_experiment_takes_two_steps(experiment, pictures):
+    data = ["data=image_folder", f"data.root={pictures}", "data.val_fraction=0.2", "data.test_fraction=0.2"]
+    config = compose([f"experiment={experiment}", *data, "batch_size=15", "epochs=1", "device=cpu"])
+    trainer = make_trainer(config)
+    assert trainer.steps_per_epoch == 2
+    trainer.train(1)
+    assert trainer.epoch == 1
+
+
+def test_every_experiment_has_a_name_of_its_own():
+    names = [compose([f"experiment={experiment}"]).name for experiment in choices("experiment")]
+    assert len(set(names)) == len(names)
+
+
+def test_twins_differ_in_what_their_study_is_about_alone():
+    def differences(one: str, other: str) -> set[str]:
+        first, second = (flat(compose([f"experiment={name}"])) for name in (one, other))
+        return {key for key in first.keys() | second.keys() if first.get(key) != second.get(key)} - {"name"}
+
+    for member in "abcde":
+        assert differences(f"vgg_no_bn/{member}", f"vgg_bn/{member}") == {"model.norm"}
+        assert differences(f"vgg_lr/{member}_1e3", f"vgg_lr/{member}_1e4") == {"optim.lr"}
+    assert differences("tinyvggcifar10/plain", "tinyvggcifar10/v4_twin") == {"model.norm"}
+
+
+def flat(config, prefix: str = "") -> dict[str, object]:
+    found: dict[str, object] = {}
+    for key, value in config.items():
+        found |= flat(value, f"{prefix}{key}.") if hasattr(value, "items") else {f"{prefix}{key}": value}
+    return found
+
+
+def test_a_study_is_a_folder_and_everything_is_all_of_them():
+    found = studies()
+    assert len(found["tinyvgg_table2"]) == 11
+    assert {"vgg_no_bn", "vgg_bn", "vgg_lr"} < found.keys()
+    assert {"resnet_depth", "cs231n_levels", "tinyvggcifar10", "augmentation"} < found.keys()
+    assert sorted(found[EVERYTHING]) == [each for each in choices("experiment") if "/" in each]

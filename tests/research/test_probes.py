@@ -1,0 +1,59 @@
+"""The two questions before a long training are answered, and make no run."""
+
+import math
+import sys
+
+import pytest
+import torch
+
+from assay_research import train
+from assay_research.experiment import make_trainer
+from assay_research.overrides import compose
+from assay_research.probes import overfit_one_batch, rate_range
+
+
+def run(monkeypatch, folder, *arguments):
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(sys, "argv", ["assay-train", *arguments])
+    train.main()
+
+
+def test_a_sound_network_learns_one_batch_by_heart(tmp_path, monkeypatch, capsys):
+    run(monkeypatch, tmp_path, "probe=overfit_one_batch", "batch_size=32")
+    assert "one batch of 32 pictures is learned by heart: loss 0.00" in capsys.readouterr().out
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_network_that_cannot_learn_one_batch_is_an_error(tmp_path, monkeypatch):
+    with pytest.raises(SystemExit, match="one batch of 16 pictures was not learned by heart: loss 2"):
+        run(monkeypatch, tmp_path, "probe=overfit_one_batch", "batch_size=16", "optim.lr=1e-12")
+
+
+def test_one_batch_is_all_that_is_looked_at():
+    trainer = make_trainer(compose(["batch_size=32"]))
+    before = trainer.order()[:32].clone()
+    trainer.train_split.images[torch.ones(len(trainer.train_split), dtype=torch.bool).index_fill(0, before, False)] = 0
+    assert overfit_one_batch(trainer).learned
+
+
+def test_rates_rise_until_the_loss_runs_away():
+    found = rate_range(make_trainer(compose(["batch_size=64"])), steps=120)
+    ratios = [after / before for before, after in zip(found.rates[:-1], found.rates[1:], strict=True)]
+    assert found.rates[0] == pytest.approx(1e-5)
+    assert ratios == pytest.approx([(10 / 1e-5) ** (1 / 119)] * len(ratios))
+    assert found.rates[-1] < 10
+    assert all(map(math.isfinite, found.losses))
+    assert min(found.losses) < found.losses[0]
+    assert 1e-4 < found.steepest < 1
+
+
+def test_the_range_is_a_figure(tmp_path, monkeypatch, capsys):
+    run(monkeypatch, tmp_path, "probe=rate_range", "batch_size=64")
+    (figure,) = tmp_path.glob("runs/rate_range/digits_*.png")
+    assert figure.stat().st_size > 5000
+    assert "the loss falls fastest at optim.lr=" in capsys.readouterr().out
+
+
+def test_an_unknown_probe_is_refused(tmp_path, monkeypatch):
+    with pytest.raises(SystemExit, match="there is no such probe; did you mean 'rate_range'"):
+        run(monkeypatch, tmp_path, "probe=rate_rage")
