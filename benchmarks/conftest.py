@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from assay_deploy.errors import AssayError
@@ -13,11 +12,13 @@ from assay_deploy.runtime import installed_runtimes
 from assay_research.errors import AssayError as ResearchError
 from benchmarks import report
 from benchmarks.engines import Subject, settle
-from benchmarks.environment import describe
+from benchmarks.environment import describe, devices
 from benchmarks.interleave import QUICK, THOROUGH, Effort
+from benchmarks.roofline import Rooflines
 
 TIMINGS = pytest.StashKey[list[dict[str, Any]]]()
 PARITY = pytest.StashKey[list[dict[str, Any]]]()
+ROOFLINES = pytest.StashKey[Rooflines]()
 SUBJECT = pytest.StashKey[Subject]()
 ENVIRONMENT = pytest.StashKey[dict[str, Any]]()
 
@@ -40,6 +41,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default=Path("bench"),
         help="where bench.md, bench.json and bench.png go: bench, which git ignores",
     )
+    group.addoption(
+        "--device",
+        dest="devices",
+        action="append",
+        choices=["cpu", "cuda"],
+        help="measure there; may be given twice; on every device there is",
+    )
     group.addoption("--quick", action="store_true", help="a few rounds each: shows that it works, measures little")
 
 
@@ -47,9 +55,13 @@ def pytest_configure(config: pytest.Config) -> None:
     """Start with an empty report."""
     config.stash[TIMINGS] = []
     config.stash[PARITY] = []
+    config.stash[ROOFLINES] = Rooflines()
     config.option.benchmark_quiet = True  # its table has the targets' seconds alone
     if config.option.report.exists() and not config.option.report.is_dir():
         raise pytest.UsageError(f"--report '{config.option.report}' is not a folder")
+    config.option.devices = config.option.devices or devices()
+    if not set(config.option.devices) <= set(devices()):
+        raise pytest.UsageError("--device cuda: torch sees no CUDA device here")
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
@@ -59,20 +71,17 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Every way to run the bundle's model, on every device there is."""
-    names = set(metafunc.fixturenames)
-    devices = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
+    """Every way to run the bundle's model, on every device that is to be measured."""
+    names, chosen = set(metafunc.fixturenames), metafunc.config.option.devices
     wanted = names & {"graph", "artifact"}
     if wanted:
         graphs = [graph for graph in _subject(metafunc.config).graphs if "graph" in wanted or graph.format != "eager"]
         pairs = [
-            pytest.param(device, graph, marks=_missing(device, graph.format)) for device in devices for graph in graphs
+            pytest.param(device, graph, marks=_missing(device, graph.format)) for device in chosen for graph in graphs
         ]
         metafunc.parametrize(("device", *wanted), pairs, ids=str)
-    elif "device" in names:
-        metafunc.parametrize("device", devices)
     if "provider" in names:
-        metafunc.parametrize("provider", [pytest.param(name, marks=_missing(name, "onnx")) for name in devices])
+        metafunc.parametrize("provider", [pytest.param(name, marks=_missing(name, "onnx")) for name in chosen])
 
 
 def _missing(device: str, form: str) -> list[pytest.MarkDecorator]:
@@ -109,6 +118,12 @@ def parity(pytestconfig: pytest.Config) -> list[dict[str, Any]]:
     return pytestconfig.stash[PARITY]
 
 
+@pytest.fixture(scope="session")
+def rooflines(pytestconfig: pytest.Config) -> Rooflines:
+    """Where a timed training is put under its roofline."""
+    return pytestconfig.stash[ROOFLINES]
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
     """Keep what a benchmark found, once its test passed."""
@@ -127,7 +142,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     if SUBJECT in config.stash:
         manifest = config.stash[SUBJECT].manifest
         subject |= {"bundle": manifest.name, "run": manifest.source.run, "run's commit": manifest.source.commit}
-    document = report.document(config.stash[ENVIRONMENT], subject, timings, parity)
+    rooflines = config.stash[ROOFLINES].rows
+    document = report.document(config.stash[ENVIRONMENT], subject, timings=timings, parity=parity, rooflines=rooflines)
     terminalreporter.section("benchmarks")
     terminalreporter.write(report.markdown(document))
     for path in report.write(document, config.option.report):

@@ -13,6 +13,11 @@ from assay_research.device import hardware
 from assay_research.provenance import commit, versions
 
 
+def devices() -> list[str]:
+    """Every device that is there, in torch's words."""
+    return ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
+
+
 def describe() -> dict[str, Any]:
     """What to put beside every figure, ready for JSON.
 
@@ -21,7 +26,7 @@ def describe() -> dict[str, Any]:
         engine is given; ``load``, how many processes wanted a core in the last minute; ``versions``; ``commit``,
         "" outside a checkout.
     """
-    names = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
+    names = devices()
     found = versions() | installed_runtimes() | {"system": f"{platform.system()} {platform.machine()}"}
     if "cuda" in names:
         found |= {"cuda": str(torch.version.cuda), "cudnn": str(torch.backends.cudnn.version())}

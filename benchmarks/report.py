@@ -2,9 +2,13 @@
 
 import importlib.util
 import json
+from collections.abc import Iterable, Sequence
 from itertools import groupby
 from pathlib import Path
+from statistics import fmean, stdev
 from typing import Any
+
+from benchmarks import roofline
 
 Timing = dict[str, Any]
 Finding = dict[str, Any]
@@ -13,18 +17,37 @@ Document = dict[str, Any]
 NOTE = """\
 Ratio: how many times as fast as what it is compared with, both timed in turns in one run: the median of the rounds
 and their quartiles. Below 1 is slower; a row compared with itself shows what chance does. Engines compute in float32
-without TF32, take pictures from host memory and leave answers there.
+without TF32, take pictures from host memory and leave answers there. A training computes as `assay-train` does by
+default; the loop it is compared with in float32, on CUDA with TF32 where torch has it on by default.
+"""
+
+RACE = """\
+Seconds are from the first to the last training step, all work but loading and compiling included; beside them the same
+with the scoring of the test pictures. Top-1 is that of the last weights on the test pictures, over all views: no
+contender chooses a checkpoint. Both train on the same pictures on the same device, one contender after the other.
 """
 
 TIMING_COLUMNS = ("what", "compared with", "device", "pictures", "ratio", "pictures/s", "ms", "ms, p95", "rounds")
 PARITY_COLUMNS = ("what", "device", "data", "pictures", "top-1 eager", "top-1", "changed")
+ROOFLINE_COLUMNS = (
+    *("what", "batch", "device", "precision", "MFLOP/picture", "kB/picture", "TFLOP/s", "GB/s"),
+    *("FLOPs allow, pictures/s", "bytes allow, pictures/s", "measured, pictures/s", "of the roofline"),
+)
+RACE_COLUMNS = ("what", "device", "data", "training pictures", "runs", "top-1", "target", "seconds", "with scoring")
+RUN_COLUMNS = ("what", "run", "top-1", "seconds", "with scoring")
 
 PALETTE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00")
 """Okabe and Ito's colours, which the colour-blind can tell apart."""
 
 
 def document(
-    environment: dict[str, Any], subject: dict[str, Any], timings: list[Timing], parity: list[Finding]
+    environment: dict[str, Any],
+    subject: dict[str, Any],
+    *,
+    timings: Sequence[Finding] = (),
+    parity: Sequence[Finding] = (),
+    rooflines: Sequence[Finding] = (),
+    races: Sequence[Finding] = (),
 ) -> Document:
     """Everything a report says, ready for JSON.
 
@@ -33,8 +56,11 @@ def document(
         subject: what was measured, as a name for each word of the report: bundle, run, effort.
         timings: one for each comparison: its group, target, baseline, device, and `benchmarks.interleave.figures`.
         parity: one for each artifact, device and data set: target, device, dataset, n, top1_eager, top1, changed.
+        rooflines: one for each training, from `benchmarks.roofline.Rooflines`.
+        races: one for each contender, from `benchmarks.speedrun.Contender`.
     """
-    return {**environment, "subject": subject, "timings": timings, "parity": parity}
+    findings = {"timings": timings, "parity": parity, "rooflines": rooflines, "races": races}
+    return {**environment, "subject": subject, **{name: list(found) for name, found in findings.items()}}
 
 
 def markdown(found: Document) -> str:
@@ -53,8 +79,16 @@ def markdown(found: Document) -> str:
         lines += ["", *NOTE.splitlines()]
     for group, timings in groupby(found["timings"], key=lambda timing: timing["group"]):
         lines += ["", f"## {group}", "", *_table(TIMING_COLUMNS, map(_timing_row, timings))]
+    if found["rooflines"]:
+        rows = map(_roofline_row, found["rooflines"])
+        lines += ["", "## Roofline", "", *roofline.RULE.splitlines(), "", *_table(ROOFLINE_COLUMNS, rows)]
     if found["parity"]:
         lines += ["", "## Parity", "", *_table(PARITY_COLUMNS, map(_parity_row, found["parity"]))]
+    if found["races"]:
+        runs = [row for race in found["races"] for row in _run_rows(race)]
+        lines += ["", "## Race", "", *RACE.splitlines(), "", *_table(RACE_COLUMNS, map(_race_row, found["races"]))]
+        lines += ["", *_table(RUN_COLUMNS, runs)]
+        lines += ["", *(f"- {race['what']}: {race['note']}" for race in found["races"])]
     return "\n".join(lines) + "\n"
 
 
@@ -71,7 +105,7 @@ def write(found: Document, folder: Path) -> list[Path]:
     return [table, data]
 
 
-def _table(columns: tuple[str, ...], rows: Any) -> list[str]:
+def _table(columns: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> list[str]:
     """Markdown that is aligned as plain text too."""
     cells = [columns, *rows]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
@@ -104,6 +138,50 @@ def _parity_row(finding: Finding) -> tuple[str, ...]:
         f"{finding['top1']:.4f}",
         str(finding["changed"]),
     )
+
+
+def _roofline_row(row: Finding) -> tuple[str, ...]:
+    speeds = (f"{row[key]:,.0f}" for key in ("by_flops", "by_bytes", "pictures_per_second"))
+    return (
+        row["target"],
+        str(row["batch"]),
+        row["device"],
+        row["precision"],
+        f"{row['mflop']:,.1f}",
+        f"{row['kb']:,.1f}",
+        f"{row['tflops']:.3g}",
+        f"{row['gbs']:.3g}",
+        *speeds,
+        f"{row['fraction']:.1%}",
+    )
+
+
+def _race_row(race: Finding) -> tuple[str, ...]:
+    target = race["target"]
+    top1 = [run["top1"] for run in race["runs"]]
+    return (
+        race["what"],
+        race["device"],
+        race["dataset"],
+        f"{race['pictures']:,}",
+        str(len(top1)),
+        spread(top1, ".4f"),
+        "" if target is None else f"{target:.4f}, {'reached' if fmean(top1) >= target else 'missed'}",
+        *(spread([run[key] for run in race["runs"]], ".3f") for key in ("seconds", "scored")),
+    )
+
+
+def _run_rows(race: Finding) -> list[tuple[str, ...]]:
+    return [
+        (race["what"], str(number), f"{run['top1']:.4f}", f"{run['seconds']:.3f}", f"{run['scored']:.3f}")
+        for number, run in enumerate(race["runs"])
+    ]
+
+
+def spread(values: Sequence[float], form: str) -> str:
+    """The mean of some values and, of several, their sample standard deviation."""
+    mean = format(fmean(values), form)
+    return mean if len(values) == 1 else f"{mean} ± {format(stdev(values), form)}"
 
 
 def _draw(found: Document, path: Path) -> None:

@@ -1,25 +1,94 @@
-"""How fast TinyVGG-A trains, as a ratio to the usual loop with the same augmentation, batch size and cores."""
+"""How fast each family trains, as a ratio to the usual loop with the same augmentation, batch size and cores.
 
+Ours runs as `assay-train` would: precision auto, channels_last, and freed memory kept (`keep_memory`). The last holds
+for the whole process, so the usual loop gains by it too. That loop is plain float32 PyTorch as people write it; on CUDA
+with torch's own TF32 defaults, pinned memory and copies that do not block.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
 import torch
 from pytest_benchmark.fixture import BenchmarkFixture
+from torch import Tensor
 from torch.utils.data import DataLoader
 
 from assay_deploy.canvas import Canvas
-from assay_research.classification import Trainer
+from assay_research.classification import COMPILE_MODES, Trainer
 from assay_research.data import ClassificationData, Split
 from assay_research.data.augment import Augment
+from assay_research.device import choose_precision, keep_memory
 from assay_research.models import Normalized
-from assay_research.models.tinyvgg import tinyvgg
 from assay_research.optim import sgd
+from assay_research.overrides import compose
+from assay_research.run import build_model
 from assay_research.schedules import Constant
-from benchmarks.interleave import THOROUGH, Effort, figures
-from benchmarks.usual_loop import PREFETCH, Pictures, margin, train_epoch, transform
+from benchmarks import roofline, usual_loop
+from benchmarks.interleave import QUICK, WARM_UP, Effort, figures
+from benchmarks.roofline import Rooflines
+
+TINYVGG = tuple(f"tinyvgg_{config}" for config in "abcde")
+FAMILIES = (*TINYVGG, "vgg_a", "resnet_15")
+"""Names in `conf/model`."""
 
 SETTINGS = Augment(flip=True, scale=[36, 36], brightness=0.1, contrast=0.1, saturation=0.1)
 LR, MOMENTUM = 0.01, 0.9
+
+SECONDS = 0.5
+"""That each way trains in a round, or `LEAST` steps where these take longer."""
+
+LEAST = 2
+MOST = 16384
+"""Steps of a round, and pictures of a round."""
+
+WORKERS = (0, 2)
+
+
+@dataclass(frozen=True)
+class Case:
+    """What is trained and how; `workers` are the usual loop's, `compiled` is a mode of `torch.compile` for ours."""
+
+    device: str
+    family: str
+    batch: int
+    workers: int
+    compiled: str | None = None
+
+    def __str__(self) -> str:
+        return f"{self.device}-{self.family}-{self.batch}-{self.workers}-{self.compiled or 'eager'}"
+
+    @property
+    def target(self) -> str:
+        """What is timed, in words."""
+        return f"{self.family}, {f'compile={self.compiled}' if self.compiled else 'eager'}"
+
+
+def cases(device: str) -> list[Case]:
+    """Every family against no and two workers; compiled, on CUDA, against two, which are the faster there."""
+    sizes = [*((family, 128) for family in FAMILIES), (TINYVGG[0], 32), (TINYVGG[0], 512)]
+    eager = [Case(device, family, batch, workers) for family, batch in sizes for workers in WORKERS]
+    modes = COMPILE_MODES if device == "cuda" else ()
+    return eager + [Case(device, family, 128, WORKERS[-1], mode) for mode in modes for family in FAMILIES]
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """All cases of all devices; with ``--quick`` the first of each."""
+    option = metafunc.config.option
+    found = [case for device in option.devices for case in cases(device)[: 1 if option.quick else None]]
+    metafunc.parametrize("case", found, ids=str)
+
+
+@pytest.fixture(autouse=True)
+def as_trained() -> Iterator[None]:
+    """This process as `assay-train` sets it up, and TF32 as torch does, which the rest of the suite turns off."""
+    keep_memory()
+    convolutions = torch.backends.cudnn.conv  # type: ignore[attr-defined]
+    before = convolutions.fp32_precision  # type: ignore[attr-defined]
+    convolutions.fp32_precision = "tf32"  # type: ignore[attr-defined]
+    yield
+    convolutions.fp32_precision = before  # type: ignore[attr-defined]
 
 
 def noise(n: int) -> Split:
@@ -28,46 +97,80 @@ def noise(n: int) -> Split:
     return Split(images, torch.arange(n) % 10, tuple(str(i) for i in range(n)))
 
 
-def ours(split: Split, batch: int) -> Trainer:
-    """A training as `assay-train` runs it, validating as little as it can."""
-    data = ClassificationData("noise", tuple("0123456789"), Canvas(32, 32), split, noise(10), noise(10))
-    model = Normalized(tinyvgg("A"), torch.zeros(3), torch.ones(3)).to(memory_format=torch.channels_last)
-    optimizer = sgd(model, lr=LR, momentum=MOMENTUM)
-    return Trainer(model, data, optimizer, schedule=Constant(), settings=SETTINGS, batch_size=batch)
-
-
-@pytest.mark.parametrize("workers", [0, 2])
-@pytest.mark.parametrize("batch", [32, 128, 512])
-def test_training(benchmark: BenchmarkFixture, batch: int, workers: int, effort: Effort) -> None:
-    """A round is an epoch of each; the usual loop may choose its number of workers, so the lower ratio counts."""
+def build(family: str, device: torch.device) -> Normalized:
+    """A model of the zoo, untrained."""
     torch.manual_seed(0)
-    steps = (4096 if effort == THOROUGH else 512) // batch
-    trainer = ours(noise(steps * batch), batch)
-    trainer.train(1)
-    loader = DataLoader(
-        Pictures(noise((steps + 2 * margin(workers)) * batch), transform(SETTINGS, 32)),
-        batch,
-        shuffle=True,
-        num_workers=workers,
-        persistent_workers=workers > 0,
-        prefetch_factor=PREFETCH if workers else None,
+    return build_model(compose([f"model={family}"]), classes=10).to(device)
+
+
+def ours(case: Case, device: torch.device) -> Trainer:
+    """A training as `assay-train` runs it, warmed up, validating as little as it can."""
+    pictures = noise(max(MOST, LEAST * case.batch))
+    data = ClassificationData("noise", tuple("0123456789"), Canvas(32, 32), pictures, noise(10), noise(10))
+    model = build(case.family, device).to(memory_format=torch.channels_last)
+    trainer = Trainer(
+        model,
+        data,
+        sgd(model, lr=LR, momentum=MOMENTUM),
+        schedule=Constant(),
+        settings=SETTINGS,
+        batch_size=case.batch,
+        device=device,
+        dtype=choose_precision("auto", device),
+        compile_mode=case.compiled,
     )
-    model = tinyvgg("A")
-    optimizer = torch.optim.SGD(model.parameters(), lr=LR, momentum=MOMENTUM)
+    for _ in range(WARM_UP):
+        trainer.train_batch(trainer.order()[: case.batch])
+    return trainer
+
+
+class Usual:
+    """The usual loop on a case, ready to be timed an epoch at a time."""
+
+    def __init__(self, case: Case, device: torch.device, effort: Effort) -> None:
+        self.device, self.model = device, build(case.family, device).network
+        self.optimizer = torch.optim.SGD(self.model.parameters(), lr=LR, momentum=MOMENTUM)
+        self.loader = self._load(1, case.batch, 0)
+        self.steps = 1
+        self.steps = steps(self.step_seconds(), case.batch, effort)
+        self.loader = self._load(self.steps, case.batch, case.workers)
+        self.step_seconds()  # starts the workers
+
+    def _load(self, count: int, batch: int, workers: int) -> DataLoader[tuple[Tensor, int]]:
+        split = noise((count + 2 * usual_loop.margin(workers)) * batch)
+        pictures = usual_loop.Pictures(split, usual_loop.transform(SETTINGS, 32))
+        return usual_loop.load(pictures, batch, workers, self.device)
+
+    def step_seconds(self) -> float:
+        """Train an epoch; the mean seconds of its timed steps."""
+        return usual_loop.train_epoch(self.model, self.optimizer, self.loader, self.device) / self.steps
+
+
+def steps(seconds: float, batch: int, effort: Effort) -> int:
+    """How many steps of so many seconds a round is to have."""
+    return LEAST if effort == QUICK else max(LEAST, min(MOST // batch, round(SECONDS / seconds)))
+
+
+def test_training(benchmark: BenchmarkFixture, case: Case, effort: Effort, rooflines: Rooflines) -> None:
+    """A round is some steps of each; the usual loop may choose its number of workers, so the lower ratio counts."""
+    device = torch.device(case.device)
+    usual, trainer = Usual(case, device, effort), ours(case, device)
+    start = roofline.now(device)
+    trainer.train_batch(trainer.order()[: case.batch])
+    trainer.steps_per_epoch = steps(roofline.now(device) - start, case.batch, effort)
+    trainer.train(1)
     seconds: list[float] = []
 
     def train_usual() -> tuple[tuple[int], dict[str, Any]]:
-        seconds.append(train_epoch(model, optimizer, loader))
+        seconds.append(usual.step_seconds())
         return (1,), {}
 
-    benchmark.group = "Training"
-    benchmark.extra_info |= {
-        "target": f"training, batch {batch}, against {workers} workers",
-        "baseline": "DataLoader and transforms",
-        "device": "cpu",
-    }
+    benchmark.group = "Training, a step"
+    named = {"target": case.target, "device": case.device}
+    benchmark.extra_info |= {**named, "baseline": f"DataLoader, {case.workers} workers"}
     benchmark.pedantic(trainer.train, setup=train_usual, rounds=effort.least)  # type: ignore[no-untyped-call]
     assert trainer.epoch == 1 + len(seconds), "training ended early"
     if benchmark.stats:  # there are none with --benchmark-disable
-        count = [steps * batch] * len(seconds)
-        benchmark.extra_info |= figures(seconds, benchmark.stats.stats.data, count)
+        each = [epoch / trainer.steps_per_epoch for epoch in benchmark.stats.stats.data]
+        benchmark.extra_info |= figures(seconds, each, [case.batch] * len(each))
+        rooflines.add(named, trainer, benchmark.extra_info["pictures_per_second"])

@@ -38,9 +38,16 @@ def rows(folder: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+def begun_a_minute_ago(run: Path) -> None:
+    """Rename what TensorBoard sorts by name, which begins with the second: two processes never begin in the same."""
+    for path in (run / "tensorboard").iterdir():
+        second = path.name.split(".")[3]
+        path.rename(path.with_name(path.name.replace(second, str(int(second) - 60))))
+
+
 def steps(events: Path, tag: str) -> list[tuple[int, float]]:
-    """All that a file or folder of events says of a tag, with nothing purged."""
-    accumulator = EventAccumulator(str(events), purge_orphaned_data=False)
+    """What TensorBoard shows of a tag."""
+    accumulator = EventAccumulator(str(events))
     accumulator.Reload()
     return [(event.step, event.value) for event in accumulator.Scalars(tag)]
 
@@ -147,23 +154,27 @@ def test_tensorboard_of_a_resumed_run_holds_its_checkpoints_epochs_once(tmp_path
     for epoch in (1, 2, 3):
         first.log(record(epoch))
     del first  # killed: nothing is closed
+    begun_a_minute_ago(tmp_path)
     second = opened(TENSORBOARD, tmp_path, history)
     second.log(record(history + 1))
-    (events,) = (tmp_path / "tensorboard").iterdir()
     expected = [(epoch, pytest.approx(2.0 / epoch)) for epoch in range(1, history + 2)]
-    assert steps(events, "train/loss") == expected
+    assert steps(tmp_path / "tensorboard", "train/loss") == expected
 
 
-def test_tensorboard_that_runs_already_drops_what_a_resumed_run_replaces(tmp_path):
+@pytest.mark.parametrize("history", [0, 2, 3])
+def test_tensorboard_that_runs_already_drops_what_a_resumed_run_replaces(tmp_path, history):
     first = opened(TENSORBOARD, tmp_path, 0)
     for epoch in (1, 2, 3):
         first.log(record(epoch))
+    begun_a_minute_ago(tmp_path)
     running = EventAccumulator(str(tmp_path / "tensorboard"))
     running.Reload()
-    second = opened(TENSORBOARD, tmp_path, 2)
-    second.log(record(3))
+    second = opened(TENSORBOARD, tmp_path, history)
     running.Reload()
-    assert [event.step for event in running.Scalars("train/loss")] == [1, 2, 3]
+    assert [event.step for event in running.Scalars("train/loss")] == list(range(1, history + 1))
+    second.log(record(history + 1))
+    running.Reload()
+    assert [event.step for event in running.Scalars("train/loss")] == list(range(1, history + 2))
 
 
 SESSION = """
@@ -237,6 +248,21 @@ def test_wandb_offline_holds_a_killed_and_resumed_run_once_under_one_id(tmp_path
     assert {(run.run_id, run.project, run.display_name) for run in runs} == {(identity, "assay", "digits/now")}
     summary = [each.summary for each in wandb_records(tmp_path) if each.WhichOneof("record_type") == "summary"]
     assert any(item.value_json == "0.75" for part in summary for item in part.update)
+
+
+@pytest.mark.slow
+def test_wandb_opened_again_for_another_run_keeps_the_two_apart(tmp_path):
+    again = SESSION.replace("loggers.finish", "loggers.open(Start(folder / 'other', 'other', {}, []))\nloggers.finish")
+    (tmp_path / "other").mkdir()
+    result = subprocess.run(
+        [sys.executable, "-c", again, tmp_path, "0", "2", "ended", "offline"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert result.stderr == ""
+    assert wandb_losses(tmp_path) == [(1, 2.0), (2, 1.0)]
+    assert wandb_losses(tmp_path / "other") == []
 
 
 @pytest.fixture

@@ -431,8 +431,8 @@ def test_sgd_written_by_hand_is_torchs_without_momentum(network: str) -> None:
         torch.testing.assert_close(ours, theirs, atol=1e-7, rtol=1e-5)
 
 
-@pytest.mark.parametrize("builder", [builder for spellings in SPELLINGS.values() for builder in spellings])
-def test_every_spelling_starts_from_kaimings_weights_and_zero_biases(builder: Callable[[], nn.Module]) -> None:
+@pytest.mark.parametrize("builder", [builder for spellings in SPELLINGS.values() for builder in spellings[:2]])
+def test_barebones_and_module_start_from_kaimings_weights_and_zero_biases(builder: Callable[[], nn.Module]) -> None:
     torch.manual_seed(0)
     weights = list(builder().parameters())
     for weight, bias in zip(weights[::2], weights[1::2], strict=True):

@@ -55,7 +55,8 @@ def _replacing(path: Path) -> Iterator[BinaryIO]:
             partial.unlink()  # it may be what fills the disk
         raise DiskError(
             f"'{path}' cannot be written ({reason.strerror}); what stood there before is untouched. Make it writable, "
-            "or free space (`assay-runs prune` deletes old runs)"
+            "or free space (`assay-runs prune` deletes old runs); a training goes on from what it saved last with "
+            "assay-train resume=<run>"
         ) from error
 
 

@@ -106,7 +106,7 @@ class Trainer:
         self.schedule = schedule
         self.stopping = stopping or Stopping()
         self.world, self.accumulate = world, accumulate
-        parts = world.size * accumulate
+        parts = max(1, world.size * accumulate)
         self.batch_size = min(batch_size, len(data.train)) // parts * parts
         if accumulate < 1 or not self.batch_size or (batch_size < len(data.train) and batch_size % parts):
             raise ConfigError(

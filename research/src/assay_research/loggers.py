@@ -141,8 +141,9 @@ class Csv:
 class TensorBoard:
     """Scalars, the config and the summary in ``<run>/tensorboard``.
 
-    Going on with a run writes its epochs anew, from the first, into one file that replaces the older ones. The steps
-    are what they were; the wall clock of earlier epochs becomes that of the resumption.
+    Going on with a run writes its epochs anew, from the first, into a file of their own, which tells TensorBoard to
+    drop what the older ones say; those stay, since a TensorBoard that is reading one would never get past its end. The
+    wall clock of earlier epochs becomes that of the resumption.
 
     Raises:
         ConfigError: the package tensorboard is not installed.
@@ -160,14 +161,11 @@ class TensorBoard:
         """See `Logger`."""
         self.close()
         folder = start.folder / "tensorboard"
-        older = list(folder.glob("events.out.tfevents.*"))
-        self.writer = self._make(str(folder), purge_step=1 if older else None)  # for a TensorBoard that runs already
+        self.writer = self._make(str(folder), purge_step=1 if folder.is_dir() else None)
         self._text("config", start.config)
         for record in start.history:
             self._add(record)
         self.writer.flush()
-        for path in older:
-            path.unlink()
 
     def log(self, record: dict[str, float]) -> None:
         """See `Logger`."""

@@ -8,6 +8,9 @@ from assay_research.classification import Trainer
 LEARNED = 0.01
 """A batch whose loss is below this many nats is known by heart."""
 
+WARMUP = 100
+"""Steps; without them a network without BatchNorm can lose its ReLUs to the first large step."""
+
 
 @dataclass(frozen=True)
 class Memorised:
@@ -42,14 +45,15 @@ class RateRange:
     losses: list[float]
 
     @property
-    def steepest(self) -> float:
-        """The rate at which the loss falls fastest over the logarithm of the rate: a good one to train with."""
-        falls = [after - before for before, after in zip(self.losses[:-1], self.losses[1:], strict=True)]
-        return self.rates[falls.index(min(falls))]
+    def suggested(self) -> float:
+        """A tenth of the rate with the lowest loss: past that the loss rises, and well below it training is slow."""
+        return self.rates[self.losses.index(min(self.losses))] / 10
 
 
 def overfit_one_batch(trainer: Trainer, steps: int = 500) -> Memorised:
-    """Train on the first batch of the epoch alone, unvaried, at the base rate, until it is known by heart.
+    """Train on the first batch of the epoch alone, unvaried, until it is known by heart.
+
+    The rate rises to the base rate over the first `WARMUP` steps.
 
     A network that cannot do this has a fault that no amount of data will mend. The trainer is spent afterwards.
 
@@ -62,8 +66,10 @@ def overfit_one_batch(trainer: Trainer, steps: int = 500) -> Memorised:
     batch = trainer.order()[: trainer.batch_size]
     taken, loss, right = 0, math.inf, 0.0
     while taken < steps and loss >= LEARNED and not math.isnan(loss):
-        loss, right = trainer.train_batch(batch)
         taken += 1
+        for group in trainer.optimizer.param_groups:
+            group["lr"] = group["initial_lr"] * min(1.0, taken / WARMUP)
+        loss, right = trainer.train_batch(batch)
     return Memorised(taken, loss, right)
 
 

@@ -200,15 +200,9 @@ def table(entries: Sequence[Entry]) -> str:
         scores = (score(entry.best_val_top1), score(entry.test_top1))
         rows.append((entry.path, entry.data, epochs, *scores, readable(entry.bytes), entry.state))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    left = (0, 1, 6)
-    return "".join(
-        "  ".join(
-            cell.ljust(width) if i in left else cell.rjust(width)
-            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        + "\n"
-        for row in rows
-    )
+    aligned = "<<>>>><"
+    lines = ("  ".join(f"{c:{a}{w}}" for c, a, w in zip(row, aligned, widths, strict=True)) for row in rows)
+    return "".join(line.rstrip() + "\n" for line in lines)
 
 
 def _list(arguments: argparse.Namespace) -> int:
@@ -228,9 +222,10 @@ def _prune(arguments: argparse.Namespace) -> int:
         raise ConfigError("say what to delete: --unfinished, --keep-best N or --checkpoints, or several of them")
     entries = find(arguments.runs)
     whole = superfluous(entries, arguments.unfinished, arguments.keep_best)
-    parts = [(entry, spare_checkpoints(entry)) for entry in entries if arguments.checkpoints and entry not in whole]
     doomed: list[tuple[Entry, list[Path] | None]] = [(entry, None) for entry in whole]
-    doomed += [(entry, paths) for entry, paths in parts if paths]
+    for entry in entries if arguments.checkpoints else ():
+        if entry not in whole and (spare := spare_checkpoints(entry)):
+            doomed.append((entry, spare))
     freed, failed = 0, 0
     for entry, paths in doomed:
         size = entry.bytes if paths is None else sum(path.lstat().st_size for path in paths)
@@ -256,8 +251,9 @@ def _parser() -> argparse.ArgumentParser:
             raise argparse.ArgumentTypeError(f"expected a number of runs, at least 1, got '{text}'")
         return int(text)
 
-    raw = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser("assay-runs", description=DESCRIPTION, formatter_class=raw)
+    parser = argparse.ArgumentParser(
+        "assay-runs", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     commands = parser.add_subparsers(required=True, metavar="list|prune")
     shown = commands.add_parser("list", help="a line for each run, newest first")
     shown.add_argument("--json", action="store_true", help="a list of objects instead of a table")

@@ -109,7 +109,7 @@ def probe(config: DictConfig) -> None:
     from assay_research.analysis import figures as drawing  # matplotlib, which other commands can do without
 
     drawing.rate_range(found.rates, found.losses, path, f"{config.name} on {trainer.data.name}")
-    say(f"the loss falls fastest at optim.lr={found.steepest:.2g}, and ran away at {found.rates[-1]:.2g}: {path}")
+    say(f"try optim.lr={found.suggested:.2g}, a tenth of where the loss is lowest: {path}")
 
 
 def resumed_config(run: Run, overrides: Sequence[str]) -> DictConfig:

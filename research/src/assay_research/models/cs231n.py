@@ -1,7 +1,8 @@
 """Two networks, each written at three levels of abstraction, and an open-ended one: a homework of Stanford's CS231n.
 
-The three spellings of a network hold their weights in the same order and start from Kaiming's normal weights
-(arXiv:1502.01852) and zero biases. All take normalised float32 ``[batch, 3, 32, 32]`` to logits ``[batch, classes]``.
+The three spellings of a network hold their weights in the same order. The first two start from Kaiming's normal
+weights (arXiv:1502.01852) and zero biases, the third from torch's own. All take normalised float32
+``[batch, 3, 32, 32]`` to logits ``[batch, classes]``.
 """
 
 import math
@@ -118,19 +119,18 @@ class ThreeLayerConvNet(nn.Module):
 
 def sequential_fc(classes: int = 10) -> nn.Sequential:
     """The two-layer network as a sequence."""
-    network = nn.Sequential(
+    return nn.Sequential(
         nn.Flatten(),
         nn.Linear(3 * PIXELS, HIDDEN),
         nn.ReLU(),
         nn.Linear(HIDDEN, classes),
     )
-    return network.apply(_initialise)
 
 
 def sequential_convnet(classes: int = 10) -> nn.Sequential:
     """The three-layer network as a sequence."""
     first, second = CHANNELS
-    network = nn.Sequential(
+    return nn.Sequential(
         nn.Conv2d(3, first, 5, padding=2),
         nn.ReLU(),
         nn.Conv2d(first, second, 3, padding=1),
@@ -138,7 +138,6 @@ def sequential_convnet(classes: int = 10) -> nn.Sequential:
         nn.Flatten(),
         nn.Linear(second * PIXELS, classes),
     )
-    return network.apply(_initialise)
 
 
 def open_ended(classes: int = 10, dropout2d: float = 0.2, dropout: float = 0.5) -> nn.Sequential:
