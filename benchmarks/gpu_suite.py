@@ -1,5 +1,7 @@
 """Do everything that needs a GPU in one go: `python benchmarks/gpu_suite.py [--budget SECONDS] [--data FOLDER]`.
 
+With ``--airbench FILE`` it also races our fastest recipe against that script.
+
 It runs from a bare checkout, with the members' dependencies there but the members not installed. What does not fit
 into the budget is left to the next call with the same ``--out``; the records, ``gpu.json`` and ``gpu.md``, are
 written after every step and say on which hardware it ran. Without a GPU it does less of the same on the CPU.
@@ -20,12 +22,17 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 
+SOURCES = [ROOT, *(ROOT / member / "src" for member in ("research", "export", "deploy"))]
+
 if __name__ == "__main__":
-    sys.path.insert(0, str(ROOT))
+    sys.path[:0] = map(str, SOURCES)
 
 from filelock import FileLock, Timeout  # noqa: E402
 
-from benchmarks.stepwise import GRACE, UNFINISHED, Figures, Ledger, Step, work  # noqa: E402
+from assay_research.classification import COMPILE_MODES  # noqa: E402
+from assay_research.overrides import EVERYTHING, studies  # noqa: E402
+from benchmarks import outcomes  # noqa: E402
+from benchmarks.stepwise import GRACE, UNFINISHED, Ledger, Step, work  # noqa: E402
 
 
 @dataclass(frozen=True)
@@ -37,12 +44,14 @@ class Site:
         data: class folders of pictures under ``train/`` and ``test/``, or None.
         device: ``cuda`` or ``cpu``, for torch.
         provider: ``cuda`` or ``cpu``, for ONNX Runtime.
+        airbench: the script to race, or None.
     """
 
     out: Path
     data: Path | None
     device: str
     provider: str
+    airbench: Path | None = None
 
     @property
     def devices(self) -> tuple[str, ...]:
@@ -58,32 +67,90 @@ class Site:
 
 
 def steps(site: Site) -> list[Step]:
-    """Everything the suite does, in order. What is new and needs a GPU is added here."""
+    """Everything the suite does, the cheapest and most important first. What is new and needs a GPU is added here."""
     gpu = site.device == "cuda"
     digits = site.out / "digits"
     listed = [
         Step("write digits", lambda _: module("assay_research.data.digits", digits)),
         *way(site, "digits", ["epochs=30" if gpu else "epochs=10"], digits),
-    ]
-    if site.data:
-        folders = ["experiment=tinyvgg_table2/a_36", "data=image_folder", f"data.root='{site.data}'"]
-        listed += way(site, "tinyvgg_a_36", [*folders, *([] if gpu else ["epochs=1"])], site.data / "test")
-    listed += [
         Step(
             "gpu tests",
             lambda _: module("pytest", "-m", "gpu", "tests"),
             lambda output: {"outcome": output.splitlines()[-1].strip("= ")},
             devices=("cuda",),
-            skip="" if gpu else "there is no CUDA device here",
+            skip=skip(site),
             empty=5,
         ),
-        Step(
-            "bench training",
-            lambda _: bench(site, "training", "benchmarks/test_training_throughput.py"),
-            lambda _: ratios(site, "training"),
-        ),
+        throughput(site, "eager"),
     ]
+    if site.data:
+        tinyvgg = ["experiment=tinyvgg_table2/a_36", *folders(site.data), *([] if gpu else ["epochs=1"])]
+        listed += way(site, "tinyvgg_a_36", tinyvgg, site.data / "test")
+        listed += [study(site, name, site.data) for name in studies() if name != EVERYTHING]
+        listed += [speedrun(site, site.data)]
+    # Compiling takes minutes.
+    listed += [throughput(site, mode) for mode in COMPILE_MODES]
     return listed
+
+
+def skip(site: Site) -> str:
+    """Why a step that is for a GPU alone is left out; "" where there is one."""
+    return "" if site.device == "cuda" else "there is no CUDA device here"
+
+
+def throughput(site: Site, how: str) -> Step:
+    """Images a second of every family, against the usual loop and the roofline: eager, or in a mode of torch.compile.
+
+    Compiling needs a GPU; eager is shown to work on a CPU too.
+    """
+    name = "training" if how == "eager" else f"training {how}"
+    suite = ("benchmarks/test_training_throughput.py", "--device", site.device, "-k", how)
+    return Step(
+        f"bench {name}",
+        lambda _: bench(site, name, *suite),
+        lambda _: outcomes.ratios(site.out / "bench" / name),
+        devices=(site.device if how == "eager" else "cuda",),
+        skip="" if how == "eager" else skip(site),
+    )
+
+
+def study(site: Site, name: str, data: Path) -> Step:
+    """Every experiment of a study, as one process: it starts once, and goes on where an earlier call ended.
+
+    The run of an experiment that was trained before, the `way` of one say, is found and kept.
+    """
+    return Step(
+        f"study {name}",
+        lambda _: module("assay_research.train", f"experiment={name}", *folders(data), *settings(site), "resume=auto"),
+        lambda _: outcomes.results(site.out / "runs" / name),
+        devices=("cuda",),
+        resumable=True,
+        skip=skip(site),
+    )
+
+
+def speedrun(site: Site, data: Path) -> Step:
+    """Our best recipe against the public one, if it was given."""
+    script = ("--airbench", site.airbench) if site.airbench else ()
+    folder = site.out / "bench" / "speedrun"
+    return Step(
+        "speedrun",
+        lambda _: module("benchmarks.speedrun", "--data", data, "--report", folder, *script),
+        lambda _: outcomes.races(folder),
+        devices=("cuda",),
+        skip=skip(site),
+    )
+
+
+def folders(data: Path) -> list[str]:
+    """Overrides that train on class folders."""
+    return ["data=image_folder", f"data.root='{data}'"]
+
+
+def settings(site: Site) -> list[str]:
+    """Overrides that say where to train; figures are drawn where there is matplotlib."""
+    figures = importlib.util.find_spec("matplotlib") is not None
+    return [f"runs={site.out / 'runs'}", f"device={site.device}", f"figures={figures}"]
 
 
 def way(site: Site, name: str, overrides: list[str], pictures: Path) -> list[Step]:
@@ -95,7 +162,7 @@ def way(site: Site, name: str, overrides: list[str], pictures: Path) -> list[Ste
         Step(
             f"train {name}",
             lambda begun: train(site, name, overrides, begun),
-            lambda _: scores(site, name),
+            lambda _: outcomes.scores(site.newest_run(name)),
             devices=(site.device,),
             resumable=True,
         ),
@@ -104,27 +171,27 @@ def way(site: Site, name: str, overrides: list[str], pictures: Path) -> list[Ste
             lambda _: module(
                 "assay_export.cli", f"run={site.newest_run(name)}", f"bundles={bundle.parent}", f"name={name}"
             ),
-            lambda _: parity(bundle),
+            lambda _: outcomes.parity(bundle),
             needs=(f"train {name}",),
         ),
         Step(
             f"doctor {name}",
             lambda _: module("assay_deploy", "doctor", bundle, "--json", "--provider", site.provider),
-            placement,
+            outcomes.placement,
             devices=(site.provider,),
             needs=exported,
         ),
         Step(
             f"predict {name}",
             lambda _: module(*predict),
-            accuracy,
+            outcomes.accuracy,
             devices=(site.provider,),
             needs=(*exported, "write digits"),
         ),
         Step(
             f"predict {name} tta",
             lambda _: module(*predict, "--tta"),
-            accuracy,
+            outcomes.accuracy,
             devices=(site.provider,),
             needs=(*exported, "write digits"),
         ),
@@ -136,7 +203,7 @@ def way(site: Site, name: str, overrides: list[str], pictures: Path) -> list[Ste
                 *("benchmarks/test_inference.py", "benchmarks/test_parity.py"),
                 *("--bundle", bundle, "--run", site.newest_run(name), "--pictures", pictures),
             ),
-            lambda _: ratios(site, name),
+            lambda _: outcomes.ratios(site.out / "bench" / name),
             devices=site.devices,
             needs=exported,
         ),
@@ -153,73 +220,13 @@ def train(site: Site, name: str, overrides: list[str], begun: bool) -> list[str 
     if begun:
         with contextlib.suppress(LookupError):
             return module("assay_research.train", f"resume='{site.newest_run(name)}'")
-    figures = importlib.util.find_spec("matplotlib") is not None
-    settings = [f"name={name}", f"runs='{site.out / 'runs'}'", f"device={site.device}", f"figures={figures}"]
-    return module("assay_research.train", *overrides, *settings)
+    return module("assay_research.train", *overrides, f"name={name}", *settings(site))
 
 
 def bench(site: Site, name: str, *arguments: str | Path) -> list[str | Path]:
     """Part of the benchmark suite; on a CPU only as much as shows that it works."""
     quick = ["--quick"] * (site.device == "cpu")
     return module("pytest", *arguments, *quick, "--report", site.out / "bench" / name)
-
-
-def scores(site: Site, name: str) -> Figures:
-    """From the summary of a finished run."""
-    summary = json.loads((site.newest_run(name) / "summary.json").read_text())
-    wanted = ("test_top1", "test_top1_tta", "val_top1", "epochs", "seconds", "hardware")
-    found = {key: summary[key] for key in wanted if key in summary}
-    return found | {"seconds an epoch": round(summary["seconds"] / summary["epochs"], 2)}
-
-
-def parity(bundle: Path) -> Figures:
-    """From the verdict of the gate."""
-    return {
-        artifact["path"]: f"differs by {artifact['probe_max_abs_diff']:.2g} on the probe; "
-        f"{len(artifact['flipped'])} of {artifact['n']} test pictures changed"
-        for artifact in json.loads((bundle / "parity.json").read_text())["artifacts"]
-    }
-
-
-def placement(output: str) -> Figures:
-    """From what the doctor says: where each graph runs."""
-    (report,) = json_lines(output)
-    return {
-        graph["path"]: f"runs on {graph['provider']}, differs by {graph['difference']:.2g} on the probe; nodes: "
-        + ", ".join(f"{provider} {sum(kinds.values())}" for provider, kinds in graph["nodes"].items())
-        for graph in report["graphs"]
-    }
-
-
-def accuracy(output: str) -> Figures:
-    """From predictions on class folders."""
-    lines = json_lines(output)
-    if not lines:
-        raise ValueError("no predictions")
-    right = sum(line["label"] == Path(line["path"]).parent.name for line in lines)
-    return {"pictures": len(lines), "top-1": round(right / len(lines), 4)}
-
-
-def ratios(site: Site, name: str) -> Figures:
-    """From the report of the benchmark suite: each ratio with its quartiles."""
-    found = json.loads((site.out / "bench" / name / "bench.json").read_text())
-    figures = {}
-    for timing in found["timings"]:
-        ratio = timing["ratio"]
-        what = f"{timing['target']} against {timing['baseline']}, {timing['device']}, {timing['pictures']} pictures"
-        figures[what] = (
-            f"{ratio['median']:.2f} [{ratio['q1']:.2f}, {ratio['q3']:.2f}] times as fast, "
-            f"{timing['pictures_per_second']:,.0f} pictures/s"
-        )
-    for finding in found["parity"]:
-        what = f"{finding['target']} on {finding['dataset']}, {finding['device']}"
-        figures[what] = f"top-1 {finding['top1']:.4f}, {finding['changed']} of {finding['n']} changed"
-    return figures
-
-
-def json_lines(output: str) -> list[Any]:
-    """The lines of an output that are JSON objects; others are warnings of libraries."""
-    return [json.loads(line) for line in output.splitlines() if line.startswith("{")]
 
 
 def environment() -> dict[str, Any]:
@@ -239,28 +246,27 @@ def main() -> None:
     parser.add_argument("--budget", type=float, default=600, metavar="SECONDS", help="of this call; default 600")
     parser.add_argument("--out", type=Path, default=Path("gpu"), metavar="FOLDER", help="default gpu")
     parser.add_argument("--data", type=Path, metavar="FOLDER", help="train/<class>/ and test/<class>/ of pictures")
+    parser.add_argument("--airbench", type=Path, metavar="FILE", help="airbench94_muon.py, to race it; needs --data")
     parser.epilog = f"exit codes: 0 all is done; 1 a step failed; {UNFINISHED} call again; 2 wrong usage"
     arguments = parser.parse_args()
     if arguments.data and not all((arguments.data / part).is_dir() for part in ("train", "test")):
         parser.error(f"--data '{arguments.data}' has no folders train/ and test/")
+    if arguments.airbench and not (arguments.data and arguments.airbench.is_file()):
+        parser.error(f"--airbench '{arguments.airbench}' has to be a file, and to go with --data")
     out: Path = arguments.out.resolve()
     out.mkdir(parents=True, exist_ok=True)
+    data, script = (path.resolve() if path else None for path in (arguments.data, arguments.airbench))
     end = start + arguments.budget
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     os.chdir(ROOT)
-    paths = [
-        ROOT,
-        *(ROOT / member / "src" for member in ("research", "export", "deploy")),
-        os.environ.get("PYTHONPATH"),
-    ]
+    paths = [*SOURCES, os.environ.get("PYTHONPATH")]
     os.environ["PYTHONPATH"] = os.pathsep.join(str(path) for path in paths if path)
     try:
         with FileLock(out / ".lock", timeout=GRACE):
             here = environment()
             cuda = "cuda" in here["hardware"]
             provider = "cuda" if cuda and "onnxruntime-gpu" in here["versions"] else "cpu"
-            data = arguments.data.resolve() if arguments.data else None
-            site = Site(out, data, "cuda" if cuda else "cpu", provider)
+            site = Site(out, data, "cuda" if cuda else "cpu", provider, script)
             ledger = Ledger(steps(site), out, "gpu", here)
             code = work(ledger, end, lambda line: print(line, flush=True))  # noqa: T201
     except ValueError as error:

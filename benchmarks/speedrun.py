@@ -8,14 +8,11 @@ is run as it is, in a process and a folder of its own, on the pictures of ``--da
 
 import argparse
 import copy
-import os
 import signal
-import subprocess
 import sys
-import tempfile
-from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -26,7 +23,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from assay_research.classification import Trainer
-from assay_research.data import ClassificationData, Split
+from assay_research.data import ClassificationData
 from assay_research.device import keep_memory
 from assay_research.errors import AssayError, ConfigError, DeviceError
 from assay_research.evaluation import predict, top1
@@ -34,13 +31,11 @@ from assay_research.experiment import make_trainer
 from assay_research.overrides import compose, explain
 from assay_research.run import build_model, read_views
 from assay_research.views import Views
-from benchmarks import report
+from benchmarks import airbench, report
+from benchmarks.airbench import Finish
 from benchmarks.environment import describe
 from benchmarks.interleave import WARM_UP
 from benchmarks.roofline import now
-
-TAIL = 15
-"""Last lines of a script that failed, which its error quotes."""
 
 OUR_NOTE = (
     "trains on all training pictures but one of each class, which the loop looks at after every epoch (on the clock) "
@@ -51,21 +46,6 @@ THEIR_NOTE = (
     "epoch (off the clock) and chooses nothing by that; its channel statistics are constants. Its settings were found "
     "for CIFAR-10"
 )
-
-
-@dataclass(frozen=True)
-class Finish:
-    """One run.
-
-    Attributes:
-        top1: of the last weights on the test pictures, over all views.
-        seconds: from the first to the last training step.
-        scored: the same, and the scoring of the test pictures.
-    """
-
-    top1: float
-    seconds: float
-    scored: float
 
 
 def train_data(folder: Path) -> list[str]:
@@ -129,81 +109,6 @@ def begin_anew(config: DictConfig, trainer: Trainer, fresh: dict[str, Any], seed
     trainer.seed = seed
 
 
-def run_airbench(script: Path, data: ClassificationData, runs: int) -> list[Finish]:
-    """Run the script on these pictures until it has finished so many runs, then end it.
-
-    Raises:
-        ConfigError: the pictures are not of its size, or it ended early.
-    """
-    if len(data.classes) != 10 or (data.canvas.height, data.canvas.width) != (32, 32):
-        raise ConfigError(
-            f"'{script}' is written for 10 classes of 32x32 pictures, but '{data.name}' has {len(data.classes)} of "
-            f"{data.canvas.height}x{data.canvas.width}"
-        )
-    tail: deque[str] = deque(maxlen=TAIL)
-
-    def lines(output: Iterable[str]) -> Iterator[str]:
-        for line in output:
-            tail.append(line)
-            yield line
-
-    with tempfile.TemporaryDirectory() as folder:
-        write_cache(data, Path(folder, "cifar10"))
-        command = [sys.executable, "-u", script.resolve()]
-        with subprocess.Popen(  # noqa: S603 - what the user named
-            command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
-        ) as process:
-            assert process.stdout is not None
-            finished: list[Finish] = []
-            try:
-                for finish in read_finishes(lines(process.stdout)):
-                    finished.append(finish)
-                    say("airbench", finish)
-                    if len(finished) == runs:
-                        return finished
-            finally:
-                if process.poll() is None:
-                    os.killpg(process.pid, signal.SIGKILL)  # it has nothing to save, and children that compile
-    raise ConfigError(
-        f"'{script}' ended with exit code {process.returncode} after {len(finished)} of {runs} runs:\n{''.join(tail)}"
-    )
-
-
-def write_cache(data: ClassificationData, folder: Path) -> None:
-    """Write the pictures as the script caches torchvision's CIFAR-10: ``train.pt`` and ``test.pt``.
-
-    Training pictures are put into one random order, as CIFAR-10's are: the script takes the first 5,000 for a sample.
-    """
-    folder.mkdir()
-    train = [torch.cat(parts) for parts in zip(*(_tensors(split) for split in (data.train, data.val)), strict=True)]
-    order = torch.randperm(len(train[0]), generator=torch.Generator().manual_seed(0))
-    for name, (images, labels) in {"train": [each[order] for each in train], "test": _tensors(data.test)}.items():
-        content = {"images": images, "labels": labels, "classes": list(data.classes)}
-        torch.save(content, folder / f"{name}.pt")
-
-
-def _tensors(split: Split) -> list[torch.Tensor]:
-    return [split.images, split.labels]
-
-
-def read_finishes(lines: Iterable[str]) -> Iterator[Finish]:
-    """Read the script's table as it is printed: a row an epoch, then one of the evaluation, which ends a run.
-
-    Its columns are run, epoch, train_acc, val_acc, tta_val_acc and time_seconds; a run's number stands in its first
-    row alone. The first run warms up, and does not count.
-    """
-    run, trained = "", 0.0
-    for line in lines:
-        cells = [cell.strip() for cell in line.strip().strip("|").split("|")]
-        if len(cells) != 6 or cells[0] == "run":
-            continue
-        run = cells[0] or run
-        if cells[1] != "eval":
-            trained = float(cells[5])
-        elif run != "warmup":
-            yield Finish(top1=float(cells[4]), seconds=trained, scored=float(cells[5]))
-
-
 def say(who: str, finish: Finish) -> None:
     """A run, in a line."""
     line = f"{who}: top-1 {finish.top1:.4f} in {finish.seconds:.3f} s, with scoring {finish.scored:.3f} s\n"
@@ -250,7 +155,7 @@ def compare(arguments: argparse.Namespace) -> report.Document:
     for finish in race(config, trainer, arguments.runs):
         ours.append(finish)
         say("ours", finish)
-    theirs = run_airbench(script, data, arguments.runs) if script else []
+    theirs = airbench.run(script, data, arguments.runs, partial(say, "airbench")) if script else []
     target = arguments.target
     if target is None and theirs:
         target = fmean(run.top1 for run in theirs)
@@ -272,7 +177,7 @@ def main(typed: Sequence[str] | None = None) -> None:
     parser.add_argument("--target", type=float, help="accuracy to reach; airbench's mean, where it runs")
     parser.add_argument("--report", type=Path, default=Path("bench"), metavar="FOLDER", help="default bench")
     parser.add_argument("overrides", nargs="*", default=["experiment=speedrun"], metavar="key=value", help="our recipe")
-    arguments = parser.parse_args(typed)
+    arguments = parser.parse_intermixed_args(typed)
     if arguments.runs < 1:
         parser.error(f"--runs must be at least 1, got {arguments.runs}")
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # whoever ends us ends the script
@@ -285,6 +190,8 @@ def main(typed: Sequence[str] | None = None) -> None:
         sys.exit(f"speedrun: {explain(error, arguments.overrides)}")
     except (AssayError, OSError) as error:
         sys.exit(f"speedrun: {error}")
+    except KeyboardInterrupt:
+        sys.exit("speedrun: interrupted")
 
 
 if __name__ == "__main__":

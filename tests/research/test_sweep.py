@@ -29,7 +29,7 @@ def test_the_others_are_trained_when_one_fails(swept):
     assert result.returncode == 1
     assert "Traceback" not in result.stderr
     assert len(list(folder.glob("runs/digits/*/summary.json"))) == 2
-    assert result.stdout.count("failed: expected batch_size >= 1") == 2
+    assert result.stdout.count("\nfailed: expected batch_size >= 1") == 2
     assert "2 of 4 trained; report: runs/sweeps/" in result.stdout
 
 

@@ -67,7 +67,7 @@ class Trainer:
         history: one record a finished epoch: epoch, lr, train_loss, train_top1, val_loss, val_top1.
         best_epoch: the epoch with the highest validation accuracy (lowest loss among equals); 0 before the first.
         seconds: time spent in `train`, over all resumptions.
-        epoch_seconds: of the last epoch, validation included.
+        epoch_seconds: of each finished epoch, validation included; without the time before an interruption.
     """
 
     def __init__(
@@ -138,7 +138,8 @@ class Trainer:
         self.totals = torch.zeros(2, dtype=torch.float64, device=self.device)
         self.history: list[dict[str, float]] = []
         self.best_epoch = 0
-        self.seconds = self.epoch_seconds = 0.0
+        self.seconds = 0.0
+        self.epoch_seconds: list[float] = []
 
     @property
     def result(self) -> nn.Module:
@@ -178,10 +179,11 @@ class Trainer:
             finished = self._train_epoch(last * self.steps_per_epoch, interrupted, progress)
             if finished:
                 self._finish_epoch()
-            self.epoch_seconds = perf_counter() - started
-            self.seconds += self.epoch_seconds
+            seconds = perf_counter() - started
+            self.seconds += seconds
             if not finished:
                 return INTERRUPTED
+            self.epoch_seconds.append(seconds)
             after_epoch()
         return self._reason_to_stop() or f"all {last} epochs done"
 
@@ -309,6 +311,7 @@ class Trainer:
             "history": self.history,
             "best_epoch": self.best_epoch,
             "seconds": self.seconds,
+            "epoch_seconds": self.epoch_seconds,
             "random": {"torch": torch.get_rng_state(), "cuda": cuda, "augment": self.generator.get_state()},
             "classes": list(self.data.classes),
             "canvas": asdict(self.data.canvas),
@@ -336,7 +339,7 @@ class Trainer:
             self.epoch, self.step = state["epoch"], state["step"]
             self.totals.copy_(state["totals"])
             self.history, self.best_epoch = list(state["history"]), state["best_epoch"]
-            self.seconds = state["seconds"]
+            self.seconds, self.epoch_seconds = state["seconds"], list(state["epoch_seconds"])
             torch.set_rng_state(state["random"]["torch"].cpu())
             if self.device.type == "cuda" and state["random"]["cuda"] is not None:
                 torch.cuda.set_rng_state(state["random"]["cuda"].cpu(), self.device)

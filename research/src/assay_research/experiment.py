@@ -98,7 +98,10 @@ class Experiment:
             return trainer.train(epochs, interrupted=interrupted)
         files = disk.checkpoints_to_write(trainer.epoch, config.epochs, config.save_every)
         average = trainer.ema.module if trainer.ema else None
-        disk.check(Path(config.runs), disk.needed(trainer.model, trainer.optimizer, files, average))
+        disk.check(
+            self.run.folder if self.run else Path(config.runs),
+            disk.needed(trainer.model, trainer.optimizer, files, average),
+        )
         run = self._begun()
         with run.lock():
             run.write_config(config)
@@ -108,7 +111,7 @@ class Experiment:
                 f"pictures, on {self.hardware()}, {epochs} epochs to go"
             )
             plain: Any = OmegaConf.to_container(config, resolve=True)
-            self.loggers.open(Start(run.folder, run.name, plain, trainer.history))
+            self.loggers.open(Start(run.folder, run.name, plain, self._timed_history()))
             try:
                 reason = trainer.train(epochs, after_epoch=self._save, interrupted=interrupted, progress=progress)
                 if reason == INTERRUPTED:
@@ -227,6 +230,14 @@ class Experiment:
         best = source.checkpoint(f"epoch-{self.trainer.best_epoch:04d}")
         shutil.copy(best if best.is_file() else source.checkpoint("best"), run.checkpoint("best"))
 
+    def _timed_history(self) -> list[dict[str, float]]:
+        """What loggers are told: times are theirs, for `metrics.jsonl` is the same whoever trains it."""
+        trainer = self.trainer
+        return [
+            record | {"seconds": seconds}
+            for record, seconds in zip(trainer.history, trainer.epoch_seconds, strict=True)
+        ]
+
     def _save(self) -> None:
         """Leave the run on disk as it stands after an epoch; `last.pt` is written last, for resuming trusts it."""
         assert self.run is not None
@@ -239,11 +250,11 @@ class Experiment:
             checkpoint.save(state, run.checkpoint(f"epoch-{trainer.epoch:04d}"))
         checkpoint.save(state, run.checkpoint("last"))
         record = trainer.history[-1]
-        self.loggers.log(record | {"seconds": trainer.epoch_seconds})
+        self.loggers.log(self._timed_history()[-1])
         say(
             f"epoch {trainer.epoch:{len(str(config.epochs))}d}/{config.epochs}  lr {record['lr']:.5f}  "
             f"train loss {record['train_loss']:.4f} top1 {record['train_top1']:.4f}  "
-            f"val loss {record['val_loss']:.4f} top1 {record['val_top1']:.4f}  {trainer.epoch_seconds:.1f} s"
+            f"val loss {record['val_loss']:.4f} top1 {record['val_top1']:.4f}  {trainer.epoch_seconds[-1]:.1f} s"
         )
 
     def _draw(self, probabilities: torch.Tensor) -> None:

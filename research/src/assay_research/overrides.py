@@ -67,9 +67,11 @@ def check_groups(overrides: Sequence[str]) -> None:
             raise ConfigError(f"expected key=value, got '{override}'")
         files = choices(key) if key.isidentifier() and (CONF / key).is_dir() else []
         named = value.strip("[]").split(",") if "(" not in value else []
+        if files and value == "null":
+            raise ConfigError(f"{key}=null: name one ({', '.join(files)}); for no logger, logger=[]")
         valid = [*files, *(studies() if key == "experiment" else ())]
         for choice in named:
-            if files and choice not in (*valid, "null", ""):
+            if files and choice not in (*valid, ""):
                 raise ConfigError(f"{key}={choice}: there is no such {key}; {nearest(choice, valid)}")
 
 

@@ -223,9 +223,8 @@ def _prune(arguments: argparse.Namespace) -> int:
     entries = find(arguments.runs)
     whole = superfluous(entries, arguments.unfinished, arguments.keep_best)
     doomed: list[tuple[Entry, list[Path] | None]] = [(entry, None) for entry in whole]
-    for entry in entries if arguments.checkpoints else ():
-        if entry not in whole and (spare := spare_checkpoints(entry)):
-            doomed.append((entry, spare))
+    rest = [entry for entry in entries if arguments.checkpoints and entry not in whole]
+    doomed += [(entry, spare) for entry in rest if (spare := spare_checkpoints(entry))]
     freed, failed = 0, 0
     for entry, paths in doomed:
         size = entry.bytes if paths is None else sum(path.lstat().st_size for path in paths)

@@ -113,11 +113,12 @@ def probe(config: DictConfig) -> None:
 
 
 def resumed_config(run: Run, overrides: Sequence[str]) -> DictConfig:
-    """The config of a run, with the few changes that going on with it allows.
+    """The config of a run, with the few changes that going on with it allows; loggers are not its concern.
 
     Raises:
         ConfigError: a change that would make it another experiment, or of the wrong type.
     """
+    overrides = [each for each in overrides if not each.lstrip("+~").startswith(("logger=", "logger."))]
     for override in overrides:
         key = override.partition("=")[0].lstrip("+~")
         if key not in MAY_CHANGE:
@@ -144,7 +145,7 @@ def latest(config: DictConfig) -> Run | None:
 def _essence(config: DictConfig) -> DictConfig:
     plain = OmegaConf.create(OmegaConf.to_container(config, resolve=True))
     assert isinstance(plain, DictConfig)
-    for key in (*MAY_CHANGE, "runs", "resume"):
+    for key in (*MAY_CHANGE, "logger", "runs", "resume"):
         OmegaConf.update(plain, key, None)
     return plain
 
@@ -164,7 +165,10 @@ def _begin(config: DictConfig) -> Run | None:
         return train(config, found)
     run = Run.open(Path(config.resume))
     overrides = [each for each in HydraConfig.get().overrides.task if not each.startswith("resume=")]
-    return train(resumed_config(run, overrides), run)
+    resumed = resumed_config(run, overrides)
+    if any(each.lstrip("+~").startswith(("logger=", "logger.")) for each in overrides):
+        resumed.logger = config.logger
+    return train(resumed, run)
 
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="train")

@@ -1,0 +1,90 @@
+"""Read the figures that the commands of the GPU suite leave, from their output and their files."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from benchmarks.report import spread
+from benchmarks.stepwise import Figures
+
+
+def scores(run: Path) -> Figures:
+    """From the summary of a finished run."""
+    summary = json.loads((run / "summary.json").read_text())
+    wanted = ("test_top1", "test_top1_tta", "val_top1", "epochs", "seconds", "hardware")
+    found = {key: summary[key] for key in wanted if key in summary}
+    return found | {"seconds an epoch": round(summary["seconds"] / summary["epochs"], 2)}
+
+
+def parity(bundle: Path) -> Figures:
+    """From the verdict of the gate."""
+    return {
+        artifact["path"]: f"differs by {artifact['probe_max_abs_diff']:.2g} on the probe; "
+        f"{len(artifact['flipped'])} of {artifact['n']} test pictures changed"
+        for artifact in json.loads((bundle / "parity.json").read_text())["artifacts"]
+    }
+
+
+def placement(output: str) -> Figures:
+    """From what the doctor says: where each graph runs."""
+    (report,) = json_lines(output)
+    return {
+        graph["path"]: f"runs on {graph['provider']}, differs by {graph['difference']:.2g} on the probe; nodes: "
+        + ", ".join(f"{provider} {sum(kinds.values())}" for provider, kinds in graph["nodes"].items())
+        for graph in report["graphs"]
+    }
+
+
+def accuracy(output: str) -> Figures:
+    """From predictions on class folders."""
+    lines = json_lines(output)
+    if not lines:
+        raise ValueError("no predictions")
+    right = sum(line["label"] == Path(line["path"]).parent.name for line in lines)
+    return {"pictures": len(lines), "top-1": round(right / len(lines), 4)}
+
+
+def ratios(folder: Path) -> Figures:
+    """From the report of the benchmark suite: each ratio with its quartiles."""
+    found = json.loads((folder / "bench.json").read_text())
+    figures = {}
+    for timing in found["timings"]:
+        ratio = timing["ratio"]
+        what = f"{timing['target']} against {timing['baseline']}, {timing['device']}, {timing['pictures']} pictures"
+        figures[what] = (
+            f"{ratio['median']:.2f} [{ratio['q1']:.2f}, {ratio['q3']:.2f}] times as fast, "
+            f"{timing['pictures_per_second']:,.0f} pictures/s"
+        )
+    for finding in found["parity"]:
+        what = f"{finding['target']} on {finding['dataset']}, {finding['device']}"
+        figures[what] = f"top-1 {finding['top1']:.4f}, {finding['changed']} of {finding['n']} changed"
+    for row in found["rooflines"]:
+        what = f"{row['target']}, batch {row['batch']}, {row['device']}, of the roofline"
+        figures[what] = f"{row['fraction']:.1%} at {row['tflops']:.3g} TFLOP/s and {row['gbs']:.3g} GB/s"
+    return figures
+
+
+def results(folder: Path) -> Figures:
+    """From the newest report of a study: the test scores of each experiment, or why it failed."""
+    newest = max(folder.glob("*/results.json"))
+    members = json.loads(newest.read_text())["members"]
+    wanted = ("test_top1", "test_top1_tta", "seconds")
+    return {
+        member["experiment"]: member["error"] or {key: member["summary"].get(key) for key in wanted}
+        for member in members
+    }
+
+
+def races(folder: Path) -> Figures:
+    """From the report of a speed run: mean and spread of each contender."""
+    found = json.loads((folder / "bench.json").read_text())
+    return {
+        race["what"]: f"top-1 {spread([run['top1'] for run in race['runs']], '.4f')} in "
+        f"{spread([run['seconds'] for run in race['runs']], '.3f')} s, {len(race['runs'])} runs"
+        for race in found["races"]
+    }
+
+
+def json_lines(output: str) -> list[Any]:
+    """The lines of an output that are JSON objects; others are warnings of libraries."""
+    return [json.loads(line) for line in output.splitlines() if line.startswith("{")]
