@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from assay_research.analysis import results
+from assay_research.analysis import headers, results
 from assay_research.analysis.records import experiments, record
 from assay_research.errors import AssayError
 from assay_research.experiment import Experiment
@@ -217,3 +217,20 @@ def test_a_sweep_gives_the_runs_that_finished(
     assert "left out, unfinished" in capsys.readouterr().out
     command(monkeypatch, docs, docs.parent / "runs")
     assert row((docs / "results.md").read_text())["seeds"] == "0, 2"
+
+
+def test_every_experiments_file_begins_with_its_command_and_what_was_measured():
+    folder = Path(__file__).parents[2] / "docs" / "results"
+    stale = [path.name for path, text in headers.texts(folder).items() if path.read_text(encoding="utf-8") != text]
+    assert stale == [], "run `nox -s results`"
+
+
+def test_a_header_tells_mean_and_spread_over_seeds_and_how_long_it_took():
+    run = {"dataset": "cifar10-jpeg", "hardware": "a CPU", "overrides": [], "test_top1": 0.5, "seconds": 60.0}
+    other = run | {"test_top1": 0.6, "seconds": 180.0}
+    assert headers.header("study/a", [run, other]) == (
+        "# @package _global_\n"
+        "# nox -s train -- experiment=study/a\n"
+        "# Measured on cifar10-jpeg: test top-1 0.5500 ± 0.0707; n seeds 2; 2.0 minutes, a CPU.\n"
+    )
+    assert headers.header("study/a", []).endswith("# Not measured yet.\n")

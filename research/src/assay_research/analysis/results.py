@@ -9,10 +9,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from assay_research.analysis import headers
 from assay_research.analysis.records import Experiment, experiments, finished_runs, read_json, record, recorded
 from assay_research.analysis.study import Curve, draw, score, short, table
 from assay_research.checkpoint import write_atomically
 from assay_research.errors import AssayError
+from assay_research.overrides import CONF
 
 PUBLISHED = "published.json"
 COLUMNS = (
@@ -185,6 +187,8 @@ def main() -> None:
             sys.stdout.write(f"{folder / name}.json\n")
         draw_studies(folder)
         write_atomically(page(folder).encode(), given.docs / "results.md")
+        if folder.resolve() == (CONF.parents[3] / "docs" / "results").resolve():
+            headers.write(folder)
     except (AssayError, OSError) as error:
         sys.exit(f"results: {error}")
     sys.stdout.write(f"{given.docs / 'results.md'}\n")

@@ -1,0 +1,69 @@
+"""The first lines of an experiment's file: the command that trains it, and what came of it."""
+
+import re
+import statistics
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from assay_research.analysis.records import experiments, recorded
+from assay_research.analysis.study import score
+from assay_research.checkpoint import write_atomically
+from assay_research.overrides import CONF
+
+PACKAGE = "# @package _global_\n"
+HEADER = re.compile(rf"{re.escape(PACKAGE)}(# nox -s train -- experiment=.*\n(# (Measured|Not measured).*\n)+)?")
+
+
+def header(choice: str, runs: Sequence[Mapping[str, Any]]) -> str:
+    """The lines for one experiment.
+
+    Args:
+        choice: what ``experiment=`` takes.
+        runs: recorded of it, as `records.recorded` gives them.
+    """
+    groups: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
+    for run in runs:
+        groups.setdefault((run["dataset"], run["hardware"], *run["overrides"]), []).append(run)
+    lines = [f"nox -s train -- experiment={choice}"]
+    for (dataset, hardware, *overrides), group in groups.items():
+        minutes = statistics.fmean(run["seconds"] for run in group) / 60
+        views = score([run["test_top1_tta"] for run in group if "test_top1_tta" in run])
+        lines.append(
+            " ".join(["Measured on", dataset, *(["with", *overrides] if overrides else [])])
+            + f": test top-1 {score([run['test_top1'] for run in group])}"
+            + (f", with views {views}" if views else "")
+            + f"; n seeds {len(group)}; {minutes:.1f} minutes, {hardware}."
+        )
+    if not runs:
+        lines.append("Not measured yet.")
+    return PACKAGE + "".join(f"# {line}\n" for line in lines)
+
+
+def with_header(path: Path, choice: str, runs: Sequence[Mapping[str, Any]]) -> str:
+    """The text of an experiment's file with its first lines made anew."""
+    text = path.read_text(encoding="utf-8")
+    found = HEADER.match(text)
+    assert found is not None, f"'{path}' does not begin with {PACKAGE}"
+    return header(choice, runs) + text[found.end() :]
+
+
+def texts(folder: Path) -> dict[Path, str]:
+    """Every experiment's file as it should be.
+
+    Args:
+        folder: of the recorded runs.
+    """
+    found = [experiment for study in experiments().values() for experiment in study]
+    paths = [CONF / "experiment" / f"{each.choice}.yaml" for each in found]
+    return {
+        path: with_header(path, each.choice, recorded(folder, each.name))
+        for path, each in zip(paths, found, strict=True)
+    }
+
+
+def write(folder: Path) -> None:
+    """Make the first lines of every experiment's file anew from the recorded runs."""
+    for path, text in texts(folder).items():
+        if path.read_text(encoding="utf-8") != text:
+            write_atomically(text.encode(), path)
