@@ -44,10 +44,6 @@ def test_two_processes_end_with_the_weights_of_one(alone, tmp_path):
     assert json.loads((together / "summary.json").read_text())["hardware"].startswith("2 processes, each on")
 
 
-def test_accumulated_parts_end_with_the_weights_of_the_whole_batch(alone, tmp_path):
-    assert_same(alone, trained(tmp_path, [sys.executable, "-m"], "accumulate=4"))
-
-
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [

@@ -34,15 +34,16 @@ def data() -> ClassificationData:
     return ClassificationData("bars", ("across", "down"), Canvas(8, 8), bars(100, 1), bars(40, 2), bars(40, 3))
 
 
-def make(data: ClassificationData, *, optimizer=sgd, lr=0.05, model=None, **options) -> Trainer:
+def make(data: ClassificationData, *, optimizer=sgd, lr=0.05, plain=False, **options) -> Trainer:
+    """A small network, or a plain one: without BatchNorm and Dropout."""
     torch.manual_seed(0)
     network = nn.Sequential(
         nn.Conv2d(3, 8, 3, padding=1),
-        nn.BatchNorm2d(8),
+        nn.Identity() if plain else nn.BatchNorm2d(8),
         nn.ReLU(),
         nn.AdaptiveMaxPool2d(2),
         nn.Flatten(),
-        nn.Dropout(0.2),
+        nn.Dropout(0.0 if plain else 0.2),
         nn.Linear(32, 2),
     )
     model = Normalized(network, torch.zeros(3), torch.ones(3))
@@ -169,6 +170,27 @@ def test_weights_decay_but_biases_do_not(data):
         assert free["weight_decay"] == 0
         assert {p.ndim for p in free["params"]} == {1}
         assert len(decayed["params"]) + len(free["params"]) == len(list(trainer.model.parameters()))
+
+
+def test_accumulated_parts_give_the_gradient_of_the_whole_batch(data):
+    whole, parts = make(data, plain=True), make(data, plain=True, accumulate=4)
+    whole.train(2)
+    parts.train(2)
+    for key, value in whole.model.state_dict().items():
+        torch.testing.assert_close(parts.model.state_dict()[key], value, rtol=1e-4, atol=1e-6, msg=key)
+    for one, other in zip(whole.history, parts.history, strict=True):
+        assert one == pytest.approx(other, rel=1e-5)
+
+
+@pytest.mark.slow
+def test_compiled_training_is_the_same_training(data):
+    """Compiling takes a C++ compiler and most of a minute."""
+    plain, compiled = make(data, plain=True), make(data, plain=True, compile_mode="default")
+    plain.train(2)
+    compiled.train(2)
+    assert compiled.model.state_dict().keys() == plain.model.state_dict().keys()
+    for key, value in plain.model.state_dict().items():
+        torch.testing.assert_close(compiled.model.state_dict()[key], value, rtol=1e-3, atol=1e-5, msg=key)
 
 
 def test_other_data_are_refused(data):
