@@ -66,6 +66,8 @@ class Experiment:
         self.source: Run | None = None
         if run and run.checkpoint("last").is_file():
             self.trainer.load_state_dict(checkpoint.load(run.checkpoint("last"), self.trainer.device))
+            if world.rank:  # the state is the first process's, and dropout is each one's own
+                torch.manual_seed(config.seed + world.rank + 1_000_003 * self.trainer.epoch)
 
     @classmethod
     def compose(cls, *overrides: str) -> "Experiment":

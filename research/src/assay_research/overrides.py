@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import hydra
+import torch
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
@@ -17,8 +18,9 @@ EVERYTHING = "everything"
 
 
 def register() -> None:
-    """Make the schema known to Hydra."""
+    """Make known to Hydra what its files name: the schema, and the number of trainings that have a GPU each."""
     ConfigStore.instance().store("schema", TrainConfig)
+    OmegaConf.register_new_resolver("gpus", lambda: max(1, torch.cuda.device_count()), replace=True)
 
 
 def compose(overrides: Sequence[str]) -> DictConfig:
@@ -77,10 +79,12 @@ def check_groups(overrides: Sequence[str]) -> None:
 
 def explain(error: Exception, overrides: Sequence[str]) -> str:
     """What is wrong with the overrides, with the nearest valid name where a key is misspelt."""
-    groups = [folder.name for folder in CONF.iterdir() if folder.is_dir()]
+    groups = [folder.name for folder in CONF.iterdir() if folder.is_dir() and folder.name != "hydra"]
     pairs = [override.lstrip("+~").partition("=")[::2] for override in overrides if not override.startswith("-")]
     config = compose([f"{key}={value}" for key, value in pairs if key in groups and "," not in value])
     for key, _ in pairs:
+        if key.startswith("hydra"):  # its own: a launcher that is not installed, say; Hydra says so itself
+            continue
         parent, _, leaf = key.rpartition(".")
         node = OmegaConf.select(config, parent) if parent else config
         if key not in groups and isinstance(node, DictConfig) and leaf not in node:

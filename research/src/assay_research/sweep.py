@@ -52,10 +52,12 @@ def arguments(typed: Sequence[str]) -> tuple[list[str], Path | None]:
         return list(typed), None
     stamp = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
     folder = Path(given.get("runs", "runs")) / (name if name in known else "sweeps") / stamp
-    passed = [argument for argument in typed if name not in known or not argument.startswith("experiment=")]
+    flags = [argument for argument in typed if argument.startswith("-") or "=" not in argument]
+    passed = [each for each in typed if each not in flags and not (name in known and each.startswith("experiment="))]
     if name in known:
         passed.append("experiment=" + ",".join(known[name]))
-    return [*([] if several else ["--multirun"]), *passed, f"hydra.sweep.dir='{folder}'"], folder
+    # Together: what stands between flags is lost on Hydra.
+    return [*([] if several else ["--multirun"]), *passed, f"hydra.sweep.dir='{folder}'", *flags], folder
 
 
 def report(folder: Path) -> int:

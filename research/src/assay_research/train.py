@@ -199,6 +199,8 @@ def _member(config: DictConfig) -> None:
     try:
         run = _begin(config)
         folder = str(run.folder) if run else None
+    except StoppedError:
+        raise  # whoever stops a training stops the sweep
     except (AssayError, OSError) as failure:
         error = str(failure)
     except Exception as failure:  # out of memory, say: no reason for the rest not to be trained
@@ -214,7 +216,7 @@ def main() -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors reach us instead of being printed by Hydra
     register()
     keep_memory()
-    typed = sys.argv[1:]
+    typed, broken = sys.argv[1:], False
     try:
         sys.argv[1:], folder = sweep.arguments(typed)
         check_groups([argument for argument in sys.argv[1:] if not argument.startswith("-")])
@@ -223,7 +225,13 @@ def main() -> None:
         sys.exit(f"assay-train: {error}")
     except (HydraException, OmegaConfBaseException) as error:
         sys.exit(f"assay-train: {explain(error, typed)}")
-    if folder is not None and folder.is_dir() and sweep.report(folder):
+    except Exception as error:  # a launcher's: a member was killed, say
+        if folder is None:
+            raise
+        said = str(error).strip().partition("\n")[0]
+        sys.stderr.write(f"assay-train: the sweep ended with {type(error).__name__}: {said}\n")
+        broken = True
+    if folder is not None and folder.is_dir() and (sweep.report(folder) or broken):
         sys.exit(1)
 
 
