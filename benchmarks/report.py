@@ -24,7 +24,7 @@ default; the loop it is compared with in float32, on CUDA with TF32 where torch 
 RACE = """\
 Seconds are from the first to the last training step, all work but loading and compiling included; beside them the same
 with the scoring of the test pictures. Top-1 is that of the last weights on the test pictures, over all views: no
-contender chooses a checkpoint. Both train on the same pictures on the same device, one contender after the other.
+contender chooses a checkpoint. All train on the same pictures on the same device, one contender after the other.
 """
 
 TIMING_COLUMNS = ("what", "compared with", "device", "pictures", "ratio", "pictures/s", "ms", "ms, p95", "rounds")

@@ -104,8 +104,7 @@ def begin_anew(config: DictConfig, trainer: Trainer, fresh: dict[str, Any], seed
         "cuda": torch.cuda.get_rng_state(trainer.device) if trainer.device.type == "cuda" else None,
         "augment": torch.Generator(trainer.device).manual_seed(seed).get_state(),
     }
-    ema = None if fresh["ema"] is None else weights
-    trainer.load_state_dict({**fresh, "model": weights, "ema": ema, "random": random})
+    trainer.load_state_dict({**fresh, "model": weights, "random": random})
     trainer.seed = seed
 
 

@@ -51,6 +51,17 @@ def test_ratios_and_parity_of_every_graph_are_reported(folder: Path) -> None:
     assert (folder / "bench" / "bench.png").is_file()
 
 
+def test_a_training_has_its_ratio_and_its_roofline(folder: Path) -> None:
+    ran = bench(folder, "-k", "test_training", "--device", "cpu")
+    assert ran.returncode == 0, ran.stdout
+    found = json.loads((folder / "bench" / "bench.json").read_text())
+    (timing,), (row,) = found["timings"], found["rooflines"]
+    assert (timing["target"], timing["baseline"]) == ("tinyvgg_a, eager", "DataLoader, 0 workers")
+    assert timing["pictures"] == row["batch"] == 128
+    assert row["pictures_per_second"] == timing["pictures_per_second"]
+    assert 0 < row["fraction"] < 1
+
+
 def test_a_score_that_is_not_the_expected_one_fails(folder: Path) -> None:
     bundle = folder / "bundles" / "digits"
     manifest = read_manifest(bundle)

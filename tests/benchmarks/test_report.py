@@ -9,6 +9,7 @@ import pytest
 
 from benchmarks import report
 from benchmarks.interleave import figures
+from benchmarks.roofline import RULE, Ceilings, Work, standing
 
 ENVIRONMENT = {
     "hardware": {"cpu": "Abacus 5, 2 threads", "cuda": "Torch 9000, 8 GiB"},
@@ -34,7 +35,7 @@ def found() -> report.Document:
     ]
     parity = [{"target": "TorchScript", "device": "cpu", "dataset": "digits/test", "n": 1000, "changed": 1}]
     parity[0] |= {"top1_eager": 0.975, "top1": 0.974}
-    return report.document(copy.deepcopy(ENVIRONMENT), {"bundle": "digits"}, timings, parity)
+    return report.document(copy.deepcopy(ENVIRONMENT), {"bundle": "digits"}, timings=timings, parity=parity)
 
 
 def cells(text: str) -> list[list[str]]:
@@ -70,6 +71,30 @@ def test_report_names_hardware_versions_threads_commit_and_bundle(found: report.
 def test_groups_are_sections(found: report.Document) -> None:
     headings = [line for line in report.markdown(found).splitlines() if line.startswith("#")]
     assert headings == ["# Benchmarks", "## Inference", "## Picture files", "## Parity"]
+
+
+def test_a_roofline_is_a_table_below_its_rule() -> None:
+    row = standing(Work(flops=8_000_000, bytes=4_000), Ceilings(1e12, 1e9), batch=4, pictures_per_second=250_000)
+    named = {"target": "tinyvgg_a, eager", "device": "cuda", "precision": "bfloat16", "batch": 4}
+    text = report.markdown(report.document(ENVIRONMENT, {}, rooflines=[named | row]))
+    assert RULE in text
+    numbers = ["2.0", "1.0", "1", "1", "500,000", "1,000,000", "250,000", "50.0%"]
+    assert ["tinyvgg_a, eager", "4", "cuda", "bfloat16", *numbers] in cells(text)
+
+
+def test_a_race_shows_mean_spread_and_every_run() -> None:
+    runs = [{"top1": 0.93, "seconds": 2.0, "scored": 2.5}, {"top1": 0.95, "seconds": 3.0, "scored": 3.5}]
+    named = {"what": "ours", "note": "as it is", "device": "cuda", "dataset": "dots", "pictures": 1000}
+    races = [{**named, "target": target, "runs": runs} for target in (0.94, 0.941, None)]
+    found = cells(report.markdown(report.document(ENVIRONMENT, {}, races=races)))
+    for target in ("0.9400, reached", "0.9410, missed", ""):
+        spread = ["0.9400 ± 0.0141", target, "2.500 ± 0.707", "3.000 ± 0.707"]
+        assert ["ours", "cuda", "dots", "1,000", "2", *spread] in found
+    assert ["ours", "1", "0.9500", "3.000", "3.500"] in found
+
+
+def test_one_value_has_no_spread() -> None:
+    assert report.spread([0.5], ".2f") == "0.50"
 
 
 def test_files_are_written_and_read_back(found: report.Document, tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ def pictures(tmp_path_factory) -> Path:
 @pytest.mark.parametrize("experiment", choices("experiment"))
 def test_every_experiment_takes_two_steps(experiment, pictures):
     data = ["data=image_folder", f"data.root={pictures}", "data.val_fraction=0.2", "data.test_fraction=0.2"]
-    config = compose([f"experiment={experiment}", *data, "batch_size=15", "epochs=1", "device=cpu"])
+    config = compose([f"experiment={experiment}", *data, "batch_size=15", "epochs=1", "device=cpu", "compile=null"])
     trainer = make_trainer(config)
     assert trainer.steps_per_epoch == 2
     trainer.train(1)

@@ -9,7 +9,7 @@ import pytest
 
 from assay_research.sweep import arguments
 
-SMALL = ["epochs=1", "figures=false", "model=tinyvgg_a"]
+SMALL = ["epochs=1", "model=tinyvgg_a"]
 
 
 def sweep(folder: Path, *typed: str) -> subprocess.CompletedProcess[str]:

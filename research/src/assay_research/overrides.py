@@ -81,7 +81,8 @@ def explain(error: Exception, overrides: Sequence[str]) -> str:
     """What is wrong with the overrides, with the nearest valid name where a key is misspelt."""
     groups = [folder.name for folder in CONF.iterdir() if folder.is_dir() and folder.name != "hydra"]
     pairs = [override.lstrip("+~").partition("=")[::2] for override in overrides if not override.startswith("-")]
-    config = compose([f"{key}={value}" for key, value in pairs if key in groups and "," not in value])
+    single = [f"{key}={value}" for key, value in pairs if key in groups and "," not in value and value not in studies()]
+    config = compose(single)
     for key, _ in pairs:
         if key.startswith("hydra"):  # its own: a launcher that is not installed, say; Hydra says so itself
             continue

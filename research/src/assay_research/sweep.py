@@ -51,7 +51,7 @@ def arguments(typed: Sequence[str]) -> tuple[list[str], Path | None]:
     if name not in known and not several:
         return list(typed), None
     stamp = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
-    folder = Path(given.get("runs", "runs")) / (name if name in known else "sweeps") / stamp
+    folder = Path(given.get("runs", "runs").strip("'\"")) / (name if name in known else "sweeps") / stamp
     flags = [argument for argument in typed if argument.startswith("-") or "=" not in argument]
     passed = [each for each in typed if each not in flags and not (name in known and each.startswith("experiment="))]
     if name in known:
@@ -60,11 +60,12 @@ def arguments(typed: Sequence[str]) -> tuple[list[str], Path | None]:
     return [*([] if several else ["--multirun"]), *passed, f"hydra.sweep.dir='{folder}'", *flags], folder
 
 
-def report(folder: Path) -> int:
+def report(folder: Path, figure: bool) -> int:
     """Write the table, the figure and the JSON of a sweep, and say where they are.
 
     Args:
         folder: of the sweep.
+        figure: draw it.
 
     Returns:
         How many of its trainings failed.
@@ -76,7 +77,7 @@ def report(folder: Path) -> int:
         study.Member(_label(outcome, common), Run(Path(outcome.run)) if outcome.run else None, outcome.error)
         for outcome in outcomes
     ]
-    study.report(folder, members)
+    study.report(folder, members, figure)
     failed = sum(outcome.error is not None for outcome in outcomes)
     sys.stdout.write((folder / "results.md").read_text(encoding="utf-8"))
     sys.stdout.write(f"{len(outcomes) - failed} of {len(outcomes)} trained; report: {folder}\n")

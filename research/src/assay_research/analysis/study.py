@@ -57,12 +57,13 @@ class Curve:
     val_top1: Sequence[float | None]
 
 
-def report(folder: Path, members: Sequence[Member]) -> None:
+def report(folder: Path, members: Sequence[Member], figure: bool = True) -> None:
     """Write ``results.md``, ``results.json`` and ``learning_curves.png``; a member that failed has a row that says why.
 
     Args:
         folder: where; made if it is not there.
         members: in the order of the rows.
+        figure: draw it, which takes matplotlib.
     """
     folder.mkdir(parents=True, exist_ok=True)
     summaries, errors, curves = [], [], []
@@ -79,7 +80,7 @@ def report(folder: Path, members: Sequence[Member]) -> None:
     if seeds:
         head = ("experiment", "data set", "n seeds", *COLUMNS[1:4])
         text += ["Mean over seeds ± sample standard deviation:", "", table([head, *map(_seeds_row, seeds)])]
-    if curves:
+    if curves and figure:
         text += [f"![Validation accuracy and training loss over the epochs]({CURVES})\n"]
         draw(curves, folder / CURVES)
     else:
