@@ -49,6 +49,8 @@ def train_briefly(runs: Path, *, norm: bool, views: list[dict[str, Any]], pictur
                 "width": 0.125,
                 "hidden": 64,
                 "norm": norm,
+                "dropout": 0.0,
+                "init": "kaiming",
             },
             "data": {"_target_": "assay_research.data.digits.load"},
             "views": views,

@@ -231,7 +231,7 @@ def main() -> None:
         said = str(error).strip().partition("\n")[0]
         sys.stderr.write(f"assay-train: the sweep ended with {type(error).__name__}: {said}\n")
         broken = True
-    if folder is not None and folder.is_dir() and (sweep.report(folder, "figures=false" not in typed) or broken):
+    if folder is not None and folder.is_dir() and (sweep.report(folder, "figures=false" not in map(str.lower, typed)) or broken):
         sys.exit(1)
 
 
