@@ -49,6 +49,7 @@ class Experiment:
         run: go on with this one, where it stopped; None makes a new one once training begins, when config, data and
             device are known to be good.
         world: the processes that train it together.
+        data: what the config describes, if it was read before.
 
     Attributes:
         trainer: the loop: its history, model and data.
@@ -58,11 +59,17 @@ class Experiment:
         AssayError: the config, the data, the device or the run's checkpoint is not to be had.
     """
 
-    def __init__(self, config: DictConfig, run: Run | None = None, world: World = World()) -> None:  # noqa: B008 - frozen
+    def __init__(
+        self,
+        config: DictConfig,
+        run: Run | None = None,
+        world: World = World(),  # noqa: B008 - frozen
+        data: ClassificationData | None = None,
+    ) -> None:
         self.config, self.run, self.world = config, run, world
         self.code = commit()  # asked now: by the end, the checkout may hold other code than what is running
         self.loggers = build_loggers(config.logger)
-        self.trainer = make_trainer(config, world)
+        self.trainer = make_trainer(config, world, data)
         self.source: Run | None = None
         if run and run.checkpoint("last").is_file():
             self.trainer.load_state_dict(checkpoint.load(run.checkpoint("last"), self.trainer.device))
@@ -71,11 +78,7 @@ class Experiment:
 
     @classmethod
     def compose(cls, *overrides: str) -> "Experiment":
-        """A new experiment, of the overrides that `assay-train` takes.
-
-        Raises:
-            AssayError: an override, the data or the device is not to be had.
-        """
+        """A new experiment, of the overrides that `assay-train` takes; raises as the constructor does."""
         return cls(compose(overrides))
 
     def train(
@@ -278,8 +281,12 @@ class Experiment:
         say(f"figures: {folder}")
 
 
-def make_trainer(config: DictConfig, world: World = World()) -> Trainer:  # noqa: B008 - frozen
-    """Everything a config describes, put together on its device.
+def make_trainer(
+    config: DictConfig,
+    world: World = World(),  # noqa: B008 - frozen
+    data: ClassificationData | None = None,
+) -> Trainer:
+    """Everything a config describes, put together on its device; the data may have been read before.
 
     Raises:
         AssayError: the config, the data or the device is not to be had.
@@ -294,7 +301,7 @@ def make_trainer(config: DictConfig, world: World = World()) -> Trainer:  # noqa
     device = choose_device(settings.device)
     dtype = choose_precision(settings.precision, device)
     views = read_views(config)
-    data = load_data(config)
+    data = load_data(config) if data is None else data
     torch.manual_seed(settings.seed)
     model = build_model(config, len(data.classes)).to(device).to(memory_format=torch.channels_last)
     _try_out(model, data, settings.augment, views)

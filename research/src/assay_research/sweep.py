@@ -5,12 +5,16 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from functools import lru_cache
 from pathlib import Path
+
+from omegaconf import OmegaConf
 
 from assay_research import checkpoint
 from assay_research.analysis import study
+from assay_research.data import ClassificationData
 from assay_research.overrides import studies
-from assay_research.run import Run
+from assay_research.run import Run, load_data
 
 MULTIRUN = ("-m", "--multirun")
 
@@ -58,6 +62,12 @@ def arguments(typed: Sequence[str]) -> tuple[list[str], Path | None]:
         passed.append("experiment=" + ",".join(known[name]))
     # Together: what stands between flags is lost on Hydra.
     return [*([] if several else ["--multirun"]), *passed, f"hydra.sweep.dir='{folder}'", *flags], folder
+
+
+@lru_cache(maxsize=1)
+def read_once(data: str) -> ClassificationData:
+    """The data set of a config's `data` as YAML; members of a sweep share it, and 60,000 files take long to read."""
+    return load_data(OmegaConf.create({"data": OmegaConf.create(data)}))
 
 
 def report(folder: Path, figure: bool) -> int:

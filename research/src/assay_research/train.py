@@ -20,6 +20,7 @@ from assay_research import probes, sweep
 from assay_research.classification import INTERRUPTED
 from assay_research.config import TrainConfig, nearest
 from assay_research.console import resilient
+from assay_research.data import ClassificationData
 from assay_research.device import choose_device, keep_memory
 from assay_research.distributed import join
 from assay_research.errors import AssayError, ConfigError
@@ -52,8 +53,13 @@ class StoppedError(Exception):
         self.signal = signal
 
 
-def train(config: DictConfig, run: Run | None = None) -> Run | None:
+def train(config: DictConfig, run: Run | None = None, data: ClassificationData | None = None) -> Run | None:
     """Train as the config says, in a new run or going on with an old one.
+
+    Args:
+        config: everything about it.
+        run: the old one.
+        data: what the config describes, if it was read before.
 
     Returns:
         The run; None in all processes but the first of those that train together.
@@ -64,7 +70,7 @@ def train(config: DictConfig, run: Run | None = None) -> Run | None:
     """
     with resilient() as stop, join(choose_device(config.device)) as world:
         planned = config.epochs
-        experiment = Experiment(config, run, world)
+        experiment = Experiment(config, run, world, data)
         done = experiment.trainer.epoch
         if run is not None and done > planned:
             raise ConfigError(f"epochs={planned} is fewer than the {done} that '{run.folder}' already has")
@@ -150,19 +156,17 @@ def _essence(config: DictConfig) -> DictConfig:
     return plain
 
 
-def _begin(config: DictConfig) -> Run | None:
-    """Do what one set of overrides asks for."""
+def _begin(config: DictConfig, shared: bool = False) -> Run | None:
+    """Do what one set of overrides asks for; the data of new trainings may be shared with those before."""
     if config.probe is not None:
         probe(config)
         return None
-    if config.resume is None:
-        return train(config)
-    if config.resume == AUTO:
-        found = latest(config)
+    if config.resume in (None, AUTO):
+        found = latest(config) if config.resume == AUTO else None
         if found and found.summary().get("epochs") == config.epochs:
             say(f"run {found.folder} is finished")
             return found
-        return train(config, found)
+        return train(config, found, sweep.read_once(OmegaConf.to_yaml(config.data, resolve=True)) if shared else None)
     run = Run.open(Path(config.resume))
     overrides = [each for each in HydraConfig.get().overrides.task if not each.startswith("resume=")]
     resumed = resumed_config(run, overrides)
@@ -197,7 +201,7 @@ def _member(config: DictConfig) -> None:
     say(f"-- {settings.job.num}: {' '.join(overrides)}")
     folder, error = None, None
     try:
-        run = _begin(config)
+        run = _begin(config, shared=True)
         folder = str(run.folder) if run else None
     except StoppedError:
         raise  # whoever stops a training stops the sweep
@@ -231,7 +235,11 @@ def main() -> None:
         said = str(error).strip().partition("\n")[0]
         sys.stderr.write(f"assay-train: the sweep ended with {type(error).__name__}: {said}\n")
         broken = True
-    if folder is not None and folder.is_dir() and (sweep.report(folder, "figures=false" not in map(str.lower, typed)) or broken):
+    if (
+        folder is not None
+        and folder.is_dir()
+        and (sweep.report(folder, "figures=false" not in map(str.lower, typed)) or broken)
+    ):
         sys.exit(1)
 
 
