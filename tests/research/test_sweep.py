@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from assay_research.errors import ConfigError
 from assay_research.sweep import arguments
 
 SMALL = ["epochs=1", "model=tinyvgg_a"]
@@ -77,6 +78,11 @@ def test_a_study_becomes_a_sweep_over_its_experiments():
     assert "epochs=3" in typed
     assert folder is not None
     assert folder.parent == Path("elsewhere", "tinyvggcifar10")
+
+
+def test_the_config_of_a_sweep_is_not_shown():
+    with pytest.raises(ConfigError, match="try experiment=tinyvggcifar10/plain --cfg job"):
+        arguments(["experiment=tinyvggcifar10", "--cfg", "job"])
 
 
 def test_one_training_stays_one():

@@ -13,7 +13,8 @@ from omegaconf import OmegaConf
 from assay_research import checkpoint
 from assay_research.analysis import study
 from assay_research.data import ClassificationData
-from assay_research.overrides import studies
+from assay_research.errors import ConfigError
+from assay_research.overrides import EVERYTHING, studies
 from assay_research.run import Run, load_data
 
 MULTIRUN = ("-m", "--multirun")
@@ -47,6 +48,9 @@ def arguments(typed: Sequence[str]) -> tuple[list[str], Path | None]:
 
     Returns:
         The arguments, and the sweep's folder, ``<runs>/<study>/<time>``, or None if it is one training.
+
+    Raises:
+        ConfigError: the config of a sweep is asked for.
     """
     known = studies()
     given = dict(argument.split("=", 1) for argument in typed if "=" in argument)
@@ -54,6 +58,9 @@ def arguments(typed: Sequence[str]) -> tuple[list[str], Path | None]:
     several = any(flag in typed for flag in MULTIRUN)
     if name not in known and not several:
         return list(typed), None
+    if any(argument.startswith(("--cfg", "-c")) for argument in typed):
+        one = known.get(name, known[EVERYTHING])[0]
+        raise ConfigError(f"--cfg shows the config of one training, not of a sweep: try experiment={one} --cfg job")
     stamp = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
     folder = Path(given.get("runs", "runs").strip("'\"")) / (name if name in known else "sweeps") / stamp
     flags = [argument for argument in typed if argument.startswith("-") or "=" not in argument]
