@@ -1,6 +1,5 @@
 """The zoo's networks are the published ones: their layers, their initial weights, a signal that gets through."""
 
-import copy
 import importlib
 import inspect
 import warnings
@@ -19,7 +18,6 @@ from torch import Tensor, nn
 import assay_research
 from assay_deploy.canvas import Canvas, View
 from assay_export import onnx_graph
-from assay_research import optim
 from assay_research.config import instantiate
 from assay_research.errors import ConfigError
 from assay_research.models import Normalized, cs231n
@@ -301,160 +299,6 @@ def test_plain_tinyvggcifar10_lets_the_signal_vanish() -> None:
     torch.manual_seed(0)
     plain, v4 = (tinyvggcifar10(norm=norm, dropout=0)(pictures(64)).std(0).mean() for norm in (False, True))
     assert plain < v4 / 1000
-
-
-# ResNet
-
-
-@pytest.mark.parametrize(("name", "blocks"), [("resnet_4", 4), ("resnet_15", 15), ("resnet_20", 9), ("resnet_56", 27)])
-def test_resnet_has_two_layers_a_block_and_two_more(name: str, blocks: int) -> None:
-    network = load(name)
-    layered = [module for module in network.modules() if isinstance(module, nn.Conv2d | nn.Linear)]
-    assert len(layered) == 2 * blocks + 2
-    strides = [module.stride for module in layered if isinstance(module, nn.Conv2d)]
-    assert strides.count((2, 2)) == (1 if name == "resnet_4" else 2)
-
-
-@pytest.mark.parametrize(("blocks", "millions"), [(3, 0.27), (5, 0.46), (9, 0.85)])
-def test_resnet_20_32_and_56_have_the_papers_parameters(blocks: int, millions: float) -> None:
-    network = resnet([blocks] * 3, [16, 32, 64])
-    assert round(sum(weight.numel() for weight in network.parameters()) / 1e6, 2) == millions
-
-
-@pytest.mark.parametrize("size", [32, 33])
-def test_without_its_residual_a_block_hands_on_every_second_pixel_and_zeros(size: int) -> None:
-    block = resnet([1, 1], [4, 6])[4].eval()
-    nn.init.zeros_(block.residual[-1].weight)
-    x = torch.rand(2, 4, size, size)
-    y = block(x)
-    assert torch.equal(y[:, :4], x[:, :, ::2, ::2])
-    assert y.shape[1] == 6
-    assert not y[:, 4:].any()
-
-
-def test_a_block_adds_its_residual_before_the_last_relu() -> None:
-    torch.manual_seed(0)
-    block = resnet([1], [4])[3].eval()
-    perturb_norms(block)
-    x = torch.randn(2, 4, 8, 8)
-    conv1, norm1, _, conv2, norm2 = block.residual
-    expected = torch.relu(norm2(conv2(torch.relu(norm1(conv1(x))))) + x)
-    torch.testing.assert_close(block(x.clone()), expected)
-
-
-def test_resnets_convolutions_have_kaimings_weights_by_fan_out() -> None:
-    torch.manual_seed(0)
-    for layer in resnet([2, 2], [32, 64]).modules():
-        if isinstance(layer, nn.Conv2d):
-            assert layer.weight.std().item() == pytest.approx((2 / (9 * layer.out_channels)) ** 0.5, rel=0.1)
-
-
-def test_resnet_compiles_as_one_graph() -> None:
-    network = resnet([1, 1], [4, 8]).eval()
-    compiled = torch.compile(network, backend="eager", fullgraph=True)
-    torch.testing.assert_close(compiled(pictures(2)), network(pictures(2)))
-
-
-@pytest.mark.parametrize(
-    ("blocks", "channels", "message"),
-    [
-        ([], [], "must name the same stages"),
-        ([2, 2], [16], "must name the same stages"),
-        ([2, 0], [16, 32], "at least one block"),
-        ([2, 2], [0, 32], "at least one block and one channel"),
-        ([2, 2], [32, 16], "must not fall"),
-    ],
-)
-def test_resnet_refuses_impossible_stages(blocks: list[int], channels: list[int], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        resnet(blocks, channels)
-    with pytest.raises(ConfigError, match=message):
-        load("resnet_4", blocks=blocks, channels=channels)
-
-
-# CS231n
-
-SPELLINGS = {
-    "fc": (cs231n.barebones_fc, cs231n.TwoLayerFC, cs231n.sequential_fc),
-    "convnet": (cs231n.barebones_convnet, cs231n.ThreeLayerConvNet, cs231n.sequential_convnet),
-}
-
-
-def spelled(network: str) -> list[nn.Module]:
-    """Barebones, module and sequential, with the weights of the first."""
-    torch.manual_seed(0)
-    first, *others = (builder() for builder in SPELLINGS[network])
-    for other in others:
-        with torch.no_grad():
-            for ours, theirs in zip(other.parameters(), first.parameters(), strict=True):
-                ours.copy_(theirs)
-    return [first, *others]
-
-
-def take_steps(model: nn.Module, optimizer: torch.optim.Optimizer, steps: int = 3) -> list[float]:
-    losses = []
-    for _ in range(steps):
-        loss = nn.functional.cross_entropy(model(pictures(10)), torch.arange(10))
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        losses.append(loss.item())
-    return losses
-
-
-@pytest.mark.parametrize("network", SPELLINGS)
-@pytest.mark.parametrize("optimizer", ["by_hand", "sgd"])
-def test_three_spellings_give_the_same_outputs_and_the_same_weights_after_the_same_steps(
-    network: str, optimizer: str
-) -> None:
-    models = spelled(network)
-    with torch.no_grad():
-        expected, *outputs = (model(pictures(10)) for model in models)
-    start = [weight.clone() for weight in models[0].parameters()]
-    losses = [take_steps(model, getattr(optim, optimizer)(model, lr=0.003)) for model in models]
-    assert losses[0][-1] < losses[0][0]
-    assert all(not torch.equal(*pair) for pair in zip(start, models[0].parameters(), strict=True))
-    for model, output, loss in zip(models[1:], outputs, losses[1:], strict=True):
-        torch.testing.assert_close(output, expected)
-        assert loss == pytest.approx(losses[0], rel=1e-5)
-        for ours, theirs in zip(model.parameters(), models[0].parameters(), strict=True):
-            torch.testing.assert_close(ours, theirs, atol=1e-6, rtol=1e-4)
-
-
-@pytest.mark.parametrize("network", SPELLINGS)
-def test_sgd_written_by_hand_is_torchs_without_momentum(network: str) -> None:
-    barebones = spelled(network)[0]
-    reference = copy.deepcopy(barebones)
-    take_steps(barebones, optim.by_hand(barebones, lr=0.003))
-    take_steps(reference, torch.optim.SGD(reference.parameters(), lr=0.003))
-    for ours, theirs in zip(barebones.parameters(), reference.parameters(), strict=True):
-        torch.testing.assert_close(ours, theirs, atol=1e-7, rtol=1e-5)
-
-
-@pytest.mark.parametrize("builder", [builder for spellings in SPELLINGS.values() for builder in spellings[:2]])
-def test_barebones_and_module_start_from_kaimings_weights_and_zero_biases(builder: Callable[[], nn.Module]) -> None:
-    torch.manual_seed(0)
-    weights = list(builder().parameters())
-    for weight, bias in zip(weights[::2], weights[1::2], strict=True):
-        assert weight.std().item() == pytest.approx((2 / weight[0].numel()) ** 0.5, rel=0.05)
-        assert not bias.any()
-
-
-def test_barebones_weights_are_saved_under_their_places_in_the_list() -> None:
-    saved = cs231n.barebones_convnet().state_dict()
-    assert list(saved) == [f"weights.{i}" for i in range(6)]
-    restored = cs231n.barebones_convnet()
-    restored.load_state_dict(saved)
-    weights = [saved[f"weights.{i}"] for i in range(6)]
-    assert torch.equal(restored(pictures(2)), cs231n.three_layer_convnet(pictures(2), weights))
-
-
-def test_open_ended_network_is_the_published_one() -> None:
-    network = cs231n.open_ended()
-    assert layers(network) == [(32, 3), "M", (64, 3), "M"]
-    assert [layer.out_features for layer in network if isinstance(layer, nn.Linear)] == [512, 10]
-    drops = [(type(layer), layer.p) for layer in network if isinstance(layer, nn.Dropout | nn.Dropout2d)]
-    assert drops == [(nn.Dropout2d, 0.2), (nn.Dropout, 0.5)]
 
 
 # Normalisation
