@@ -71,7 +71,7 @@ def test_what_is_written_is_read(bundle: Path, manifest: Manifest) -> None:
         (lambda d: d.update(inputs=[]), "exactly one input"),
         (lambda d: d["inputs"][0].update(dtype="float32"), "tensor 'images' must be uint8"),
         (lambda d: d.update(task="detection"), "unknown task 'detection'"),
-        (lambda d: d["preprocess"].update(fit="pad"), "canvas fit must be 'stretch'"),
+        (lambda d: d["preprocess"].update(fit="pad"), "canvas fit must be stretch or letterbox"),
         (lambda d: d["preprocess"].update(height=0), "at least one pixel"),
         (lambda d: d["preprocess"].update(height=10**12), "at most"),
         (lambda d: d["views"][1].update(crop="left"), "crop must be one of"),

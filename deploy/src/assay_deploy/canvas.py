@@ -16,7 +16,18 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 
 from assay_deploy.errors import PictureError
 
-__all__ = ["CROPS", "Canvas", "PictureError", "View", "decode_picture", "place", "read_picture", "suffixes"]
+__all__ = [
+    "CROPS",
+    "Canvas",
+    "PictureError",
+    "View",
+    "boxes_from_canvas",
+    "boxes_to_canvas",
+    "decode_picture",
+    "place",
+    "read_picture",
+    "suffixes",
+]
 
 FORMATS = {
     "JPEG": "JpegImagePlugin",
@@ -63,6 +74,12 @@ CROPS = {
 }
 """Where a crop sits, as fractions (vertical, horizontal) of the room there is."""
 
+FITS = ("stretch", "letterbox")
+
+GREY = 114
+"""What a letterbox is filled with, in every channel: the grey that detectors have been given since YOLOv3's PyTorch
+ports, near the mean of natural pictures."""
+
 
 @dataclass(frozen=True)
 class Canvas:
@@ -71,8 +88,9 @@ class Canvas:
     Attributes:
         height: pixels.
         width: pixels.
-        fit: how a picture of another size is put on it. ``stretch``: the whole picture is resized to the
-            canvas with Pillow's antialiased bilinear filter, its aspect ratio given up.
+        fit: how a picture of another size is put on it. The whole picture is resized with Pillow's antialiased
+            bilinear filter; ``stretch``: to the canvas, its aspect ratio given up; ``letterbox``: to the largest
+            size that fits, its aspect ratio kept to the nearest pixel, in the middle of a canvas of `GREY`.
     """
 
     height: int
@@ -84,8 +102,16 @@ class Canvas:
             raise ValueError(f"a canvas needs at least one pixel a side, got {self.height}x{self.width}")
         if self.height * self.width > MAX_PIXELS:
             raise ValueError(f"a canvas has at most {MAX_PIXELS:,} pixels, got {self.height}x{self.width}")
-        if self.fit != "stretch":
-            raise ValueError(f"canvas fit must be 'stretch', got {self.fit!r}")
+        if self.fit not in FITS:
+            raise ValueError(f"canvas fit must be {' or '.join(FITS)}, got {self.fit!r}")
+
+    def window(self, height: int, width: int) -> tuple[int, int, int, int]:
+        """Where a picture of that size lies on the canvas: top, left, height and width in canvas pixels."""
+        if self.fit == "stretch":
+            return 0, 0, self.height, self.width
+        scale = min(self.height / height, self.width / width)
+        tall, wide = (max(1, round(length * scale)) for length in (height, width))
+        return (self.height - tall) // 2, (self.width - wide) // 2, tall, wide
 
 
 @dataclass(frozen=True)
@@ -271,5 +297,47 @@ def place(picture: NDArray[np.uint8], canvas: Canvas) -> NDArray[np.uint8]:
         )
     if picture.shape[:2] == (canvas.height, canvas.width):
         return picture
-    resized = Image.fromarray(picture).resize((canvas.width, canvas.height), Image.Resampling.BILINEAR)
-    return np.asarray(resized)
+    top, left, height, width = canvas.window(*picture.shape[:2])
+    resized = np.asarray(Image.fromarray(picture).resize((width, height), Image.Resampling.BILINEAR))
+    if (height, width) == (canvas.height, canvas.width):
+        return resized
+    placed = np.full((canvas.height, canvas.width, 3), GREY, np.uint8)
+    placed[top : top + height, left : left + width] = resized
+    return placed
+
+
+def boxes_to_canvas(boxes: NDArray[Any], size: tuple[int, int], canvas: Canvas) -> NDArray[np.float32]:
+    """Take boxes along when their picture is put on the canvas.
+
+    Args:
+        boxes: ``[n, 4]``, left, top, right, bottom in the picture's own pixels.
+        size: height and width of the picture, pixels.
+        canvas: where it goes.
+
+    Returns:
+        float32 ``[n, 4]``, in canvas pixels.
+    """
+    scale, offset = _mapping(size, canvas)
+    return (boxes * scale + offset).astype(np.float32)
+
+
+def boxes_from_canvas(boxes: NDArray[Any], size: tuple[int, int], canvas: Canvas) -> NDArray[np.float32]:
+    """Bring boxes on the canvas back to the picture, cut off at its edges.
+
+    Args:
+        boxes: ``[n, 4]``, left, top, right, bottom in canvas pixels.
+        size: height and width of the picture, pixels.
+        canvas: what it was put on.
+
+    Returns:
+        float32 ``[n, 4]``, in the picture's own pixels.
+    """
+    scale, offset = _mapping(size, canvas)
+    height, width = size
+    return np.clip((boxes - offset) / scale, 0, [width, height, width, height]).astype(np.float32)
+
+
+def _mapping(size: tuple[int, int], canvas: Canvas) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Factor and offset, ``[4]`` each, from a picture's own x, y, x, y to the canvas'."""
+    top, left, height, width = canvas.window(*size)
+    return np.array([width / size[1], height / size[0]] * 2), np.array([left, top] * 2, np.float64)

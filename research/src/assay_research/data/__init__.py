@@ -60,9 +60,14 @@ class ClassificationData:
 
     def channel_statistics(self) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation of the training pictures' channels in [0, 1], float32 ``[3]`` each."""
-        counts = torch.stack([self.train.images[..., c].flatten().bincount(minlength=256) for c in range(3)]).double()
-        values = torch.arange(256, dtype=torch.float64, device=counts.device) / 255
-        weights = counts / counts.sum(1, keepdim=True)
-        mean = weights @ values
-        variance = (weights * (values - mean[:, None]) ** 2).sum(1)
-        return mean.float(), variance.sqrt().clamp(min=1e-3).float()
+        return channel_statistics(self.train.images)
+
+
+def channel_statistics(images: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of the channels of uint8 ``[n, height, width, 3]``, in [0, 1], float32 ``[3]`` each."""
+    counts = torch.stack([images[..., c].flatten().bincount(minlength=256) for c in range(3)]).double()
+    values = torch.arange(256, dtype=torch.float64, device=counts.device) / 255
+    weights = counts / counts.sum(1, keepdim=True)
+    mean = weights @ values
+    variance = (weights * (values - mean[:, None]) ** 2).sum(1)
+    return mean.float(), variance.sqrt().clamp(min=1e-3).float()

@@ -1,0 +1,79 @@
+"""Pictures with labelled boxes as three splits of tensors on one canvas."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from assay_deploy.canvas import Canvas
+from assay_research.data import channel_statistics
+
+
+@dataclass(frozen=True)
+class BoxSplit:
+    """Pictures and the boxes in them.
+
+    Attributes:
+        images: uint8 ``[n, height, width, 3]``, RGB, on the canvas.
+        boxes: one float32 ``[objects, 4]`` a picture: left, top, right, bottom in canvas pixels; none has no area.
+        labels: one int64 ``[objects]`` a picture: class indices from 0.
+        ignored: one bool ``[objects]`` a picture: objects that are neither learned nor held against a detector,
+            COCO's crowds and VOC's difficult ones.
+        sizes: int64 ``[n, 2]``: height and width of each picture before it was put on the canvas, pixels.
+        names: of the pictures, for reports: a path relative to the data set, or an index.
+    """
+
+    images: Tensor
+    boxes: tuple[Tensor, ...]
+    labels: tuple[Tensor, ...]
+    ignored: tuple[Tensor, ...]
+    sizes: Tensor
+    names: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def subset(self, indices: Sequence[int]) -> "BoxSplit":
+        """The pictures at these places, in this order."""
+        chosen = list(indices)
+        boxes, labels, ignored, names = (
+            tuple(each[i] for i in chosen) for each in (self.boxes, self.labels, self.ignored, self.names)
+        )
+        return BoxSplit(self.images[chosen], boxes, labels, ignored, self.sizes[chosen], names)
+
+
+@dataclass(frozen=True)
+class DetectionData:
+    """A data set for detection.
+
+    Attributes:
+        name: what tables call it, ``bccd`` or ``diatoms``.
+        classes: names, in the order of the labels: the most frequent first.
+        canvas: what every picture was put on.
+        train, val, test: the splits; `val` chooses the checkpoint, `test` is scored once.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    canvas: Canvas
+    train: BoxSplit
+    val: BoxSplit
+    test: BoxSplit
+
+    def fingerprint(self) -> str:
+        """Hex sha256 over class names, pictures and boxes of the splits in order: the same data give the same one."""
+        digest = hashlib.sha256("\0".join(self.classes).encode())
+        for split in (self.train, self.val, self.test):
+            digest.update(f"{tuple(split.images.shape)}".encode())
+            digest.update(split.images.numpy())
+            digest.update(split.sizes.numpy().tobytes())
+            for each in zip(split.boxes, split.labels, split.ignored, strict=True):
+                for tensor in each:
+                    digest.update(f"{len(tensor)}".encode() + tensor.numpy().tobytes())
+        return digest.hexdigest()
+
+    def channel_statistics(self) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation of the training canvases' channels in [0, 1], float32 ``[3]`` each."""
+        return channel_statistics(self.train.images)
