@@ -86,7 +86,9 @@ class Subject:
     @cached_property
     def data(self) -> ClassificationData:
         """The data set of the run."""
-        return self.run.data()
+        data = self.run.data()
+        assert isinstance(data, ClassificationData), "bundles are of classifiers"
+        return data
 
     @property
     def graphs(self) -> list[Graph]:

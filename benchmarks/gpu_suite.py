@@ -29,7 +29,7 @@ if __name__ == "__main__":
 
 from filelock import FileLock, Timeout  # noqa: E402
 
-from assay_research.classification import COMPILE_MODES  # noqa: E402
+from assay_research.loop import COMPILE_MODES  # noqa: E402
 from assay_research.overrides import EVERYTHING, studies  # noqa: E402
 from benchmarks import outcomes  # noqa: E402
 from benchmarks.stepwise import GRACE, UNFINISHED, Ledger, Step, work  # noqa: E402

@@ -149,6 +149,8 @@ def compare(arguments: argparse.Namespace) -> report.Document:
     environment = describe()
     config = compose([*arguments.overrides, *train_data(arguments.data)])
     trainer = make_trainer(config)
+    if not isinstance(trainer, Trainer):
+        raise ConfigError(f"the race is one of classifiers, and {config.name} trains a detector")
     data, device = trainer.data, trainer.device.type
     ours = []
     for finish in race(config, trainer, arguments.runs):

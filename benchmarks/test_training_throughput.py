@@ -16,10 +16,11 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from assay_deploy.canvas import Canvas
-from assay_research.classification import COMPILE_MODES, Trainer
+from assay_research.classification import Trainer
 from assay_research.data import ClassificationData, Split
 from assay_research.data.augment import Augment
 from assay_research.device import choose_precision, keep_memory
+from assay_research.loop import COMPILE_MODES
 from assay_research.models import Normalized
 from assay_research.optim import sgd
 from assay_research.overrides import compose

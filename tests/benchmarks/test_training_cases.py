@@ -1,6 +1,6 @@
 """What is timed as training is in the zoo, and each step of the GPU suite picks its own part."""
 
-from assay_research.classification import COMPILE_MODES
+from assay_research.loop import COMPILE_MODES
 from assay_research.overrides import choices
 from benchmarks import test_training_throughput as throughput
 

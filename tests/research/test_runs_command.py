@@ -59,8 +59,8 @@ def test_list_tells_of_every_run_newest_first(tmp_path, capsys):
     entries = listed(tmp_path, capsys)
     assert [entry["path"] for entry in entries] == [str(new), str(open_), str(done)]
     assert [entry["state"] for entry in entries] == ["unfinished", "unfinished", "finished"]
-    assert [entry["best_val_top1"] for entry in entries] == [None, 0.25, 0.8]
-    assert [entry["test_top1"] for entry in entries] == [None, None, 0.75]
+    assert [entry["best_val"] for entry in entries] == [None, 0.25, 0.8]
+    assert [entry["test"] for entry in entries] == [None, None, 0.75]
     assert [(entry["epochs"], entry["planned"]) for entry in entries] == [(0, 2), (3, 9), (2, 2)]
     assert {entry["data"] for entry in entries} == {"digits"}
     assert entries[2]["bytes"] == sum(path.stat().st_size for path in done.rglob("*") if path.is_file())
@@ -71,7 +71,7 @@ def test_table_has_a_line_a_run_that_can_be_copied_into_resume(tmp_path, monkeyp
     run = make(tmp_path / "runs")
     assert runs.main(["list"]) == 0
     head, line, total = capsys.readouterr().out.splitlines()
-    assert head.split() == ["run", "data", "epochs", "val", "top1", "test", "top1", "size", "state"]
+    assert head.split() == ["run", "data", "epochs", "val", "test", "size", "state"]
     cells = line.split()
     assert cells[0] == str(run.relative_to(tmp_path))
     assert cells[1:5] == ["digits", "2/2", "0.8000", "0.7500"]
@@ -83,7 +83,7 @@ def test_a_run_that_was_given_more_epochs_is_unfinished_until_it_ends_again(tmp_
     run = make(tmp_path)
     Run(run).write_metrics([{"epoch": i, "val_top1": 0.5} for i in (1, 2, 3)])
     (entry,) = listed(tmp_path, capsys)
-    assert (entry["state"], entry["test_top1"]) == ("unfinished", None)
+    assert (entry["state"], entry["test"]) == ("unfinished", None)
 
 
 @pytest.mark.parametrize("name", ["config.yaml", "summary.json", "metrics.jsonl"])

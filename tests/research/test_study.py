@@ -61,9 +61,22 @@ def test_a_row_holds_what_the_summary_says(tmp_path: Path) -> None:
     report(tmp_path, [Member("a", finished(tmp_path, test_top1_tta=0.8125))])
     (row,) = cells((tmp_path / "results.md").read_text(), "a")
     assert row == [
-        *("a", "0.7500", "0.8125", "0.7188", "3", "all 3 epochs done", "153,530", "digits", "1,359", "0", "61"),
-        *("a machine", "0123456+"),
+        *("a", "top-1", "0.7500", "0.8125", "0.7188", "3", "all 3 epochs done", "153,530", "digits", "1,359", "0"),
+        *("61", "a machine", "0123456+"),
     ]
+
+
+def test_detectors_and_classifiers_stand_in_one_table_each_by_its_own_score(tmp_path: Path) -> None:
+    detector = finished(tmp_path, "d")
+    detector.write_metrics([{"epoch": 1, "train_loss": 0.5, "val_loss": 0.6, "val_map": 0.375, "val_map50": 0.7}])
+    summary = {key: value for key, value in detector.summary().items() if "top1" not in key}
+    summary |= {"val_map": 0.375, "val_map50": 0.7, "test_map": 0.25, "test_map50": 0.5}
+    (detector.folder / "summary.json").write_text(json.dumps(summary))
+    report(tmp_path, [Member("c", finished(tmp_path, "c")), Member("d", detector)])
+    text = (tmp_path / "results.md").read_text()
+    assert cells(text, "c")[0][1:5] == ["top-1", "0.7500", "", "0.7188"]
+    assert cells(text, "d")[0][1:5] == ["mAP", "0.2500", "", "0.3750"]
+    assert (tmp_path / "learning_curves.png").is_file()
 
 
 def test_json_holds_every_summary_unchanged_and_finds_the_runs(tmp_path: Path) -> None:
@@ -87,7 +100,7 @@ def test_a_failed_member_has_a_row_that_says_why(tmp_path: Path) -> None:
     ]
     report(tmp_path, members)
     text = (tmp_path / "results.md").read_text()
-    why = {name: cells(text, name)[0][5] for name in ("none", "damaged", "unfinished", "good")}
+    why = {name: cells(text, name)[0][6] for name in ("none", "damaged", "unfinished", "good")}
     assert why["none"] == r"failed: no class \| folder in here"
     assert "not a readable summary" in why["damaged"]
     assert why["unfinished"] == "failed: unfinished after 3 epochs"
@@ -110,7 +123,7 @@ def test_seeds_of_one_experiment_have_mean_and_spread(tmp_path: Path) -> None:
     (group,) = json.loads((tmp_path / "results.json").read_text())["seeds"]
     assert group["seeds"] == [0, 1, 2]
     assert group["test_top1"] == {"mean": statistics.fmean(scores), "std": statistics.stdev(scores)}
-    assert cells((tmp_path / "results.md").read_text(), "a")[-1][:4] == ["a", "digits", "3", "0.7400 ± 0.0400"]
+    assert cells((tmp_path / "results.md").read_text(), "a")[-1][:5] == ["a", "digits", "3", "top-1", "0.7400 ± 0.0400"]
 
 
 def test_runs_of_one_seed_are_not_averaged(tmp_path: Path) -> None:

@@ -7,11 +7,12 @@ import torch
 from torch import nn
 
 from assay_deploy.canvas import Canvas
-from assay_research.classification import INTERRUPTED, Trainer
+from assay_research.classification import Trainer
 from assay_research.config import Stopping
 from assay_research.data import ClassificationData, Split
 from assay_research.data.augment import Augment
 from assay_research.errors import CheckpointError, ConfigError
+from assay_research.loop import INTERRUPTED
 from assay_research.models import Normalized
 from assay_research.optim import adam, adamw, muon, sgd
 from assay_research.schedules import Constant, OneCycle, Plateau
@@ -208,5 +209,5 @@ def test_checkpoint_of_another_model_is_refused(data):
 
 @pytest.mark.parametrize("options", [{"batch_size": 0}, {"label_smoothing": 1.0}, {"ema_decay": 1.5}])
 def test_impossible_settings_are_refused(data, options):
-    with pytest.raises(ConfigError, match="expected batch_size >= 1"):
+    with pytest.raises(ConfigError, match=r"expected .*, got"):
         make(data, **options)

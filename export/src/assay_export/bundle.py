@@ -119,6 +119,8 @@ def _read(run: Run, checkpoint: str) -> tuple[Trained, ClassificationData, Sourc
     if hashes != [sha256(file.read_bytes()) for file in (run.folder / CONFIG, path)]:
         raise ExportError(f"'{path}' changed while it was read: its training goes on. Export again")
     data = run.data()
+    if not isinstance(data, ClassificationData):
+        raise ExportError(f"'{run.folder}' trained a detector; only classifiers are exported")
     if (data.classes, data.canvas) != (trained.classes, trained.canvas) or (
         fingerprint is not None and fingerprint != data.fingerprint()
     ):

@@ -1,74 +1,42 @@
-"""One loop that trains any classifier, and that can stop at any step and go on as if it had not."""
+"""Train any classifier on pictures that live on the device."""
 
-import math
-from collections.abc import Callable
-from contextlib import nullcontext
-from dataclasses import asdict
-from time import perf_counter
-from typing import Any
+from collections.abc import Iterator
+from typing import ClassVar, Unpack
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
-from tqdm import tqdm
+from torch import Tensor
 
 from assay_deploy.canvas import View
-from assay_research.config import Stopping
 from assay_research.data import ClassificationData, Split
 from assay_research.data.augment import Augment, augment, draw
-from assay_research.distributed import World
-from assay_research.errors import CheckpointError, ConfigError
+from assay_research.errors import ConfigError
 from assay_research.evaluation import cross_entropy, predict, top1
+from assay_research.loop import Loop, Options
 from assay_research.models import Normalized
 from assay_research.schedules import Constant
 from assay_research.views import Views
 
-INTERRUPTED = "interrupted"
 
-COMPILE_MODES = ("default", "reduce-overhead", "max-autotune")
+class Trainer(Loop):
+    """Trains one classifier on one data set.
 
-STEPS_BETWEEN_QUESTIONS = 20
-"""Processes that train together agree this often on whether to stop; asking costs a GPU its queue."""
-
-
-class Trainer:
-    """Trains one classifier on one data set; its whole state can be saved at any step.
-
-    The data set lives on the device as uint8; a batch is gathered and augmented there. The last, partial batch of
-    an epoch is left out (the order is new every epoch).
+    The data set lives on the device as uint8; a batch is gathered and augmented there.
 
     Args:
         model: takes pictures in [0, 1]; its channel statistics are set from the training pictures.
         data: the three splits.
-        optimizer: over the model's parameters; its learning rates are the base rates of the schedule.
-        schedule: factor on the base rates.
+        optimizer: over the model's parameters.
+        schedule: factor on its base rates.
         view: what validation looks at, the plain view.
         settings: how training pictures are augmented.
-        batch_size: pictures a step, of all processes together, capped by the training split's size.
-        accumulate: parts each process takes its share of a batch in, for batches that do not fit into memory; the
-            gradient is the same but for BatchNorm, whose statistics are those of a part.
         label_smoothing: of the cross-entropy (Szegedy et al., arXiv:1512.00567), in [0, 1).
-        clip_grad_norm: largest norm of the whole gradient; None does not clip.
-        ema_decay: decay a step of an exponential moving average of the weights, which is then what is evaluated and
-            kept as the result; None keeps none.
-        stopping: when to stop early.
-        seed: of the order of pictures and of their augmentation.
-        device: where everything lives.
-        dtype: what forward passes compute in; bfloat16 means autocast.
-        compile_mode: of `torch.compile`, one of `COMPILE_MODES`; None runs the model as it is.
-        world: the processes that train together. Their weights are those that one process would get at the same
-            batch_size, but for BatchNorm, whose statistics are each process's own (unless the model was converted to
-            SyncBatchNorm) with the first's running averages kept, and for dropout, which each draws for itself.
-
-    Attributes:
-        epoch: number of finished epochs.
-        history: one record a finished epoch: epoch, lr, train_loss, train_top1, val_loss, val_top1.
-        best_epoch: the epoch with the highest validation accuracy (lowest loss among equals); 0 before the first.
-        seconds: time spent in `train`, over all resumptions.
-        epoch_seconds: of each finished epoch, validation included; without the time before an interruption.
+        **options: of `Loop`.
     """
+
+    MEASURED: ClassVar[tuple[str, ...]] = ("loss", "top1")
+    CHOSEN: ClassVar[str] = "val_top1"
+    data: ClassificationData
 
     def __init__(
         self,
@@ -79,196 +47,39 @@ class Trainer:
         schedule: Constant,
         view: View = View(),  # noqa: B008 - frozen
         settings: Augment | None = None,
-        batch_size: int = 128,
         label_smoothing: float = 0.0,
-        clip_grad_norm: float | None = None,
-        ema_decay: float | None = None,
-        stopping: Stopping | None = None,
-        seed: int = 0,
-        device: torch.device | str = "cpu",
-        dtype: torch.dtype = torch.float32,
-        accumulate: int = 1,
-        compile_mode: str | None = None,
-        world: World = World(),  # noqa: B008 - frozen
+        **options: Unpack[Options],
     ) -> None:
-        if batch_size < 1 or not 0 <= label_smoothing < 1 or (ema_decay is not None and not 0 < ema_decay < 1):
-            raise ConfigError(
-                "expected batch_size >= 1, 0 <= label_smoothing < 1 and 0 < ema_decay < 1, "
-                f"got {batch_size}, {label_smoothing} and {ema_decay}"
-            )
-        if compile_mode is not None and compile_mode not in COMPILE_MODES:
-            raise ConfigError(f"compile must be null or one of {', '.join(COMPILE_MODES)}, got '{compile_mode}'")
-        self.device = torch.device(device)
-        self.dtype = dtype
-        self.data = data
+        if not 0 <= label_smoothing < 1:
+            raise ConfigError(f"expected 0 <= label_smoothing < 1, got {label_smoothing}")
+        model.set_statistics(*data.channel_statistics())
+        super().__init__(model, data, optimizer, schedule, **options)
         self.train_split, self.val_split = data.train.to(self.device), data.val.to(self.device)
         self.settings = settings or Augment()
-        self.schedule = schedule
-        self.stopping = stopping or Stopping()
-        self.world, self.accumulate = world, accumulate
-        parts = max(1, world.size * accumulate)
-        self.batch_size = min(batch_size, len(data.train)) // parts * parts
-        if accumulate < 1 or not self.batch_size or (batch_size < len(data.train) and batch_size % parts):
-            raise ConfigError(
-                f"batch_size must be a multiple of accumulate times the number of processes, and accumulate at least "
-                f"1; got {batch_size}, {accumulate} and {world.size}"
-            )
-        self.steps_per_epoch = len(data.train) // self.batch_size
-        self.label_smoothing, self.clip_grad_norm, self.seed = label_smoothing, clip_grad_norm, seed
-        mean, std = data.channel_statistics()
-        model.mean.copy_(mean[:, None, None])
-        model.std.copy_(std[:, None, None])
-        self.model = model
-        self.optimizer = optimizer
-        for group in optimizer.param_groups:
-            group["initial_lr"] = group["lr"]
-        self.ema = (
-            AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(ema_decay), use_buffers=True)
-            if ema_decay is not None
-            else None
-        )
-        compiled = torch.compile(model, mode=compile_mode) if compile_mode else model
-        together = DistributedDataParallel(compiled) if world.size > 1 else None
-        self.forward: Callable[[Tensor], Tensor] = together or compiled
-        self.no_sync = together.no_sync if together else nullcontext
+        self.label_smoothing = label_smoothing
         self.plain = Views(self.result, data.canvas, [view]).to(self.device)
-        self.fingerprint = data.fingerprint()
-        self.generator = torch.Generator(self.device).manual_seed(seed)
-        self.epoch, self.step = 0, 0
-        self.totals = torch.zeros(2, dtype=torch.float64, device=self.device)
-        self.history: list[dict[str, float]] = []
-        self.best_epoch = 0
-        self.seconds = 0.0
-        self.epoch_seconds: list[float] = []
 
-    @property
-    def result(self) -> nn.Module:
-        """The model that is evaluated and kept: the averaged one where an average is kept."""
-        return self.ema.module if self.ema is not None else self.model
-
-    @property
-    def best(self) -> dict[str, float]:
-        """The record of the best epoch."""
-        return self.history[self.best_epoch - 1]
-
-    def train(
-        self,
-        epochs: int,
-        *,
-        after_epoch: Callable[[], None] = lambda: None,
-        interrupted: Callable[[], bool] = lambda: False,
-        progress: bool = False,
-    ) -> str:
-        """Train that many epochs more.
-
-        Args:
-            epochs: how many; an epoch that was interrupted is finished first and counts.
-            after_epoch: called after every epoch, when its record stands in `history`.
-            interrupted: asked after every step; once it says yes, `train` returns `INTERRUPTED`.
-            progress: draw a progress bar for each epoch on standard error.
-
-        Returns:
-            Why it ended, in words.
-        """
-        last = self.epoch + epochs
-        while self.epoch < last:
-            reason = self._reason_to_stop()
-            if reason:
-                return reason
-            started = perf_counter()
-            finished = self._train_epoch(last * self.steps_per_epoch, interrupted, progress)
-            if finished:
-                self._finish_epoch()
-            seconds = perf_counter() - started
-            self.seconds += seconds
-            if not finished:
-                return INTERRUPTED
-            self.epoch_seconds.append(seconds)
-            after_epoch()
-        return self._reason_to_stop() or f"all {last} epochs done"
-
-    def _train_epoch(self, total_steps: int, interrupted: Callable[[], bool], progress: bool) -> bool:
-        """Train to the end of this epoch; False if interrupted before."""
-        self.model.train()
-        order = self.order()
-        bar = tqdm(
-            total=self.steps_per_epoch,
-            initial=self.step,
-            desc=f"epoch {self.epoch + 1}",
-            unit="batch",
-            leave=False,
-            disable=not progress,
-        )
-        with bar:
-            while self.step < self.steps_per_epoch:
-                factor = self.schedule.factor((self.epoch * self.steps_per_epoch + self.step) / total_steps)
-                for group in self.optimizer.param_groups:
-                    group["lr"] = group["initial_lr"] * factor
-                first = self.step * self.batch_size
-                self._step(order[first : first + self.batch_size])
-                self.step += 1
-                bar.update()
-                asked = self.world.size == 1 or self.step % STEPS_BETWEEN_QUESTIONS == 0
-                if asked and self.world.any(interrupted()):
-                    self.totals = self.world.sum(self.totals) / self.world.size  # what a checkpoint is to hold
-                    return False
-        return True
-
-    def train_batch(self, indices: Tensor) -> tuple[float, float]:
-        """One step on these training pictures, int64 ``[batch_size]`` on the device: loss in nats, and accuracy.
-
-        Waits for the device; `train` does not.
-        """
-        self._step(indices)
-        loss, right = self.totals.tolist()
-        self.totals.zero_()
-        return loss, right
-
-    def _step(self, indices: Tensor) -> None:
+    def parts(self, indices: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        """See `Loop.parts`: augmented pictures and their labels."""
         draws = draw(len(indices), self.settings, self.generator)
         mine = self.world.share(len(indices))
         parts = self.accumulate
-        self.optimizer.zero_grad()
-        for part, (chosen, drawn) in enumerate(
-            zip(indices[mine].chunk(parts), draws[:, mine].chunk(parts, 1), strict=True), start=1
-        ):
+        for chosen, drawn in zip(indices[mine].chunk(parts), draws[:, mine].chunk(parts, 1), strict=True):
             # index_select copies whole pictures: 18 times as fast as indexing, on a CPU.
             images = augment(self.train_split.images.index_select(0, chosen), self.settings, drawn)
-            labels = self.train_split.labels.index_select(0, chosen)
-            with self.no_sync() if part < parts else nullcontext():
-                with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
-                    logits = self.forward(images)
-                    loss = F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
-                (loss / parts).backward()
-            # Summed on the device: reading them each step would make the host wait for it.
-            right = (logits.detach().argmax(1) == labels).float().mean()
-            self.totals += torch.stack([loss.detach(), right]) / parts
-        if self.clip_grad_norm is not None:
-            nn.utils.clip_grad_norm_(self.model.parameters(), self.clip_grad_norm)
-        self.optimizer.step()
-        if self.ema is not None:
-            self.ema.update_parameters(self.model)
+            yield images, self.train_split.labels.index_select(0, chosen)
 
-    def _finish_epoch(self) -> None:
-        logits = self.predict(self.plain, self.val_split)
-        val_loss, val_top1 = cross_entropy(logits, self.val_split.labels), top1(logits, self.val_split.labels)
-        totals = self.world.sum(self.totals) / self.world.size
-        train_loss, train_top1 = (totals / self.steps_per_epoch).tolist()
-        self.epoch, self.step = self.epoch + 1, 0
-        self.totals.zero_()
-        self.history.append(
-            {
-                "epoch": self.epoch,
-                "lr": self.optimizer.param_groups[0]["lr"],
-                "train_loss": train_loss,
-                "train_top1": train_top1,
-                "val_loss": val_loss,
-                "val_top1": val_top1,
-            }
-        )
-        if self.best_epoch == 0 or (val_top1, -val_loss) > (self.best["val_top1"], -self.best["val_loss"]):
-            self.best_epoch = self.epoch
-        self.schedule.observe(val_loss)
+    def measure(self, part: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        """See `Loop.measure`."""
+        images, labels = part
+        logits = self.forward(images)
+        loss = F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
+        return loss, (logits.detach().argmax(1) == labels).float().mean()
+
+    def validate(self) -> dict[str, float]:
+        """See `Loop.validate`."""
+        logits, labels = self.predict(self.plain, self.val_split), self.val_split.labels
+        return {"val_loss": cross_entropy(logits, labels), "val_top1": top1(logits, labels)}
 
     def predict(self, graph: Views, split: Split) -> Tensor:
         """The graph's float32 answer ``[n, classes]`` to every picture of a split, each process answering its share."""
@@ -279,71 +90,3 @@ class Trainer:
         answers = torch.zeros(len(split), mine.shape[1], device=self.device)
         answers[rank::size] = mine
         return self.world.sum(answers)
-
-    def order(self) -> Tensor:
-        """This epoch's order of the training pictures, a function of seed and epoch alone."""
-        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
-        return torch.randperm(len(self.train_split), generator=generator).to(self.device)
-
-    def _reason_to_stop(self) -> str | None:
-        if not self.history:
-            return None
-        losses = [record["val_loss"] for record in self.history]
-        if not all(math.isfinite(record[key]) for record in self.history for key in ("train_loss", "val_loss")):
-            return f"diverged: the loss is not finite after epoch {self.epoch}; try a lower optim.lr or clip_grad_norm"
-        patience, min_delta = self.stopping.patience, self.stopping.min_delta
-        if patience and len(losses) > patience and min(losses[-patience:]) > min(losses[:-patience]) - min_delta:
-            return f"validation loss has not improved by {min_delta} for {patience} epochs"
-        return None
-
-    def state_dict(self) -> dict[str, Any]:
-        """Everything a checkpoint holds: tensors and plain values."""
-        cuda = torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None
-        return {
-            "model": self.model.state_dict(),
-            "ema": self.ema.module.state_dict() if self.ema is not None else None,
-            "ema_updates": self.ema.n_averaged if self.ema is not None else None,
-            "optimizer": self.optimizer.state_dict(),
-            "schedule": self.schedule.state(),
-            "epoch": self.epoch,
-            "step": self.step,
-            "totals": self.totals,
-            "history": self.history,
-            "best_epoch": self.best_epoch,
-            "seconds": self.seconds,
-            "epoch_seconds": self.epoch_seconds,
-            "random": {"torch": torch.get_rng_state(), "cuda": cuda, "augment": self.generator.get_state()},
-            "classes": list(self.data.classes),
-            "canvas": asdict(self.data.canvas),
-            "fingerprint": self.fingerprint,
-        }
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from a checkpoint.
-
-        Raises:
-            CheckpointError: it is of another model or another data set.
-        """
-        if state.get("fingerprint") != self.fingerprint:
-            raise CheckpointError(
-                f"the data set '{self.data.name}' is not the one this run was trained on: its pictures, labels or "
-                "splits have changed. Give the old data set back, or start a new run"
-            )
-        try:
-            self.model.load_state_dict(state["model"])
-            if self.ema is not None:
-                self.ema.module.load_state_dict(state["ema"])
-                self.ema.n_averaged.copy_(state["ema_updates"])
-            self.optimizer.load_state_dict(state["optimizer"])
-            self.schedule.restore(state["schedule"])
-            self.epoch, self.step = state["epoch"], state["step"]
-            self.totals.copy_(state["totals"])
-            self.history, self.best_epoch = list(state["history"]), state["best_epoch"]
-            self.seconds, self.epoch_seconds = state["seconds"], list(state["epoch_seconds"])
-            torch.set_rng_state(state["random"]["torch"].cpu())
-            if self.device.type == "cuda" and state["random"]["cuda"] is not None:
-                torch.cuda.set_rng_state(state["random"]["cuda"].cpu(), self.device)
-            if state["random"]["augment"].numel() == self.generator.get_state().numel():
-                self.generator.set_state(state["random"]["augment"].cpu())
-        except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
-            raise CheckpointError(f"the checkpoint does not fit this training: {error}") from error

@@ -10,7 +10,6 @@ from typing import Any
 from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 
-from assay_research.data.augment import Augment
 from assay_research.errors import ConfigError
 
 PACKAGE = "assay_research"
@@ -28,7 +27,7 @@ class Stopping:
 class TrainConfig:
     """Everything a training is made of; `conf/train.yaml` and the groups beside it fill it in.
 
-    `model`, `data`, `optim` and `schedule` hold a `_target_`, the builder's dotted name, and its arguments.
+    `model`, `data`, `augment`, `optim` and `schedule` hold a `_target_`, the builder's dotted name, and its arguments.
     """
 
     name: str = MISSING
@@ -36,7 +35,7 @@ class TrainConfig:
     data: dict[str, Any] = MISSING
     optim: dict[str, Any] = MISSING
     schedule: dict[str, Any] = MISSING
-    augment: Augment = field(default_factory=Augment)
+    augment: dict[str, Any] = MISSING
     stopping: Stopping = field(default_factory=Stopping)
     views: list[dict[str, Any]] = MISSING
     epochs: int = MISSING

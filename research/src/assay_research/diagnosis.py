@@ -1,38 +1,59 @@
 """Whether a finished training fits its data too little or too well, in words and with the evidence."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 GAP = 0.05
-"""Training accuracy this much above validation accuracy counts as a gap."""
+"""A training score this much above the validation score counts as a gap."""
 
 RISE = 0.1
 """A validation loss that ends this fraction above its lowest counts as risen."""
 
 STILL = 0.005
-"""A validation accuracy that gained this much over the last fifth of the epochs was still improving."""
+"""A validation score that gained this much over the last fifth of the epochs was still improving."""
 
 
-def fit(history: Sequence[dict[str, float]], train_top1: float) -> str:
+@dataclass(frozen=True)
+class Yardstick:
+    """What a fit is judged by.
+
+    Attributes:
+        key: of the validation score in a history's records; the higher the better.
+        score: its name, within a sentence.
+        seen: what the two scores say, with places for the training and the validation score.
+    """
+
+    key: str
+    score: str
+    seen: str
+
+
+CLASSIFICATION = Yardstick("val_top1", "accuracy", "{:.3f} of training pictures right, {:.3f} of validation pictures")
+DETECTION = Yardstick("val_map", "mAP", "mAP {:.3f} on training pictures, {:.3f} on validation pictures")
+
+
+def fit(history: Sequence[dict[str, float]], train_score: float, by: Yardstick = CLASSIFICATION) -> str:
     """Judge a training by its curves and by one look at training pictures as they are.
 
     Args:
-        history: a record an epoch, as `Trainer.history` has them; at least one.
-        train_top1: the kept model's accuracy on training pictures, without augmentation and in eval mode, in [0, 1].
+        history: a record an epoch, as `Loop.history` has them; at least one.
+        train_score: the kept model's on training pictures, without augmentation and in eval mode, in [0, 1].
+        by: what that score is.
 
     Returns:
         One sentence: the verdict, and the figures it rests on.
     """
-    best = max(history, key=lambda record: (record["val_top1"], -record["val_loss"]))
+    best = max(history, key=lambda record: (record[by.key], -record["val_loss"]))
     lowest = min(history, key=lambda record: record["val_loss"])
-    gap = train_top1 - best["val_top1"]
+    gap = train_score - best[by.key]
     rise = history[-1]["val_loss"] / max(lowest["val_loss"], 1e-12) - 1
     fifth = max(1, len(history) // 5)
-    before = [record["val_top1"] for record in history[:-fifth]]
-    gained = best["val_top1"] - max(before) if before else 0.0
-    seen = f"{train_top1:.3f} of training pictures right, {best['val_top1']:.3f} of validation pictures"
+    before = [record[by.key] for record in history[:-fifth]]
+    gained = best[by.key] - max(before) if before else 0.0
+    seen = by.seen.format(train_score, best[by.key])
     risen = f"validation loss rose from {lowest['val_loss']:.3f} (epoch {lowest['epoch']:.0f}) to "
     risen += f"{history[-1]['val_loss']:.3f}"
-    late = f"validation accuracy gained {gained:.3f} in the last {fifth} of {len(history)} epochs"
+    late = f"validation {by.score} gained {gained:.3f} in the last {fifth} of {len(history)} epochs"
     if gap > GAP and rise > RISE:
         return f"overfitting: {seen}, and {risen}; more augmentation, weight decay or dropout may help"
     if gap > GAP:

@@ -3,30 +3,29 @@
 import json
 import shutil
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import torch
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from assay_deploy.canvas import View
-from assay_research import checkpoint, diagnosis, disk
-from assay_research.classification import INTERRUPTED, Trainer
-from assay_research.config import TrainConfig, instantiate
-from assay_research.data import ClassificationData, Split
-from assay_research.data.augment import Augment, augment, draw
+from assay_research import checkpoint, classify, disk
+from assay_research.config import TrainConfig
+from assay_research.data import ClassificationData
+from assay_research.data.boxes import DetectionData
 from assay_research.device import choose_device, choose_precision, hardware
 from assay_research.distributed import World
 from assay_research.errors import CheckpointError, ConfigError
-from assay_research.evaluation import Scores, measure, predict, top1
 from assay_research.loggers import Start, build_loggers
-from assay_research.models import Normalized
+from assay_research.loop import INTERRUPTED, Loop, Options
 from assay_research.overrides import compose
 from assay_research.provenance import commit, versions
 from assay_research.run import FIGURES, SUMMARY, Run, build_model, load_data, read_views
-from assay_research.views import Views
+
+Data = ClassificationData | DetectionData
 
 
 def say(text: str) -> None:
@@ -64,14 +63,16 @@ class Experiment:
         config: DictConfig,
         run: Run | None = None,
         world: World = World(),  # noqa: B008 - frozen
-        data: ClassificationData | None = None,
+        data: Data | None = None,
     ) -> None:
         self.config, self.run, self.world = config, run, world
         self.code = commit()  # asked now: by the end, the checkout may hold other code than what is running
         self.loggers = build_loggers(config.logger)
-        self.trainer = make_trainer(config, world, data)
+        resumed = run is not None and run.checkpoint("last").is_file()
+        self.trainer = make_trainer(config, world, data, fresh=not resumed)
+        self.task = task_of(self.trainer.data)
         self.source: Run | None = None
-        if run and run.checkpoint("last").is_file():
+        if run is not None and resumed:
             self.trainer.load_state_dict(checkpoint.load(run.checkpoint("last"), self.trainer.device))
             if world.rank:  # the state is the first process's, and dropout is each one's own
                 torch.manual_seed(config.seed + world.rank + 1_000_003 * self.trainer.epoch)
@@ -130,20 +131,21 @@ class Experiment:
                 raise
         return reason
 
-    def evaluate(self, split: str = "val") -> Scores:
+    def evaluate(self, split: str = "val") -> Any:
         """Every metric of the weights as they are now, seen through the plain view.
 
         Args:
             split: ``train``, ``val`` or ``test``. Choose by ``val``: figures of ``test`` count once.
 
+        Returns:
+            `evaluation.Scores` of a classifier, `detection_metrics.BoxScores` of a detector.
+
         Raises:
             ConfigError: another split.
         """
-        parts = {"train": self.trainer.data.train, "val": self.trainer.data.val, "test": self.trainer.data.test}
-        if split not in parts:
+        if split not in ("train", "val", "test"):
             raise ConfigError(f"split must be train, val or test, got '{split}'")
-        chosen, device = parts[split], self.trainer.device
-        return measure(predict(self.trainer.plain, chosen, device), chosen.labels, self.trainer.data.classes)
+        return self.task.evaluate(self.trainer, split)
 
     def load_checkpoint(self, which: int | str) -> None:
         """Go to a checkpoint of this run: an epoch's number (kept with ``save_every=1``), ``best`` or ``last``.
@@ -172,29 +174,21 @@ class Experiment:
         """
         assert self.run is not None
         run, trainer, config = self.run, self.trainer, self.config
-        best, data, device = trainer.best, trainer.data, trainer.device
-        trained = run.load("best", device)
-        views = {"test_top1": trained.views[:1]} | ({"test_top1_tta": trained.views} if len(trained.views) > 1 else {})
-        graphs = {key: Views(trained.model, trained.canvas, which).to(device) for key, which in views.items()}
-        outputs = {key: predict(graph, data.test, device) for key, graph in graphs.items()}
-        scores = {key: top1(output, data.test.labels) for key, output in outputs.items()}
-        few = slice(0, len(data.val))
-        seen = Split(data.train.images[few], data.train.labels[few], data.train.names[few])
-        fit = diagnosis.fit(trainer.history, top1(predict(graphs["test_top1"], seen, device), seen.labels))
+        best, data = trainer.best, trainer.data
+        outcome = self.task.conclude(trainer, run.load("best", trainer.device))
         summary = {
             "name": config.name,
             "ended": reason,
             "epochs": trainer.epoch,
             "best_epoch": trainer.best_epoch,
-            "val_loss": best["val_loss"],
-            "val_top1": best["val_top1"],
-            **scores,
-            "fit": fit,
+            **{key: value for key, value in best.items() if key.startswith("val_")},
+            **outcome.scores,
+            "fit": outcome.fit,
             "dataset": data.name,
             "n": {"train": len(data.train), "val": len(data.val), "test": len(data.test)},
             "fingerprint": trainer.fingerprint,
             "seed": config.seed,
-            "parameters": sum(parameter.numel() for parameter in trained.model.parameters()),
+            "parameters": sum(parameter.numel() for parameter in trainer.model.parameters()),
             "commit": self.code,
             "versions": versions(),
             "hardware": self.hardware(),
@@ -204,12 +198,14 @@ class Experiment:
         self.loggers.finish(summary)
         self.loggers.close()
         say(
-            f"best epoch {trainer.best_epoch}: val top1 {best['val_top1']:.4f}; on {len(data.test)} test pictures "
-            + ", ".join(f"{name} {value:.4f}" for name, value in scores.items())
+            f"best epoch {trainer.best_epoch}: {_words(best, 'val_')}; on {len(data.test)} test pictures: "
+            + _words(outcome.scores, "test_")
         )
-        say(fit)
+        say(outcome.fit)
         if config.figures:
-            self._draw(outputs["test_top1"].softmax(1).cpu())
+            folder = run.folder / FIGURES
+            outcome.draw(folder, f"{config.name} on {data.name}")
+            say(f"figures: {folder}")
         say(f"run: {run.folder}")
         return summary
 
@@ -258,35 +254,30 @@ class Experiment:
         self.loggers.log(self._timed_history()[-1])
         say(
             f"epoch {trainer.epoch:{len(str(config.epochs))}d}/{config.epochs}  lr {record['lr']:.5f}  "
-            f"train loss {record['train_loss']:.4f} top1 {record['train_top1']:.4f}  "
-            f"val loss {record['val_loss']:.4f} top1 {record['val_top1']:.4f}  {trainer.epoch_seconds[-1]:.1f} s"
+            f"train {_words(record, 'train_')}  val {_words(record, 'val_')}  {trainer.epoch_seconds[-1]:.1f} s"
         )
 
-    def _draw(self, probabilities: torch.Tensor) -> None:
-        from assay_research.analysis import figures  # matplotlib, which a training without figures can do without
 
-        assert self.run is not None
-        data, folder = self.trainer.data, self.run.folder / FIGURES
-        title = f"{self.config.name} on {data.name}"
-        figures.learning_curves(self.trainer.history, folder / "learning_curves.png", title)
-        shown = torch.randperm(len(data.test), generator=torch.Generator().manual_seed(self.config.seed))[:32]
-        figures.sample_predictions(
-            data.test.images[shown].numpy(),
-            data.test.labels[shown].numpy(),
-            probabilities[shown].numpy(),
-            data.classes,
-            folder / "predictions.png",
-            title,
-        )
-        say(f"figures: {folder}")
+def _words(record: Mapping[str, float], prefix: str) -> str:
+    """Figures whose names begin so, as in ``loss 0.1234 top1 0.5678``."""
+    return " ".join(
+        f"{key.removeprefix(prefix)} {value:.4f}" for key, value in record.items() if key.startswith(prefix)
+    )
 
 
 def make_trainer(
     config: DictConfig,
     world: World = World(),  # noqa: B008 - frozen
-    data: ClassificationData | None = None,
-) -> Trainer:
-    """Everything a config describes, put together on its device; the data may have been read before.
+    data: Data | None = None,
+    fresh: bool = True,
+) -> Loop:
+    """Everything a config describes, put together on its device.
+
+    Args:
+        config: whole.
+        world: the processes that train it together.
+        data: what the config describes, if it was read before.
+        fresh: begin with the pretrained weights that the config asks for; not where a checkpoint's will follow.
 
     Raises:
         AssayError: the config, the data or the device is not to be had.
@@ -303,45 +294,33 @@ def make_trainer(
     views = read_views(config)
     data = load_data(config) if data is None else data
     torch.manual_seed(settings.seed)
-    model = build_model(config, len(data.classes)).to(device).to(memory_format=torch.channels_last)
-    _try_out(model, data, settings.augment, views)
+    model = build_model(config, len(data.classes), fresh).to(device).to(memory_format=torch.channels_last)
     if settings.sync_batchnorm:
         if device.type != "cuda" or world.size == 1:
             raise ConfigError("sync_batchnorm=true needs several processes on CUDA: torchrun --nproc-per-node=gpu ...")
         model = torch.nn.SyncBatchNorm.convert_sync_batchnorm(model)
-    if world.rank:
-        torch.manual_seed(settings.seed + world.rank)  # of dropout; rank 0 goes on as one process would
-    return Trainer(
-        model,
-        data,
-        instantiate(config.optim, "optim", model=model),
-        schedule=instantiate(config.schedule, "schedules"),
-        view=views[0],
-        settings=settings.augment,
+    options = Options(
         batch_size=settings.batch_size,
-        label_smoothing=settings.label_smoothing,
+        accumulate=settings.accumulate,
         clip_grad_norm=settings.clip_grad_norm,
         ema_decay=settings.ema_decay,
         stopping=settings.stopping,
         seed=settings.seed,
         device=device,
         dtype=dtype,
-        accumulate=settings.accumulate,
         compile_mode=settings.compile,
         world=world,
     )
+    trainer: Loop = task_of(data).build(config, settings, model, data, views, options)
+    if world.rank:
+        torch.manual_seed(settings.seed + world.rank)  # of dropout; rank 0 goes on as one process would
+    return trainer
 
 
-def _try_out(model: Normalized, data: ClassificationData, settings: Augment, views: Sequence[View]) -> None:
-    """Send one picture all the way, so that what does not fit is known before anything is trained."""
-    device = model.mean.device
-    picture = data.train.images[:1].to(device)
-    try:
-        with torch.no_grad():
-            model.eval()(augment(picture, settings, draw(1, settings, torch.Generator(device))))
-            Views(model, data.canvas, views).to(device)(picture)
-    except (RuntimeError, ValueError) as error:
-        raise ConfigError(
-            f"data, augment, model and views do not fit each other: pictures are {data.canvas.height}x"
-            f"{data.canvas.width} pixels, and {error}"
-        ) from error
+def task_of(data: Data) -> ModuleType:
+    """The task that such data are for: `classify` or `detect`."""
+    if isinstance(data, ClassificationData):
+        return classify
+    from assay_research import detect  # torchvision's detectors, which a classifier can do without
+
+    return detect

@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 
 from assay_research.classification import Trainer
+from assay_research.loop import Loop
 
 LEARNED = 0.01
 """A batch whose loss is below this many nats is known by heart."""
@@ -73,7 +74,7 @@ def overfit_one_batch(trainer: Trainer, steps: int = 500) -> Memorised:
     return Memorised(taken, loss, right)
 
 
-def rate_range(trainer: Trainer, low: float = 1e-5, high: float = 10.0, steps: int = 200) -> RateRange:
+def rate_range(trainer: Loop, low: float = 1e-5, high: float = 10.0, steps: int = 200) -> RateRange:
     """Raise the learning rate exponentially until the loss runs away (L. N. Smith, arXiv:1506.01186).
 
     Losses are smoothed exponentially by 0.95 and corrected for their start. It ends early once the smoothed loss is
@@ -96,7 +97,7 @@ def rate_range(trainer: Trainer, low: float = 1e-5, high: float = 10.0, steps: i
         for group in trainer.optimizer.param_groups:
             group["lr"] = group["initial_lr"] * rate / base
         first = step % trainer.steps_per_epoch * trainer.batch_size
-        loss, _ = trainer.train_batch(order[first : first + trainer.batch_size])
+        loss, *_ = trainer.train_batch(order[first : first + trainer.batch_size])
         average = 0.95 * average + 0.05 * loss
         smooth = average / (1 - 0.95 ** (step + 1))
         if not math.isfinite(smooth) or (losses and smooth > 4 * min(losses)):

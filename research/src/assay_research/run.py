@@ -19,26 +19,28 @@ from assay_deploy.canvas import Canvas, View
 from assay_research import checkpoint
 from assay_research.config import instantiate
 from assay_research.data import ClassificationData
+from assay_research.data.boxes import DetectionData
 from assay_research.errors import AssayError, CheckpointError, ConfigError
-from assay_research.models import Normalized
+from assay_research.models import Normalized, Pretrained
 
-CONFIG, METRICS, SUMMARY, CHECKPOINTS, FIGURES = (
+CONFIG, METRICS, SUMMARY, CHECKPOINTS, FIGURES, EVALUATION = (
     "config.yaml",
     "metrics.jsonl",
     "summary.json",
     "checkpoints",
     "figures",
+    "evaluation",
 )
 
 
 @dataclass(frozen=True)
 class Trained:
-    """A trained classifier and what it needs to be used.
+    """A trained model and what it needs to be used.
 
     Attributes:
-        model: from float32 ``[batch, 3, height, width]`` in [0, 1] to logits; in eval mode; the averaged weights
-            where they were kept.
-        classes: names, in the order of the logits.
+        model: from float32 ``[batch, 3, height, width]`` in [0, 1] to logits or `Detections`; in eval mode; the
+            averaged weights where they were kept.
+        classes: names, in the order of the logits or labels.
         canvas: what its pictures are put on.
         views: what it looks at when tested; the first is the plain view.
     """
@@ -148,9 +150,23 @@ class Run:
         """Path of the checkpoint ``best``, ``last`` or ``epoch-0005``."""
         return self.folder / CHECKPOINTS / f"{name}.pt"
 
-    def data(self) -> ClassificationData:
+    def data(self) -> ClassificationData | DetectionData:
         """The data set it was trained on, read again."""
         return load_data(self.config())
+
+    def views(self) -> tuple[View, ...]:
+        """What its model looks at when tested, the plain view first.
+
+        Raises:
+            ConfigError: none, or an impossible one.
+        """
+        return read_views(self.config())
+
+    def evaluation(self) -> Path:
+        """The folder for what is measured after training; made if it is not there."""
+        folder = self.folder / EVALUATION
+        folder.mkdir(exist_ok=True)
+        return folder
 
     def summary(self) -> dict[str, Any]:
         """`summary.json`, or {} while the run has not finished.
@@ -167,7 +183,7 @@ class Run:
             raise CheckpointError(f"'{path}' is not a readable summary ({error}); resume= writes it anew") from error
 
     def load(self, name: str = "best", device: torch.device | str = "cpu") -> Trained:
-        """The trained classifier of one checkpoint.
+        """The trained model of one checkpoint.
 
         Raises:
             ConfigError: the run's config names a builder that is not ours.
@@ -192,16 +208,24 @@ class Run:
         return Trained(model.eval(), classes, canvas, read_views(config))
 
 
-def load_data(config: DictConfig) -> ClassificationData:
+def load_data(config: DictConfig) -> ClassificationData | DetectionData:
     """Read the data set a config describes."""
     data = instantiate(config.get("data"), "data")
-    assert isinstance(data, ClassificationData)
+    assert isinstance(data, ClassificationData | DetectionData)
     return data
 
 
-def build_model(config: DictConfig, classes: int) -> Normalized:
-    """The untrained model a config describes; its channel statistics are still 0 and 1."""
+def build_model(config: DictConfig, classes: int, fresh: bool = False) -> Normalized:
+    """The model a config describes; its channel statistics are still 0 and 1.
+
+    Args:
+        config: whole.
+        classes: how many.
+        fresh: with the pretrained weights that the config asks for, where it does.
+    """
     network = instantiate(config.get("model"), "models", classes=classes)
+    if fresh and isinstance(network, Pretrained):
+        network.load_pretrained()
     return Normalized(network, torch.zeros(3), torch.ones(3))
 
 

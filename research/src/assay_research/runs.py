@@ -15,6 +15,7 @@ from omegaconf import OmegaConf
 
 from assay_research.disk import readable
 from assay_research.errors import AssayError, CheckpointError, ConfigError
+from assay_research.metrics import metric_of
 from assay_research.run import CHECKPOINTS, CONFIG, METRICS, Run
 
 FINISHED, UNFINISHED, RUNNING = "finished", "unfinished", "running"
@@ -40,8 +41,8 @@ class Entry:
         data: name of the data set.
         epochs: done.
         planned: epochs its config asks for.
-        best_val_top1: over the epochs that are done; None before the first.
-        test_top1: of the finished run.
+        best_val: highest top-1 or mAP over the epochs that are done; None before the first.
+        test: score of the finished run, top-1 or mAP.
         bytes: on disk.
         state: finished, unfinished or running.
         written: when its config was, seconds since 1970.
@@ -52,8 +53,8 @@ class Entry:
     data: str
     epochs: int
     planned: int | None
-    best_val_top1: float | None
-    test_top1: float | None
+    best_val: float | None
+    test: float | None
     bytes: int
     state: str
     written: float
@@ -95,8 +96,8 @@ def examine(run: Run) -> Entry:
         data=str(summary.get("dataset") or _data_name(config.get("data"))),
         epochs=len(scores),
         planned=config.get("epochs"),
-        best_val_top1=max((score for score in scores if score is not None), default=None),
-        test_top1=_score(summary.get("test_top1")) if ended else None,
+        best_val=max((score for score in scores if score is not None), default=None),
+        test=_score(summary.get(metric_of(summary).scores[0])) if ended else None,
         bytes=sum(path.lstat().st_size for path in _files(run.folder)),
         state=RUNNING if _is_running(run) else FINISHED if ended else UNFINISHED,
         written=(run.folder / CONFIG).lstat().st_mtime,
@@ -105,7 +106,8 @@ def examine(run: Run) -> Entry:
 
 def _validation_scores(path: Path) -> list[float | None]:
     try:
-        return [_score(json.loads(line)["val_top1"]) for line in path.read_text(encoding="utf-8").splitlines()]
+        records = map(json.loads, path.read_text(encoding="utf-8").splitlines())
+        return [_score(record[metric_of(record).val]) for record in records]
     except (OSError, ValueError, TypeError, KeyError):
         return []
 
@@ -152,7 +154,7 @@ def superfluous(entries: Sequence[Entry], unfinished: bool, keep_best: int | Non
         if entry.state == FINISHED:
             by_experiment.setdefault(entry.name, []).append(entry)
     for group in by_experiment.values() if keep_best else ():
-        gone += sorted(group, key=lambda entry: -(entry.best_val_top1 or 0))[keep_best:]
+        gone += sorted(group, key=lambda entry: -(entry.best_val or 0))[keep_best:]
     return gone
 
 
@@ -194,10 +196,10 @@ def table(entries: Sequence[Entry]) -> str:
     def score(value: float | None) -> str:
         return "-" if value is None else f"{value:.4f}"
 
-    rows = [("run", "data", "epochs", "val top1", "test top1", "size", "state")]
+    rows = [("run", "data", "epochs", "val", "test", "size", "state")]
     for entry in entries:
         epochs = f"{entry.epochs}/{entry.planned or '?'}"
-        scores = (score(entry.best_val_top1), score(entry.test_top1))
+        scores = (score(entry.best_val), score(entry.test))
         rows.append((entry.path, entry.data, epochs, *scores, readable(entry.bytes), entry.state))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     aligned = "<<>>>><"

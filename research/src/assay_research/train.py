@@ -1,4 +1,4 @@
-"""Train classifiers: `assay-train [key=value ...]` makes a run, `assay-train resume=<run>` goes on with one."""
+"""Train: `assay-train [key=value ...]` makes a run, `assay-train resume=<run>` goes on with one."""
 
 import os
 import signal
@@ -17,14 +17,14 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from assay_research import probes, sweep
-from assay_research.classification import INTERRUPTED
+from assay_research.classification import Trainer
 from assay_research.config import TrainConfig, nearest
 from assay_research.console import resilient
-from assay_research.data import ClassificationData
 from assay_research.device import choose_device, keep_memory
 from assay_research.distributed import join
 from assay_research.errors import AssayError, ConfigError
-from assay_research.experiment import Experiment, make_trainer, say
+from assay_research.experiment import Data, Experiment, make_trainer, say
+from assay_research.loop import INTERRUPTED
 from assay_research.overrides import CONF, check_groups, explain, register
 from assay_research.run import Run
 
@@ -53,7 +53,7 @@ class StoppedError(Exception):
         self.signal = signal
 
 
-def train(config: DictConfig, run: Run | None = None, data: ClassificationData | None = None) -> Run | None:
+def train(config: DictConfig, run: Run | None = None, data: Data | None = None) -> Run | None:
     """Train as the config says, in a new run or going on with an old one.
 
     Args:
@@ -99,6 +99,8 @@ def probe(config: DictConfig) -> None:
         raise ConfigError(f"probe={config.probe}: there is no such probe; {nearest(config.probe, PROBES)}")
     trainer = make_trainer(config)
     if config.probe == "overfit_one_batch":
+        if not isinstance(trainer, Trainer):
+            raise ConfigError("probe=overfit_one_batch is for classifiers: a detector's loss does not end near 0")
         learned = probes.overfit_one_batch(trainer)
         figures = f"loss {learned.loss:.4f}, accuracy {learned.top1:.3f} after {learned.steps} steps"
         if not learned.learned:

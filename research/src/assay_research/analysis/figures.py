@@ -13,6 +13,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from assay_research.checkpoint import write_atomically
+from assay_research.metrics import metric_of
 
 # From Okabe and Ito's palette, which stays distinct for every kind of colour vision.
 BLUE, VERMILION, GREEN, GREY = "#0072b2", "#d55e00", "#009e73", "#666666"
@@ -27,22 +28,26 @@ def save(figure: Figure, path: Path) -> None:
 
 
 def learning_curves(history: Sequence[dict[str, float]], path: Path, title: str) -> None:
-    """Draw loss and accuracy of training and validation over the epochs, with the best epoch marked.
+    """Draw loss and score of training and validation over the epochs, with the best epoch marked.
 
     Args:
-        history: a record an epoch: epoch, train_loss, train_top1, val_loss, val_top1; losses in nats, top1 in [0, 1].
+        history: a record an epoch: epoch, train_loss, val_loss, and top1 or mAP of validation, and of training where
+            it was measured.
         path: the image file to write; its suffix chooses the format.
         title: of the figure.
     """
-    best = max(history, key=lambda record: (record["val_top1"], -record["val_loss"]))
+    metric = metric_of(history[0])
+    best = max(history, key=lambda record: (record[metric.val], -record["val_loss"]))
     figure = Figure(figsize=(9, 3.6), layout="constrained")
-    figure.suptitle(f"{title}: best epoch {best['epoch']:.0f}, validation top-1 {best['val_top1']:.4f}")
+    figure.suptitle(f"{title}: best epoch {best['epoch']:.0f}, validation {metric.name} {best[metric.val]:.4f}")
     epochs = [record["epoch"] for record in history]
     # A few epochs get a mark each; one alone would not show as a line at all.
     marker = "o" if len(history) <= 20 else ""
-    for axes, key, label in zip(figure.subplots(1, 2), ("loss", "top1"), ("loss, nats", "top-1 accuracy"), strict=True):
+    for axes, key, label in zip(figure.subplots(1, 2), ("loss", metric.key), ("loss", metric.name), strict=True):
         for split, name, colour, style in (("train", "training", BLUE, "--"), ("val", "validation", VERMILION, "-")):
-            values = [record[f"{split}_{key}"] for record in history]
+            values = [record[f"{split}_{key}"] for record in history if f"{split}_{key}" in record]
+            if not values:  # of a detector, nobody asks how it does while it trains
+                continue
             axes.plot(epochs, values, style, color=colour, marker=marker, markersize=3, label=name)
         axes.axvline(best["epoch"], color=GREY, linewidth=0.8, linestyle=":")
         axes.plot(best["epoch"], best[f"val_{key}"], "o", color=VERMILION, markersize=7, fillstyle="none")

@@ -9,6 +9,7 @@ from typing import Any
 from assay_research.analysis.records import experiments, recorded
 from assay_research.analysis.study import score
 from assay_research.checkpoint import write_atomically
+from assay_research.metrics import metric_of
 from assay_research.overrides import CONF
 
 PACKAGE = "# @package _global_\n"
@@ -28,10 +29,12 @@ def header(choice: str, runs: Sequence[Mapping[str, Any]]) -> str:
     lines = [f"nox -s train -- experiment={choice}"]
     for (dataset, hardware, *overrides), group in groups.items():
         minutes = statistics.fmean(run["seconds"] for run in group) / 60
-        views = score([run["test_top1_tta"] for run in group if "test_top1_tta" in run])
+        metric = metric_of(group[0])
+        plain, tta, _ = metric.scores
+        views = score([run[tta] for run in group if tta in run])
         lines.append(
             " ".join(["Measured on", dataset, *(["with", *overrides] if overrides else [])])
-            + f": test top-1 {score([run['test_top1'] for run in group])}"
+            + f": test {metric.name} {score([run[plain] for run in group])}"
             + (f", with views {views}" if views else "")
             + f"; n seeds {len(group)}; {minutes:.1f} minutes, {hardware}."
         )

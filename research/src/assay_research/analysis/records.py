@@ -9,10 +9,11 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from assay_research.analysis.study import DOCUMENT, SCORES, read_history
+from assay_research.analysis.study import DOCUMENT, read_history
 from assay_research.checkpoint import write_atomically
 from assay_research.config import nearest
 from assay_research.errors import CheckpointError, ConfigError, DataError
+from assay_research.metrics import metric_of
 from assay_research.overrides import CONF, EVERYTHING, compose, studies
 from assay_research.run import CONFIG, Run
 
@@ -135,7 +136,8 @@ def _entry(run: Run, known: Mapping[str, Experiment]) -> tuple[str, dict[str, An
     name = str(summary.get("name"))
     if name not in known:
         raise ConfigError(f"'{run.folder}' is a run of '{name}', which is no experiment; {nearest(name, known)}")
-    missing = {"dataset", "n", "seed", "test_top1", "val_top1", *FACTS} - set(summary)
+    metric = metric_of(summary)
+    missing = {"dataset", "n", "seed", metric.scores[0], metric.val, *FACTS} - set(summary)
     history = read_history(run)
     if missing or not history:
         lacks = ", ".join(sorted(missing)) or "its metrics"
@@ -146,10 +148,10 @@ def _entry(run: Run, known: Mapping[str, Experiment]) -> tuple[str, dict[str, An
     assert isinstance(ours, dict)
     return name, {
         **{key: summary[key] for key in ("dataset", "seed", "n")},
-        **{key: summary[key] for key in SCORES if key in summary},
+        **{key: value for key, value in summary.items() if key.startswith(("test_", "val_")) and key != "val_loss"},
         **{key: summary[key] for key in FACTS},
         "overrides": [line for key in RECIPE if key in config for line in _changes(key, config[key], ours.get(key))],
-        "curves": {key: [each[key] for each in history] for key in ("train_loss", "val_top1")},
+        "curves": {key: [each[key] for each in history] for key in ("train_loss", metric.val)},
     }
 
 

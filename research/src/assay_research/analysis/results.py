@@ -7,6 +7,7 @@ import sys
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from assay_research.analysis import headers
@@ -14,9 +15,13 @@ from assay_research.analysis.records import Experiment, experiments, finished_ru
 from assay_research.analysis.study import Curve, draw, score, short, table
 from assay_research.checkpoint import write_atomically
 from assay_research.errors import AssayError
+from assay_research.metrics import metric_of
 from assay_research.overrides import CONF
 
 PUBLISHED = "published.json"
+METRICS = {"test_top1": "top-1", "test_map50": "mAP@50"}
+"""Scores that goals are set for, in words."""
+
 COLUMNS = (
     *("experiment", "published", "goal", "measured", "with views", "verdict", "data set", "n test", "seeds", "epochs"),
     *("commit", "hardware", "seconds"),
@@ -26,11 +31,12 @@ INTRODUCTION = """\
 
 Made by `nox -s results` from the files in [results](results); `nox -s results -- <run or sweep folder>` adds runs.
 
-How a figure counts: the checkpoint is chosen by validation accuracy on pictures cut from the training split (5,000 of
-CIFAR-10's 50,000), and the test pictures are scored once, with that checkpoint. *Measured* is top-1 on the test
-pictures as they are, *with views* the same with the probabilities of the experiment's views averaged. Both are the
-mean over seeds ± the sample standard deviation. *Published* is what the authors of the original report. *Goal* is for
-the data set of its row; an experiment not measured yet shows the goal on CIFAR-10. *Seconds* is the mean over seeds.
+How a figure counts: the checkpoint is chosen by the score on validation pictures, cut from the training split (5,000
+of CIFAR-10's 50,000), and the test pictures are scored once, with that checkpoint. *Measured* is top-1 (of detectors,
+mAP@50) on the test pictures as they are, *with views* the same with the answers to the experiment's views averaged or
+fused. Both are the mean over seeds ± the sample standard deviation. *Published* is what the authors of the original
+report. *Goal* is for the data set of its row; an experiment not measured yet shows the goal on the original data set.
+*Seconds* is the mean over seeds.
 
 `cifar10-jpeg` is a JPEG copy of CIFAR-10 at quality 75: what is measured on it is about what CIFAR-10 gives, but not
 comparable to the digit. `nox -s train -- experiment=<experiment>` trains any row, with
@@ -59,7 +65,7 @@ def page(folder: Path) -> str:
         text = [f"## {about.get('title', study)}", "", textwrap.fill(" ".join(filter(None, words)), 120), ""]
         text += [table([COLUMNS, *rows])]
         if any(row[COLUMNS.index("measured")] for row in rows):
-            text += [f"![Validation accuracy and training loss over the epochs](results/{study}.png)\n"]
+            text += [f"![Validation scores and training loss over the epochs](results/{study}.png)\n"]
         sections.append("\n".join(text))
     counts = {word: sum(verdict.startswith(word) for verdict in verdicts) for word in ("met", "missed", "not measured")}
     overview = (
@@ -76,7 +82,12 @@ def draw_studies(folder: Path) -> None:
         found = [(member, run) for member in members for run in recorded(folder, member.name)]
         datasets = {run["dataset"] for _, run in found}
         curves = [
-            Curve(member.member + (f", {run['dataset']}" if len(datasets) > 1 else ""), **run["curves"])
+            Curve(
+                member.member + (f", {run['dataset']}" if len(datasets) > 1 else ""),
+                run["curves"]["train_loss"],
+                run["curves"][metric_of(run).val],
+                metric_of(run),
+            )
             for member, run in found
         ]
         path = folder / f"{study}.png"
@@ -104,7 +115,7 @@ def _goals(about: Mapping[str, Any]) -> str:
     """What the goals of a study are about, in words."""
     if not any("goal" in each or "at_most" in each for each in about.get("members", {}).values()):
         return ""
-    metric = "top-1 with views" if about["metric"] == "test_top1_tta" else "top-1 as measured"
+    metric = f"{METRICS[_plain(about)]} {'with views' if about['metric'].endswith('_tta') else 'as measured'}"
     lower = about["lower"].get("cifar10-jpeg", 0)
     return f"Goals are for {metric}" + (f", on cifar10-jpeg {lower} lower than on CIFAR-10." if lower else ".")
 
@@ -116,7 +127,15 @@ def _rows(experiment: Experiment, about: Mapping[str, Any], runs: Sequence[Mappi
     published = published if isinstance(published, str) else _decimals(published)
     if not runs:
         return [
-            [f"`{experiment.choice}`", published, _goal(fact, about, "cifar10")[1], "", "", "not measured", *[""] * 7]
+            [
+                f"`{experiment.choice}`",
+                published,
+                _goal(fact, about, next(iter(about.get("lower", {})), ""))[1],
+                "",
+                "",
+                "not measured",
+                *[""] * 7,
+            ]
         ]
     groups: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
     for run in runs:
@@ -126,8 +145,8 @@ def _rows(experiment: Experiment, about: Mapping[str, Any], runs: Sequence[Mappi
             f"`{' '.join((experiment.choice, *overrides))}`",
             published,
             _goal(fact, about, dataset)[1],
-            score([run["test_top1"] for run in group]),
-            score([run["test_top1_tta"] for run in group if "test_top1_tta" in run]),
+            score([run[_plain(about, run)] for run in group]),
+            score([run[f"{_plain(about, run)}_tta"] for run in group if f"{_plain(about, run)}_tta" in run]),
             _verdict(fact, about, dataset, group),
             dataset,
             _distinct(f"{run['n']['test']:,}" for run in group),
@@ -160,9 +179,14 @@ def _verdict(
     if goal is None:
         return ""
     # With one view there is no second figure: the plain one is what the experiment predicts.
-    mean = statistics.fmean(run.get(about["metric"], run["test_top1"]) for run in group)
+    mean = statistics.fmean(run.get(about["metric"], run[_plain(about)]) for run in group)
     surplus = goal - mean if "at_most" in fact else mean - goal
     return "met" if surplus >= 0 else f"missed by {-surplus:.4f}"
+
+
+def _plain(about: Mapping[str, Any], run: Mapping[str, Any] = MappingProxyType({})) -> str:
+    """Key of a study's score on the test pictures as they are; of a study that publishes none, the run's own."""
+    return str(about.get("metric", metric_of(run).scores[0])).removesuffix("_tta")
 
 
 def _decimals(value: float) -> str:

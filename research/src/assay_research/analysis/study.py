@@ -13,12 +13,12 @@ from typing import Any
 
 from assay_research.checkpoint import write_atomically
 from assay_research.errors import AssayError, CheckpointError
+from assay_research.metrics import TOP1, Metric, metric_of
 from assay_research.run import METRICS, Run
 
 REPORT, DOCUMENT, CURVES = "results.md", "results.json", "learning_curves.png"
-SCORES = ("test_top1", "test_top1_tta", "val_top1")
 COLUMNS = (
-    *("experiment", "test top-1", "with views", "val top-1", "epochs", "why it ended", "parameters", "data set"),
+    *("experiment", "metric", "test", "with views", "val", "epochs", "why it ended", "parameters", "data set"),
     *("n test", "seed", "seconds", "hardware", "commit"),
 )
 # Okabe and Ito's colours but yellow, which is too pale for a line.
@@ -49,12 +49,14 @@ class Curve:
     Attributes:
         label: of the legend; curves of one label share a colour.
         train_loss: nats.
-        val_top1: in [0, 1].
+        val_score: in [0, 1].
+        metric: what that is.
     """
 
     label: str
     train_loss: Sequence[float | None]
-    val_top1: Sequence[float | None]
+    val_score: Sequence[float | None]
+    metric: Metric = TOP1
 
 
 def report(folder: Path, members: Sequence[Member], figure: bool = True) -> None:
@@ -72,16 +74,17 @@ def report(folder: Path, members: Sequence[Member], figure: bool = True) -> None
         summaries.append(summary)
         errors.append(error)
         if history:
-            losses, accuracies = ([record.get(key) for record in history] for key in ("train_loss", "val_top1"))
-            curves.append(Curve(member.experiment, losses, accuracies))
+            metric = metric_of(history[0])
+            losses, scores = ([record.get(key) for record in history] for key in ("train_loss", metric.val))
+            curves.append(Curve(member.experiment, losses, scores, metric))
     seeds = _over_seeds(members, summaries)
     rows = [_row(*found) for found in zip(members, summaries, errors, strict=True)]
     text = ["# Results", "", table([COLUMNS, *rows])]
     if seeds:
-        head = ("experiment", "data set", "n seeds", *COLUMNS[1:4])
+        head = ("experiment", "data set", "n seeds", *COLUMNS[1:5])
         text += ["Mean over seeds ± sample standard deviation:", "", table([head, *map(_seeds_row, seeds)])]
     if curves and figure:
-        text += [f"![Validation accuracy and training loss over the epochs]({CURVES})\n"]
+        text += [f"![Validation scores and training loss over the epochs]({CURVES})\n"]
         draw(curves, folder / CURVES)
     else:
         (folder / CURVES).unlink(missing_ok=True)  # of an earlier report
@@ -157,7 +160,7 @@ def read_history(run: Run) -> list[dict[str, float | None]]:
 
 
 def draw(curves: Sequence[Curve], path: Path, title: str | None = None, dpi: int = 150) -> None:
-    """Draw a panel of validation accuracy and one of training loss over epochs, a curve each training.
+    """Draw a panel of the validation score and one of training loss over epochs, a curve each training.
 
     Args:
         curves: in the order of the legend.
@@ -176,7 +179,8 @@ def draw(curves: Sequence[Curve], path: Path, title: str | None = None, dpi: int
     figure = Figure(figsize=(10 + 1.8 * (columns - 1), 4.2), layout="constrained")
     if title:
         figure.suptitle(title)
-    panels = (("val_top1", "validation top-1 accuracy"), ("train_loss", "training loss, nats"))
+    metrics = " or ".join(dict.fromkeys(curve.metric.name for curve in curves))
+    panels = (("val_score", f"validation {metrics}"), ("train_loss", "training loss"))
     for axes, (key, name) in zip(figure.subplots(1, 2), panels, strict=True):
         for curve in curves:
             values = [math.nan if value is None else value for value in getattr(curve, key)]
@@ -227,7 +231,8 @@ def _row(member: Member, summary: Mapping[str, Any], error: str | None) -> list[
 
     return [
         member.experiment,
-        *(cell(key, ".4f") for key in SCORES),
+        metric_of(summary).name if summary else "",
+        *(cell(key, ".4f") for key in metric_of(summary).scores),
         cell("epochs"),
         f"failed: {error}" if error else cell("ended"),
         cell("parameters", ","),
@@ -251,15 +256,17 @@ def _over_seeds(members: Sequence[Member], summaries: Sequence[Mapping[str, Any]
         seeds = [summary["seed"] for summary in group]
         if len(seeds) == 1 or len(set(seeds)) < len(seeds):  # a seed twice: something else differs too
             continue
-        scores = {key: [s[key] for s in group] for key in SCORES if all(key in s for s in group)}
+        keys = metric_of(group[0]).scores
+        scores = {key: [s[key] for s in group] for key in keys if all(key in s for s in group)}
         spread = {key: {"mean": statistics.fmean(v), "std": statistics.stdev(v)} for key, v in scores.items()}
         found.append({"experiment": experiment, "dataset": dataset, "seeds": seeds, **spread})
     return found
 
 
 def _seeds_row(group: Mapping[str, Any]) -> list[str]:
-    scores = (f"{group[key]['mean']:.4f} ± {group[key]['std']:.4f}" if key in group else "" for key in SCORES)
-    return [group["experiment"], group["dataset"], str(len(group["seeds"])), *scores]
+    metric = metric_of(group)
+    scores = (f"{group[key]['mean']:.4f} ± {group[key]['std']:.4f}" if key in group else "" for key in metric.scores)
+    return [group["experiment"], group["dataset"], str(len(group["seeds"])), metric.name, *scores]
 
 
 def _finite(value: Any) -> Any:

@@ -64,7 +64,7 @@ class ClassificationData:
 
 
 def channel_statistics(images: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of the channels of uint8 ``[n, height, width, 3]``, in [0, 1], float32 ``[3]`` each."""
+    """Mean and standard deviation, float32 ``[3]`` in [0, 1], of the channels of uint8 ``[n, height, width, 3]``."""
     counts = torch.stack([images[..., c].flatten().bincount(minlength=256) for c in range(3)]).double()
     values = torch.arange(256, dtype=torch.float64, device=counts.device) / 255
     weights = counts / counts.sum(1, keepdim=True)

@@ -1,6 +1,23 @@
 """The zoo: plain modules and builder functions, one YAML each in `conf/model`."""
 
+from typing import Any, Protocol, runtime_checkable
+
 from torch import Tensor, nn
+
+
+@runtime_checkable
+class Pretrained(Protocol):
+    """A network that can begin with weights that were trained before."""
+
+    statistics: tuple[Tensor, Tensor] | None
+    """Mean and standard deviation of the channels those weights expect, float32 ``[3]`` each; None where any do."""
+
+    def load_pretrained(self) -> None:
+        """Load them, if it was built to have any.
+
+        Raises:
+            ConfigError: they are not to be had, or do not fit.
+        """
 
 
 class Normalized(nn.Module):
@@ -27,7 +44,11 @@ class Normalized(nn.Module):
         self.register_buffer("mean", mean[:, None, None])
         self.register_buffer("std", std[:, None, None])
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Normalise and run the network."""
-        output: Tensor = self.network((images - self.mean) / self.std)
-        return output
+    def set_statistics(self, mean: Tensor, std: Tensor) -> None:
+        """Normalise by these from now on, float32 ``[3]`` each."""
+        self.mean.copy_(mean[:, None, None])
+        self.std.copy_(std[:, None, None])
+
+    def forward(self, images: Tensor, *targets: Any) -> Any:
+        """Normalise and run the network; a detector is given `targets` where its losses are asked for."""
+        return self.network((images - self.mean) / self.std, *targets)

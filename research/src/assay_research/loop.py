@@ -1,0 +1,351 @@
+"""One loop that trains any model, and that can stop at any step and go on as if it had not."""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable
+from contextlib import nullcontext
+from dataclasses import asdict
+from time import perf_counter
+from typing import Any, ClassVar, TypedDict
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from tqdm import tqdm
+
+from assay_research.config import Stopping
+from assay_research.data import ClassificationData
+from assay_research.data.boxes import DetectionData
+from assay_research.distributed import World
+from assay_research.errors import CheckpointError, ConfigError
+from assay_research.models import Normalized
+from assay_research.schedules import Constant
+
+INTERRUPTED = "interrupted"
+
+COMPILE_MODES = ("default", "reduce-overhead", "max-autotune")
+
+STEPS_BETWEEN_QUESTIONS = 20
+"""Processes that train together agree this often on whether to stop; asking costs a GPU its queue."""
+
+
+class Options(TypedDict, total=False):
+    """What every loop may be told; `Loop` says what each is."""
+
+    batch_size: int
+    accumulate: int
+    clip_grad_norm: float | None
+    ema_decay: float | None
+    stopping: Stopping | None
+    seed: int
+    device: torch.device | str
+    dtype: torch.dtype
+    compile_mode: str | None
+    world: World
+
+
+class Loop(ABC):
+    """Trains one model on one data set; its whole state can be saved at any step.
+
+    The last, partial batch of an epoch is left out (the order is new every epoch).
+
+    Args:
+        model: takes pictures in [0, 1]; its channel statistics are set.
+        data: the three splits.
+        optimizer: over the model's parameters; its learning rates are the base rates of the schedule.
+        schedule: factor on the base rates.
+        batch_size: pictures a step, of all processes together, capped by the training split's size.
+        accumulate: parts each process takes its share of a batch in, for batches that do not fit into memory; the
+            gradient is the same but for BatchNorm, whose statistics are those of a part.
+        clip_grad_norm: largest norm of the whole gradient; None does not clip.
+        ema_decay: decay a step of an exponential moving average of the weights, which is then what is evaluated and
+            kept as the result; None keeps none.
+        stopping: when to stop early.
+        seed: of the order of pictures and of their augmentation.
+        device: where everything lives.
+        dtype: what forward passes compute in; bfloat16 means autocast.
+        compile_mode: of `torch.compile`, one of `COMPILE_MODES`; None runs the model as it is.
+        world: the processes that train together. Their weights are those that one process would get at the same
+            batch_size, but for BatchNorm, whose statistics are each process's own (unless the model was converted to
+            SyncBatchNorm) with the first's running averages kept, and for dropout, which each draws for itself.
+
+    Attributes:
+        epoch: number of finished epochs.
+        history: one record a finished epoch: epoch, lr, ``train_`` with each of `MEASURED`, and what `validate` says.
+        best_epoch: the epoch with the highest `CHOSEN` (lowest validation loss among equals); 0 before the first.
+        seconds: time spent in `train`, over all resumptions.
+        epoch_seconds: of each finished epoch, validation included; without the time before an interruption.
+    """
+
+    MEASURED: ClassVar[tuple[str, ...]] = ("loss",)
+    """What every training step measures."""
+
+    CHOSEN: ClassVar[str]
+    """What the best epoch has most of, a key of `history`."""
+
+    def __init__(
+        self,
+        model: Normalized,
+        data: ClassificationData | DetectionData,
+        optimizer: torch.optim.Optimizer,
+        schedule: Constant,
+        *,
+        batch_size: int = 128,
+        accumulate: int = 1,
+        clip_grad_norm: float | None = None,
+        ema_decay: float | None = None,
+        stopping: Stopping | None = None,
+        seed: int = 0,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+        compile_mode: str | None = None,
+        world: World = World(),  # noqa: B008 - frozen
+    ) -> None:
+        if batch_size < 1 or (ema_decay is not None and not 0 < ema_decay < 1):
+            raise ConfigError(f"expected batch_size >= 1 and 0 < ema_decay < 1, got {batch_size} and {ema_decay}")
+        if compile_mode is not None and compile_mode not in COMPILE_MODES:
+            raise ConfigError(f"compile must be null or one of {', '.join(COMPILE_MODES)}, got '{compile_mode}'")
+        self.device = torch.device(device)
+        self.dtype = dtype
+        self.data: ClassificationData | DetectionData = data
+        self.fingerprint = data.fingerprint()
+        self.schedule = schedule
+        self.stopping = stopping or Stopping()
+        self.world, self.accumulate = world, accumulate
+        parts = max(1, world.size * accumulate)
+        count = len(data.train)
+        self.batch_size = min(batch_size, count) // parts * parts
+        if accumulate < 1 or not self.batch_size or (batch_size < count and batch_size % parts):
+            raise ConfigError(
+                f"batch_size must be a multiple of accumulate times the number of processes, and accumulate at least "
+                f"1; got {batch_size}, {accumulate} and {world.size}"
+            )
+        self.steps_per_epoch = count // self.batch_size
+        self.clip_grad_norm, self.seed = clip_grad_norm, seed
+        self.model = model
+        self.optimizer = optimizer
+        for group in optimizer.param_groups:
+            group["initial_lr"] = group["lr"]
+        self.ema = (
+            AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(ema_decay), use_buffers=True)
+            if ema_decay is not None
+            else None
+        )
+        compiled = torch.compile(model, mode=compile_mode) if compile_mode else model
+        together = DistributedDataParallel(compiled) if world.size > 1 else None
+        self.forward: Callable[..., Any] = together or compiled
+        self.no_sync = together.no_sync if together else nullcontext
+        self.generator = torch.Generator(self.device).manual_seed(seed)
+        self.epoch, self.step = 0, 0
+        self.totals = torch.zeros(len(self.MEASURED), dtype=torch.float64, device=self.device)
+        self.history: list[dict[str, float]] = []
+        self.best_epoch = 0
+        self.seconds = 0.0
+        self.epoch_seconds: list[float] = []
+
+    @abstractmethod
+    def parts(self, indices: Tensor) -> Iterable[Any]:
+        """This process's share of a batch, augmented, in `accumulate` parts.
+
+        Args:
+            indices: of the training pictures of the whole batch, int64 ``[batch_size]`` on the device.
+        """
+
+    @abstractmethod
+    def measure(self, part: Any) -> tuple[Tensor, ...]:
+        """Of one part: the loss to descend, a scalar that gradients flow through, and the rest of `MEASURED`."""
+
+    @abstractmethod
+    def validate(self) -> dict[str, float]:
+        """How good `result` is on the validation pictures: ``val_loss``, `CHOSEN` and more."""
+
+    @property
+    def result(self) -> nn.Module:
+        """The model that is evaluated and kept: the averaged one where an average is kept."""
+        return self.ema.module if self.ema is not None else self.model
+
+    @property
+    def best(self) -> dict[str, float]:
+        """The record of the best epoch."""
+        return self.history[self.best_epoch - 1]
+
+    def train(
+        self,
+        epochs: int,
+        *,
+        after_epoch: Callable[[], None] = lambda: None,
+        interrupted: Callable[[], bool] = lambda: False,
+        progress: bool = False,
+    ) -> str:
+        """Train that many epochs more.
+
+        Args:
+            epochs: how many; an epoch that was interrupted is finished first and counts.
+            after_epoch: called after every epoch, when its record stands in `history`.
+            interrupted: asked after every step; once it says yes, `train` returns `INTERRUPTED`.
+            progress: draw a progress bar for each epoch on standard error.
+
+        Returns:
+            Why it ended, in words.
+        """
+        last = self.epoch + epochs
+        while self.epoch < last:
+            reason = self._reason_to_stop()
+            if reason:
+                return reason
+            started = perf_counter()
+            finished = self._train_epoch(last * self.steps_per_epoch, interrupted, progress)
+            if finished:
+                self._finish_epoch()
+            seconds = perf_counter() - started
+            self.seconds += seconds
+            if not finished:
+                return INTERRUPTED
+            self.epoch_seconds.append(seconds)
+            after_epoch()
+        return self._reason_to_stop() or f"all {last} epochs done"
+
+    def _train_epoch(self, total_steps: int, interrupted: Callable[[], bool], progress: bool) -> bool:
+        """Train to the end of this epoch; False if interrupted before."""
+        self.model.train()
+        order = self.order()
+        bar = tqdm(
+            total=self.steps_per_epoch,
+            initial=self.step,
+            desc=f"epoch {self.epoch + 1}",
+            unit="batch",
+            leave=False,
+            disable=not progress,
+        )
+        with bar:
+            while self.step < self.steps_per_epoch:
+                factor = self.schedule.factor((self.epoch * self.steps_per_epoch + self.step) / total_steps)
+                for group in self.optimizer.param_groups:
+                    group["lr"] = group["initial_lr"] * factor
+                first = self.step * self.batch_size
+                self._step(order[first : first + self.batch_size])
+                self.step += 1
+                bar.update()
+                asked = self.world.size == 1 or self.step % STEPS_BETWEEN_QUESTIONS == 0
+                if asked and self.world.any(interrupted()):
+                    self.totals = self.world.sum(self.totals) / self.world.size  # what a checkpoint is to hold
+                    return False
+        return True
+
+    def train_batch(self, indices: Tensor) -> list[float]:
+        """One step on these training pictures, int64 ``[batch_size]`` on the device: `MEASURED`, losses in nats.
+
+        Waits for the device; `train` does not.
+        """
+        self._step(indices)
+        measured: list[float] = self.totals.tolist()
+        self.totals.zero_()
+        return measured
+
+    def _step(self, indices: Tensor) -> None:
+        self.optimizer.zero_grad()
+        for number, part in enumerate(self.parts(indices), start=1):
+            with self.no_sync() if number < self.accumulate else nullcontext():
+                with self.autocast():
+                    loss, *rest = self.measure(part)
+                (loss / self.accumulate).backward()
+            # Summed on the device: reading them each step would make the host wait for it.
+            self.totals += torch.stack([loss.detach(), *rest]) / self.accumulate
+        if self.clip_grad_norm is not None:
+            nn.utils.clip_grad_norm_(self.model.parameters(), self.clip_grad_norm)
+        self.optimizer.step()
+        if self.ema is not None:
+            self.ema.update_parameters(self.model)
+
+    def autocast(self) -> torch.autocast:
+        """The context that forward passes compute in."""
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.dtype == torch.bfloat16)
+
+    def _finish_epoch(self) -> None:
+        found = self.validate()
+        totals = (self.world.sum(self.totals) / self.world.size / self.steps_per_epoch).tolist()
+        self.epoch, self.step = self.epoch + 1, 0
+        self.totals.zero_()
+        self.history.append(
+            {
+                "epoch": self.epoch,
+                "lr": self.optimizer.param_groups[0]["lr"],
+                **{f"train_{name}": total for name, total in zip(self.MEASURED, totals, strict=True)},
+                **found,
+            }
+        )
+        if self.best_epoch == 0 or self._rank(self.history[-1]) > self._rank(self.best):
+            self.best_epoch = self.epoch
+        self.schedule.observe(found["val_loss"])
+
+    def _rank(self, record: dict[str, float]) -> tuple[float, float]:
+        return record[self.CHOSEN], -record["val_loss"]
+
+    def order(self) -> Tensor:
+        """This epoch's order of the training pictures, a function of seed and epoch alone."""
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
+        return torch.randperm(len(self.data.train), generator=generator).to(self.device)
+
+    def _reason_to_stop(self) -> str | None:
+        if not self.history:
+            return None
+        losses = [record["val_loss"] for record in self.history]
+        if not all(math.isfinite(record[key]) for record in self.history for key in ("train_loss", "val_loss")):
+            return f"diverged: the loss is not finite after epoch {self.epoch}; try a lower optim.lr or clip_grad_norm"
+        patience, min_delta = self.stopping.patience, self.stopping.min_delta
+        if patience and len(losses) > patience and min(losses[-patience:]) > min(losses[:-patience]) - min_delta:
+            return f"validation loss has not improved by {min_delta} for {patience} epochs"
+        return None
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything a checkpoint holds: tensors and plain values."""
+        cuda = torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None
+        return {
+            "model": self.model.state_dict(),
+            "ema": self.ema.module.state_dict() if self.ema is not None else None,
+            "ema_updates": self.ema.n_averaged if self.ema is not None else None,
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": self.schedule.state(),
+            "epoch": self.epoch,
+            "step": self.step,
+            "totals": self.totals,
+            "history": self.history,
+            "best_epoch": self.best_epoch,
+            "seconds": self.seconds,
+            "epoch_seconds": self.epoch_seconds,
+            "random": {"torch": torch.get_rng_state(), "cuda": cuda, "augment": self.generator.get_state()},
+            "classes": list(self.data.classes),
+            "canvas": asdict(self.data.canvas),
+            "fingerprint": self.fingerprint,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a checkpoint.
+
+        Raises:
+            CheckpointError: it is of another model or another data set.
+        """
+        if state.get("fingerprint") != self.fingerprint:
+            raise CheckpointError(
+                f"the data set '{self.data.name}' is not the one this run was trained on: its pictures, labels or "
+                "splits have changed. Give the old data set back, or start a new run"
+            )
+        try:
+            self.model.load_state_dict(state["model"])
+            if self.ema is not None:
+                self.ema.module.load_state_dict(state["ema"])
+                self.ema.n_averaged.copy_(state["ema_updates"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.schedule.restore(state["schedule"])
+            self.epoch, self.step = state["epoch"], state["step"]
+            self.totals.copy_(state["totals"])
+            self.history, self.best_epoch = list(state["history"]), state["best_epoch"]
+            self.seconds, self.epoch_seconds = state["seconds"], list(state["epoch_seconds"])
+            torch.set_rng_state(state["random"]["torch"].cpu())
+            if self.device.type == "cuda" and state["random"]["cuda"] is not None:
+                torch.cuda.set_rng_state(state["random"]["cuda"].cpu(), self.device)
+            if state["random"]["augment"].numel() == self.generator.get_state().numel():
+                self.generator.set_state(state["random"]["augment"].cpu())
+        except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+            raise CheckpointError(f"the checkpoint does not fit this training: {error}") from error
