@@ -4,7 +4,6 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from assay_deploy.canvas import Canvas
@@ -38,9 +37,8 @@ class BoxSplit:
     def subset(self, indices: Sequence[int]) -> "BoxSplit":
         """The pictures at these places, in this order."""
         chosen = list(indices)
-        boxes, labels, ignored, names = (
-            tuple(each[i] for i in chosen) for each in (self.boxes, self.labels, self.ignored, self.names)
-        )
+        boxes, labels, ignored = (tuple(each[i] for i in chosen) for each in (self.boxes, self.labels, self.ignored))
+        names = tuple(self.names[i] for i in chosen)
         return BoxSplit(self.images[chosen], boxes, labels, ignored, self.sizes[chosen], names)
 
 
@@ -67,7 +65,7 @@ class DetectionData:
         digest = hashlib.sha256("\0".join(self.classes).encode())
         for split in (self.train, self.val, self.test):
             digest.update(f"{tuple(split.images.shape)}".encode())
-            digest.update(split.images.numpy())
+            digest.update(split.images.contiguous().numpy().data)
             digest.update(split.sizes.numpy().tobytes())
             for each in zip(split.boxes, split.labels, split.ignored, strict=True):
                 for tensor in each:

@@ -1,0 +1,126 @@
+"""Annotated pictures become a data set for detection: in three splits, on one canvas."""
+
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from assay_deploy.canvas import Canvas, boxes_to_canvas
+from assay_research.data.annotations import Annotation, Annotations, Kind, Problem, listing
+from assay_research.data.boxes import BoxSplit, DetectionData
+from assay_research.data.pictures import read_placed
+from assay_research.data.stratified import deal
+from assay_research.errors import DataError
+
+SPLITS = ("train", "val", "test")
+
+THINNEST = 1 / 64
+"""Pixels of the canvas that a box has at least a side, so that its area is no rounding error in float32."""
+
+
+def assemble(
+    found: Annotations,
+    name: str | None,
+    canvas: Canvas,
+    val_fraction: float,
+    test_fraction: float,
+    seed: int,
+    keep_empty: bool,
+    cache: str | None,
+) -> DetectionData:
+    """Split the pictures, put them on the canvas, and say on stderr what is wrong with the data set.
+
+    Args:
+        found: what a reader made of the data set.
+        name: what tables call it; its folder's own name by default.
+        canvas: what every picture is put on.
+        val_fraction: part of the training pictures that become `val` if the data set has none.
+        test_fraction: the same for `test`.
+        seed: of the cuts.
+        keep_empty: whether pictures without objects are in the splits.
+        cache: the folder the placed pictures are kept in; None keeps them in memory.
+
+    Raises:
+        DataError: nothing is left to train on, or a split is empty.
+    """
+    name = name or found.root.resolve().name
+    splits = _splits(found, val_fraction, test_fraction, seed, keep_empty)
+    ordered = [picture for split in SPLITS for picture in splits[split]]
+    images, failed = read_placed(
+        [picture.path for picture in ordered],
+        [(picture.height, picture.width) for picture in ordered],
+        canvas,
+        name,
+        None if cache is None else Path(cache).expanduser(),
+    )
+    problems = [
+        *found.problems,
+        *(Problem(ordered[i].name, Kind.DAMAGED_PICTURE, failed[i]) for i in sorted(failed)),
+    ]
+    if problems:
+        sys.stderr.write(f"{name} has problems: {len(problems):,}\n{listing(problems)}\n")
+    pictures = torch.from_numpy(images)
+    classes = {each: i for i, each in enumerate(found.classes)}
+    parts, first = [], 0
+    for split in SPLITS:
+        part = _split(splits[split], pictures[first : first + len(splits[split])], canvas, classes)
+        good = [i for i in range(len(part)) if first + i not in failed]
+        if not good:
+            raise DataError(f"'{found.root}': none of the {len(part)} pictures of {split} can be read")
+        parts.append(part if len(good) == len(part) else part.subset(good))
+        first += len(splits[split])
+    return DetectionData(name, found.classes, canvas, *parts)
+
+
+def _splits(
+    found: Annotations, val_fraction: float, test_fraction: float, seed: int, keep_empty: bool
+) -> dict[str, list[Annotation]]:
+    """The pictures of each split: as the data set has it, or cut from the training pictures."""
+    if all(picture.empty for picture in found.pictures):
+        raise DataError(f"no picture in '{found.root}' has an object to learn\n{listing(found.problems)}")
+    given = {picture.split for picture in found.pictures}
+    usable = [picture for picture in found.pictures if keep_empty or not picture.empty]
+    splits = {split: [picture for picture in usable if picture.split == split] for split in SPLITS}
+    if "train" not in given:
+        splits["train"] = [picture for picture in usable if picture.split is None]
+    pool = splits["train"]
+    cuts = [(split, part) for split, part in (("val", val_fraction), ("test", test_fraction)) if split not in given]
+    sizes = [round(fraction * len(pool)) for _, fraction in cuts]
+    if not all(size > 0 for size in sizes) or sum(sizes) >= len(pool):
+        wanted = " and ".join(f"{size} for {split}" for (split, _), size in zip(cuts, sizes, strict=True))
+        raise DataError(
+            f"'{found.root}' has {len(pool)} training pictures with objects"
+            + (f", of which data.val_fraction and data.test_fraction cut {wanted}: " if cuts else ": ")
+            + "each split needs one at least"
+        )
+    for split in set(given) & {"val", "test"}:
+        if not splits[str(split)]:
+            raise DataError(
+                f"'{found.root}': no picture of {split} has an object; data.keep_empty=true keeps the others"
+            )
+    classes = {name: i for i, name in enumerate(found.classes)}
+    present = np.zeros((len(pool), len(classes)), np.bool_)
+    for i, picture in enumerate(pool):
+        for name, ignored in zip(picture.classes, picture.ignored, strict=True):
+            present[i, classes[name]] |= not ignored
+    parts = deal(present, [len(pool) - sum(sizes), *sizes], seed)
+    for part, split in enumerate(["train", *(split for split, _ in cuts)]):
+        splits[split] = [pool[i] for i in np.flatnonzero(parts == part)]
+    return splits
+
+
+def _split(pictures: Sequence[Annotation], images: Tensor, canvas: Canvas, classes: Mapping[str, int]) -> BoxSplit:
+    boxes = [boxes_to_canvas(each.boxes, (each.height, each.width), canvas) for each in pictures]
+    for each in boxes:
+        each[:, 2:] = np.maximum(each[:, 2:], each[:, :2] + THINNEST)
+    return BoxSplit(
+        images,
+        tuple(torch.from_numpy(each) for each in boxes),
+        tuple(torch.tensor([classes[name] for name in each.classes], dtype=torch.int64) for each in pictures),
+        tuple(torch.from_numpy(each.ignored) for each in pictures),
+        torch.tensor([(each.height, each.width) for each in pictures]),
+        tuple(each.name for each in pictures),
+    )

@@ -1,0 +1,144 @@
+"""Flip, rescale, crop and recolour pictures together with the boxes in them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Generator, Tensor
+from torchvision import tv_tensors
+from torchvision.transforms.v2 import functional as F
+
+from assay_deploy.canvas import GREY
+
+KEPT = 0.25
+"""A box of which less than this part of its area is left on the canvas is dropped: what can still be seen of the
+object may be anything."""
+
+DRAWS = 8
+"""Random numbers a picture takes."""
+
+
+@dataclass
+class BoxAugment:
+    """How a detector's training pictures are varied; the defaults leave them as they are.
+
+    Attributes:
+        flip: mirror left to right with probability 1/2.
+        flip_vertical: mirror top to bottom with probability 1/2.
+        scale: ``[smallest, largest]``: the picture is resized by a factor drawn from there, uniform in its logarithm;
+            then a random crop of the canvas' own size is taken, or the picture lies anywhere on a grey canvas. None
+            does not resize.
+        brightness: pixels are multiplied by a factor drawn uniformly from [1 - brightness, 1 + brightness].
+        contrast: the same for the distance from the picture's mean grey.
+        saturation: the same for the distance from each pixel's own grey.
+
+    Raises:
+        ValueError: a value outside its range.
+    """
+
+    flip: bool = False
+    flip_vertical: bool = False
+    scale: list[float] | None = None
+    brightness: float = 0.0
+    contrast: float = 0.0
+    saturation: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.scale is not None and (len(self.scale) != 2 or not 0 < self.scale[0] <= self.scale[1]):
+            raise ValueError(
+                f"augment.scale must be [smallest, largest] with 0 < smallest <= largest, got {list(self.scale)}"
+            )
+        for name in ("brightness", "contrast", "saturation"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"augment.{name} must be from 0 to 1, got {getattr(self, name)}")
+
+
+def draw(count: int, generator: Generator) -> Tensor:
+    """Every random number that augmenting a batch takes; a part of the columns serves that part of the batch.
+
+    Args:
+        count: pictures in the batch.
+        generator: the only source of randomness.
+
+    Returns:
+        float32 ``[8, count]`` in [0, 1), on the generator's device.
+    """
+    return torch.rand(DRAWS, count, device=generator.device, generator=generator)
+
+
+def augment_boxes(
+    images: Tensor, boxes: Sequence[Tensor], labels: Sequence[Tensor], settings: BoxAugment, draws: Tensor
+) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+    """Vary each picture of a batch on its own: resize, crop or pad, mirror, then colour; its boxes go along.
+
+    Boxes are cut off at the edges of the canvas; one that keeps less than `KEPT` of its area is dropped.
+
+    Args:
+        images: uint8 ``[batch, height, width, 3]``, RGB, on the canvas.
+        boxes: float32 ``[objects, 4]`` of each picture: left, top, right, bottom in canvas pixels.
+        labels: ``[objects, ...]`` of each picture: whatever goes along with a box, and is dropped with it.
+        settings: what to do.
+        draws: of `draw`, float32 ``[8, batch]``.
+
+    Returns:
+        The pictures, float32 ``[batch, 3, height, width]`` in [0, 1], channels_last in memory; their boxes; their
+        labels.
+    """
+    x = images.permute(0, 3, 1, 2)
+    if settings == BoxAugment():
+        return x.float().div_(255), list(boxes), list(labels)
+    varied = torch.empty(x.shape, device=x.device, memory_format=torch.channels_last)
+    kept_boxes, kept_labels = [], []
+    for i, numbers in enumerate(draws.T.tolist()):
+        moved, found, there = _move(x[i], boxes[i], settings, numbers[:5])
+        varied[i] = _recolour(moved, settings, numbers[5:])
+        kept_boxes.append(found)
+        kept_labels.append(labels[i][there])
+    return varied, kept_boxes, kept_labels
+
+
+def _move(image: Tensor, boxes: Tensor, settings: BoxAugment, numbers: list[float]) -> tuple[Tensor, Tensor, Tensor]:
+    """Resize, crop or pad, and mirror a picture uint8 ``[3, height, width]``; also its boxes, and which are kept."""
+    height, width = image.shape[1:]
+    pixels = tv_tensors.Image(image)
+    found = tv_tensors.BoundingBoxes(boxes, format="XYXY", canvas_size=(height, width))
+    zoom, down, right, mirrored, turned = numbers
+    area = 1.0
+    if settings.scale is not None:
+        smallest, largest = settings.scale
+        factor = smallest * (largest / smallest) ** zoom
+        size = [max(1, round(length * factor)) for length in (height, width)]
+        # How far the canvas reaches beyond the resized picture; a crop is less than nothing.
+        top, left = (
+            round((length - resized) * where)
+            for length, resized, where in zip((height, width), size, (down, right), strict=True)
+        )
+        edges = [left, top, width - size[1] - left, height - size[0] - top]
+        pixels, found = (F.pad(F.resize(each, size), edges, fill=GREY) for each in (pixels, found))
+        area = size[0] * size[1] / (height * width)
+    if settings.flip and mirrored < 0.5:
+        pixels, found = F.horizontal_flip(pixels), F.horizontal_flip(found)
+    if settings.flip_vertical and turned < 0.5:
+        pixels, found = F.vertical_flip(pixels), F.vertical_flip(found)
+    moved = found.as_subclass(Tensor)
+    there = _area(moved) >= KEPT * area * _area(boxes)
+    return pixels.as_subclass(Tensor), moved[there], there
+
+
+def _recolour(image: Tensor, settings: BoxAugment, numbers: list[float]) -> Tensor:
+    """Brightness, then contrast, then saturation of a picture uint8 ``[3, height, width]``; float32 in [0, 1]."""
+    x = image.float().div_(255)
+    steps = (
+        (F.adjust_brightness, settings.brightness),
+        (F.adjust_contrast, settings.contrast),
+        (F.adjust_saturation, settings.saturation),
+    )
+    for (adjust, amount), number in zip(steps, numbers, strict=True):
+        if amount:
+            x = adjust(x, 1 + amount * (2 * number - 1))
+    return x
+
+
+def _area(boxes: Tensor) -> Tensor:
+    """Of boxes ``[n, 4]``, square pixels ``[n]``."""
+    return (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])

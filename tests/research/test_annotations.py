@@ -1,0 +1,390 @@
+"""What both readers share: which boxes count, who is in which split, and pictures that are decoded once."""
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from assay_deploy.canvas import Canvas, place, read_picture
+from assay_research.data import pictures as cached_pictures
+from assay_research.data.annotations import (
+    Annotations,
+    Entry,
+    Item,
+    Kind,
+    Problem,
+    listing,
+    number,
+    validate,
+)
+from assay_research.data.assembly import assemble
+from assay_research.data.boxes import DetectionData
+from assay_research.data.pictures import read_placed, read_sizes
+from assay_research.data.stratified import deal
+from assay_research.errors import DataError
+
+CANVAS = Canvas(24, 32, "letterbox")
+
+
+def picture(path: Path, height: int = 30, width: int = 50) -> Path:
+    """Write a PNG of noise of its own."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    random = np.random.default_rng(sum(path.name.encode()))
+    Image.fromarray(random.integers(0, 256, (height, width, 3), np.uint8)).save(path)
+    return path
+
+
+def entry(path: Path, *items: tuple[str, float, float, float, float], split: str | None = None) -> Entry:
+    """A picture with objects of a class each and their box."""
+    listed = [Item(f"object {i}", name, box, False) for i, (name, *box) in enumerate(items, 1)]  # type: ignore[arg-type]
+    return Entry(path.name, path.name, path, split, None, listed)
+
+
+@pytest.fixture
+def set_of_40(tmp_path: Path) -> Annotations:
+    """40 pictures with up to three classes each."""
+    entries = []
+    for i in range(40):
+        classes = [name for name, every in (("Navicula", 1), ("Diatoma", 3), ("Meridion", 8)) if i % every == 0]
+        items = [(name, 5.0 + k, 4.0, 20.0 + k, 28.0) for k, name in enumerate(classes)]
+        entries.append(entry(picture(tmp_path / f"{i:02d}.png"), *items))
+    return validate(tmp_path, entries, None, [])
+
+
+def assembled(found: Annotations, cache: Path | None = None, **changed: object) -> DetectionData:
+    settings: dict[str, object] = {"val_fraction": 0.2, "test_fraction": 0.2, "seed": 0, "keep_empty": False}
+    return assemble(found, "set", CANVAS, **settings | changed, cache=cache and str(cache))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("box", "kind", "kept"),
+    [
+        ((10, 5, 20, 15), None, (10, 5, 20, 15)),
+        ((0, 0, 50, 30), None, (0, 0, 50, 30)),
+        ((-0.001, 0, 50.004, 30), None, (0, 0, 50, 30)),
+        ((-3, 5, 20, 35), Kind.CLIPPED, (0, 5, 20, 30)),
+        ((-1e300, -1e300, 1e300, 1e300), Kind.CLIPPED, (0, 0, 50, 30)),
+        ((50, 5, 60, 15), Kind.OUTSIDE, None),
+        ((10, -9, 20, -2), Kind.OUTSIDE, None),
+        ((10, 5, 10, 15), Kind.NO_AREA, None),
+        ((20, 5, 10, 15), Kind.NO_AREA, None),
+        ((10, 15, 20, 5), Kind.NO_AREA, None),
+        ((np.nan, 5, 20, 15), Kind.NO_NUMBERS, None),
+        ((10, 5, np.inf, 15), Kind.NO_NUMBERS, None),
+    ],
+)
+def test_each_box_is_kept_cut_or_dropped_and_what_is_not_kept_as_it_was_is_told(
+    tmp_path: Path, box: tuple[float, ...], kind: Kind | None, kept: tuple[float, ...] | None
+) -> None:
+    path = picture(tmp_path / "a.png")
+    found = validate(tmp_path, [entry(path, ("cell", 1, 1, 9, 9), ("cell", *box))], None, [])  # type: ignore[arg-type]
+    assert found.pictures[0].boxes.tolist() == [[1, 1, 9, 9]] + ([list(kept)] if kept else [])
+    assert [problem.kind for problem in found.problems] == ([kind] if kind else [])
+    if kind:
+        assert str(found.problems[0]).startswith("a.png: object 2 (cell) from ")
+        assert str(found.problems[0]).endswith(" in a picture of 50x30")
+
+
+def test_classes_are_sorted_by_falling_frequency_then_name_and_ignored_objects_do_not_count(tmp_path: Path) -> None:
+    box = (1.0, 1.0, 9.0, 9.0)
+    names = ["b", "c", "c", "a", "d", "d", "d"]
+    items = [Item("object", name, box, name == "d") for name in names]
+    found = validate(tmp_path, [Entry("a.xml", "a.xml", picture(tmp_path / "a.png"), None, None, items)], None, [])
+    assert found.classes == ("c", "a", "b", "d")
+    assert found.counts() == {"c": 2, "a": 1, "b": 1, "d": 0}
+    assert found.pictures[0].ignored.tolist() == [False] * 4 + [True] * 3
+
+
+@pytest.mark.parametrize("name", ["", "bad\0name", "half \ud800 pair", "two\nlines"])
+def test_class_name_that_cannot_be_printed_is_a_problem_and_the_report_can_be(tmp_path: Path, name: str) -> None:
+    found = validate(tmp_path, [entry(picture(tmp_path / "a.png"), (name, 1, 1, 9, 9))], None, [])
+    assert [problem.kind for problem in found.problems] == [Kind.NO_OBJECTS, Kind.UNKNOWN_CLASS]
+    assert listing(found.problems).encode()
+
+
+def test_problems_can_be_printed_whatever_a_damaged_file_said() -> None:
+    problem = Problem("\x1b[31m.png", Kind.MISSING_PICTURE, "line\nbreak \udcff " + "x" * 10_000)
+    assert str(problem).encode()
+    assert str(problem).isprintable()
+    assert len(str(problem)) < 400
+
+
+def test_only_classes_wanted_are_kept_and_the_others_told(tmp_path: Path) -> None:
+    one = entry(picture(tmp_path / "a.png"), ("cat", 1, 1, 9, 9), ("dog", 1, 1, 9, 9))
+    other = entry(picture(tmp_path / "b.png"), ("dog", 1, 1, 9, 9))
+    found = validate(tmp_path, [one, other], ["cat"], [])
+    assert found.classes == ("cat",)
+    assert [picture.empty for picture in found.pictures] == [False, True]
+    assert [(problem.kind, problem.file) for problem in found.problems] == [
+        (Kind.NO_OBJECTS, "b.png"),
+        (Kind.UNKNOWN_CLASS, "a.png"),
+        (Kind.UNKNOWN_CLASS, "b.png"),
+    ]
+
+
+def test_class_wanted_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"no usable object .* is of: cart(.*\n)+.*unknown class"):
+        validate(tmp_path, [entry(picture(tmp_path / "a.png"), ("cat", 1, 1, 9, 9))], ["cart"], [])
+
+
+def test_picture_annotated_twice_counts_the_first_time(tmp_path: Path) -> None:
+    path = picture(tmp_path / "a.png")
+    found = validate(tmp_path, [entry(path, ("cat", 1, 1, 9, 9)), entry(path, ("dog", 1, 1, 9, 9))], None, [])
+    assert [picture.classes for picture in found.pictures] == [("cat",)]
+    assert [problem.kind for problem in found.problems] == [Kind.DUPLICATE]
+
+
+def test_listing_groups_by_kind_and_counts_what_it_does_not_name() -> None:
+    problems = [Problem(f"{i:02d}.xml", Kind.OUTSIDE, "is out") for i in range(8)]
+    problems.insert(3, Problem("b.xml", Kind.BROKEN_FILE, "is broken"))
+    lines = listing(problems, limit=2).splitlines()
+    assert [line.strip() for line in lines] == [
+        f"{Kind.BROKEN_FILE}: 1",
+        "b.xml: is broken",
+        f"{Kind.OUTSIDE}: 8",
+        "00.xml: is out",
+        "01.xml: is out",
+        "and 6 more",
+    ]
+
+
+@pytest.mark.parametrize("value", [None, "", "x", True, [1], {}, "1e", 10**400])
+def test_what_is_no_number_is_nan(value: object) -> None:
+    assert np.isnan(number(value))
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "tiff", "gif", "bmp", "jp2", "avif"])
+def test_header_gives_the_size_of_the_upright_picture(tmp_path: Path, suffix: str, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = tmp_path / f"a.{suffix}"
+    try:
+        Image.fromarray(np.zeros((20, 34, 3), np.uint8)).save(path, exif=exif)
+    except (KeyError, ValueError):
+        assert suffix == "avif"  # which Pillow may be built without
+        return
+    assert read_sizes([path]) == [read_picture(path).shape[:2]]
+
+
+def test_dealt_parts_have_their_sizes_and_every_class_is_learned() -> None:
+    random = np.random.default_rng(1)
+    present = random.random((500, 40)) < 1.5 / np.arange(2, 42) ** 1.5
+    present[random.integers(0, 500, 3), [37, 38, 39]] = True
+    parts = deal(present, [350, 50, 100], seed=0)
+    assert np.bincount(parts).tolist() == [350, 50, 100]
+    assert (present[parts == 0].any(0) >= present.any(0)).all()
+    assert np.array_equal(parts, deal(present, [350, 50, 100], seed=0))
+    assert not np.array_equal(parts, deal(present, [350, 50, 100], seed=1))
+
+
+def test_every_class_is_learned_even_where_least_is_for_training() -> None:
+    present = np.zeros((50, 9), np.bool_)
+    present[np.arange(18), np.arange(18) // 2] = True  # two pictures a class, and 32 without any
+    parts = deal(present, [10, 20, 20], seed=0)
+    assert np.bincount(parts).tolist() == [10, 20, 20]
+    assert present[parts == 0].sum(0).tolist() == [1] * 9
+
+
+def test_dealt_parts_share_every_class_more_evenly_than_chance() -> None:
+    random = np.random.default_rng(2)
+    present = random.random((400, 12)) < np.geomspace(0.5, 0.02, 12)
+
+    def unevenness(parts: NDArray[np.int64]) -> float:
+        shares = np.stack([present[parts == part].sum(0) for part in range(3)]) / present.sum(0)
+        return float(np.abs(shares - [[0.6], [0.2], [0.2]]).mean())
+
+    sizes = [240, 80, 80]
+    by_chance = np.mean([unevenness(random.permutation(np.repeat(np.arange(3), sizes))) for _ in range(20)])
+    assert unevenness(deal(present, sizes, seed=0)) < 0.2 * by_chance
+
+
+def test_pictures_without_any_class_are_dealt_too() -> None:
+    assert np.bincount(deal(np.zeros((10, 2), np.bool_), [6, 2, 2], seed=0)).tolist() == [6, 2, 2]
+
+
+def test_cut_splits_hold_every_picture_once_on_the_canvas_with_its_boxes(set_of_40: Annotations) -> None:
+    data = assembled(set_of_40)
+    assert data.classes == ("Navicula", "Diatoma", "Meridion")
+    assert [len(split) for split in (data.train, data.val, data.test)] == [24, 8, 8]
+    by_name = {picture.name: picture for picture in set_of_40.pictures}
+    seen = []
+    for split in (data.train, data.val, data.test):
+        assert split.images.dtype == torch.uint8
+        for i, name in enumerate(split.names):
+            seen.append(name)
+            assert np.array_equal(split.images[i].numpy(), place(read_picture(by_name[name].path), CANVAS))
+            assert split.sizes[i].tolist() == [30, 50]
+            assert [data.classes[label] for label in split.labels[i]] == list(by_name[name].classes)
+            expected = by_name[name].boxes * [0.64, 19 / 30, 0.64, 19 / 30] + [0, 2, 0, 2]
+            assert np.allclose(split.boxes[i].numpy(), expected)
+    assert sorted(seen) == sorted(by_name)
+    assert data.fingerprint() == assembled(set_of_40).fingerprint() != assembled(set_of_40, seed=1).fingerprint()
+
+
+@pytest.mark.parametrize("keep_empty", [False, True])
+def test_pictures_without_objects_are_listed_and_in_a_split_only_if_asked_for(tmp_path: Path, keep_empty: bool) -> None:
+    paths = [picture(tmp_path / f"{i}.png") for i in range(10)]
+    entries = [entry(path, *([("cell", 1, 1, 9, 9)] if i else [])) for i, path in enumerate(paths)]
+    found = validate(tmp_path, entries, None, [])
+    assert [picture.name for picture in found.pictures if picture.empty] == ["0.png"]
+    assert [(problem.file, problem.kind) for problem in found.problems] == [("0.png", Kind.NO_OBJECTS)]
+    data = assembled(found, keep_empty=keep_empty)
+    names = data.train.names + data.val.names + data.test.names
+    assert ("0.png" in names) is keep_empty
+    if keep_empty:
+        split = next(each for each in (data.train, data.val, data.test) if "0.png" in each.names)
+        i = split.names.index("0.png")
+        assert split.boxes[i].shape == (0, 4)
+        assert split.labels[i].dtype == torch.int64
+
+
+def test_given_splits_are_kept_and_only_the_missing_one_is_cut(tmp_path: Path) -> None:
+    splits = [None] * 12 + ["test"] * 4
+    entries = [
+        entry(picture(tmp_path / f"{i:02d}.png"), ("cell", 1, 1, 9, 9), split=split) for i, split in enumerate(splits)
+    ]
+    data = assembled(validate(tmp_path, entries, None, []), val_fraction=0.25)
+    assert data.test.names == tuple(f"{i:02d}.png" for i in range(12, 16))
+    assert (len(data.train), len(data.val)) == (9, 3)
+
+
+def test_pictures_in_no_split_are_told_where_there_is_one_for_training(tmp_path: Path) -> None:
+    splits = ["train", "train", "val", "test", None]
+    entries = [entry(picture(tmp_path / f"{i}.png"), ("cell", 1, 1, 9, 9), split=s) for i, s in enumerate(splits)]
+    found = validate(tmp_path, entries, None, [])
+    assert [(problem.file, problem.kind) for problem in found.problems] == [("4.png", Kind.IN_NO_SPLIT)]
+    data = assembled(found)
+    assert (data.train.names, data.val.names, data.test.names) == (("0.png", "1.png"), ("2.png",), ("3.png",))
+
+
+def test_nothing_to_learn_is_an_error_that_lists_why(tmp_path: Path) -> None:
+    found = validate(tmp_path, [entry(picture(tmp_path / "a.png"), ("cell", 9, 9, 1, 1))], None, [])
+    with pytest.raises(DataError, match=r"no picture in .* has an object to learn\n.*\n.*a\.png: has no objects left"):
+        assembled(found)
+
+
+@pytest.mark.parametrize("fractions", [(0.0, 0.2), (0.5, 0.5), (0.01, 0.2), (2.0, 0.1)])
+def test_impossible_cuts_are_refused(set_of_40: Annotations, fractions: tuple[float, float]) -> None:
+    with pytest.raises(DataError, match=r"40 training pictures .* cut \d+ for val and \d+ for test: each split needs"):
+        assembled(set_of_40, val_fraction=fractions[0], test_fraction=fractions[1])
+
+
+def test_boxes_keep_an_area_however_thin_they_are(tmp_path: Path) -> None:
+    thin = [("cell", 49.9999999, 5.0, 50.0, 15.0), ("cell", 20.0, 5.0, 20.0 + 1e-12, 5.0 + 1e-12)]
+    entries = [entry(picture(tmp_path / f"{i}.png"), *thin) for i in range(10)]
+    boxes = assembled(validate(tmp_path, entries, None, [])).train.boxes[0]
+    assert ((boxes[:, 2:] - boxes[:, :2]).prod(1) > 0).all()
+
+
+def test_picture_that_is_cut_short_is_left_out_and_told(
+    set_of_40: Annotations, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = assembled(set_of_40, tmp_path / "cache")
+    victim = set_of_40.root / whole.val.names[0]
+    victim.write_bytes(victim.read_bytes()[:-600])
+    capsys.readouterr()
+    for _ in range(2):  # the second time it is the cache that knows
+        data = assembled(set_of_40, tmp_path / "cache")
+        assert data.val.names == whole.val.names[1:]
+        assert data.train.names == whole.train.names
+        assert torch.equal(data.val.images, whole.val.images[1:])
+        assert f"{victim.name}: damaged or truncated" in capsys.readouterr().err
+
+
+def test_cached_pictures_equal_those_decoded(set_of_40: Annotations, tmp_path: Path) -> None:
+    decoded = assembled(set_of_40)
+    for _ in range(2):
+        assert assembled(set_of_40, tmp_path / "cache").fingerprint() == decoded.fingerprint()
+    assert len(list((tmp_path / "cache").glob("*.npy"))) == 1
+
+
+def test_cache_is_mapped_instead_of_decoded_and_writing_to_it_stays_in_memory(tmp_path: Path) -> None:
+    paths = [picture(tmp_path / f"{i}.png") for i in range(3)]
+    first, _ = read_placed(paths, [(30, 50)] * 3, CANVAS, "set", tmp_path / "cache")
+    for path in paths:  # nothing that could be decoded any more, and nothing by which to notice
+        status = path.stat()
+        path.write_bytes(bytes(status.st_size))
+        os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    again, failed = read_placed(paths, [(30, 50)] * 3, CANVAS, "set", tmp_path / "cache")
+    assert isinstance(again, np.memmap)
+    assert not failed
+    assert np.array_equal(first, again)
+    again[:] = 0
+    untouched, _ = read_placed(paths, [(30, 50)] * 3, CANVAS, "set", tmp_path / "cache")
+    assert np.array_equal(first, untouched)
+
+
+def cut_short(content: bytes) -> bytes:
+    return content[:-10]
+
+
+def flipped(content: bytes) -> bytes:
+    middle = len(content) // 2
+    return content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
+
+
+def emptied(content: bytes) -> bytes:
+    return content[:0]
+
+
+def misshapen(content: bytes) -> bytes:
+    return content.replace(b"(3, 24, 32, 3)", b"(3, 32, 24, 3)")
+
+
+@pytest.mark.parametrize(
+    ("suffix", "damage"),
+    [
+        *((".npy", damage) for damage in (cut_short, flipped, emptied, misshapen)),
+        *((".json", damage) for damage in (cut_short, flipped, emptied)),
+    ],
+)
+def test_damaged_cache_is_made_anew(tmp_path: Path, suffix: str, damage: Callable[[bytes], bytes]) -> None:
+    paths = [picture(tmp_path / f"{i}.png") for i in range(3)]
+    arguments = (paths, [(30, 50)] * 3, CANVAS, "set", tmp_path / "cache")
+    expected = read_placed(*arguments)[0].copy()
+    (file,) = (tmp_path / "cache").glob(f"*{suffix}")
+    whole = file.read_bytes()
+    file.write_bytes(damage(whole))
+    assert file.read_bytes() != whole
+    assert np.array_equal(read_placed(*arguments)[0], expected)
+    assert file.read_bytes() == whole
+
+
+def test_cache_depends_on_pictures_order_and_canvas(tmp_path: Path) -> None:
+    paths = [picture(tmp_path / f"{i}.png") for i in range(3)]
+
+    def read(paths: list[Path], canvas: Canvas = CANVAS) -> NDArray[np.uint8]:
+        return read_placed(paths, [(30, 50)] * len(paths), canvas, "set", tmp_path / "cache")[0]
+
+    first = read(paths)
+    assert np.array_equal(read(paths[::-1]), first[::-1])
+    assert np.array_equal(read(paths[:2]), first[:2])
+    assert read(paths, Canvas(12, 16, "letterbox")).shape == (3, 12, 16, 3)
+    Image.fromarray(np.zeros((30, 50, 3), np.uint8)).save(paths[1])
+    os.utime(paths[1], ns=(0, 1))
+    assert np.array_equal(read(paths)[1], place(read_picture(paths[1]), CANVAS))
+
+
+def test_cache_that_cannot_be_written_is_done_without(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    paths = [picture(tmp_path / "a.png")]
+    (tmp_path / "file").write_text("no folder")
+    images, failed = read_placed(paths, [(30, 50)], CANVAS, "set", tmp_path / "file" / "cache")
+    assert np.array_equal(images[0], place(read_picture(paths[0]), CANVAS))
+    assert not failed
+    assert "pictures cannot be cached in" in capsys.readouterr().err
+
+
+def test_interrupted_writing_leaves_no_cache(tmp_path: Path) -> None:
+    def interrupted() -> Iterator[NDArray[np.uint8]]:
+        yield np.zeros((24, 32, 3), np.uint8)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        cached_pictures._write(tmp_path / "set.npy", (2, 24, 32, 3), interrupted(), {})
+    assert not list(tmp_path.iterdir())
