@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 import assay_research.analysis.zoo
-from assay_research.analysis.zoo import ZOO, Model, main, markdown, measure, zoo
+from assay_research.analysis.zoo import ZOO, DetectorModel, Model, main, markdown, measure, zoo
 
 PAGE = Path(__file__).parents[2] / "docs" / "models.md"
 
@@ -100,8 +100,18 @@ BY_HAND = {
 
 
 @pytest.fixture(scope="module")
-def models() -> dict[str, Model]:
-    return {model.name: model for model in map(measure, zoo())}
+def everything() -> list[Model | DetectorModel]:
+    return [measure(path) for path in zoo()]
+
+
+@pytest.fixture(scope="module")
+def models(everything) -> dict[str, Model]:
+    return {model.name: model for model in everything if isinstance(model, Model)}
+
+
+@pytest.fixture(scope="module")
+def detectors(everything) -> dict[str, DetectorModel]:
+    return {model.name: model for model in everything if isinstance(model, DetectorModel)}
 
 
 @pytest.mark.parametrize("name", BY_HAND)
@@ -128,8 +138,34 @@ def test_shapes_are_those_of_the_published_tables(models: dict[str, Model]) -> N
         assert models[f"cs231n_{spelling}_fc"].widths == (3072, 4000, 10)
 
 
-def test_the_committed_page_is_what_the_command_writes_now(models: dict[str, Model]) -> None:
-    page = markdown(models.values())
+def convolution(inputs: int, out: int, height: int, width: int, kernel: int = 3, biases: int = 1) -> tuple[int, int]:
+    """Parameters and operations; a norm after it has two numbers a channel, and takes the bias' place."""
+    weights = inputs * out * kernel**2
+    return weights + biases * out, 2 * weights * height * width
+
+
+def test_counts_of_the_small_detector_are_those_of_the_formulas(detectors: dict[str, DetectorModel]) -> None:
+    body = [convolution(3, 16, 128, 160, biases=2)]
+    for inputs, out, blocks, height in ((16, 32, 1, 64), (32, 64, 2, 32), (64, 128, 2, 16), (128, 128, 1, 8)):
+        size = (height, height * 5 // 4)
+        body += [convolution(inputs, out, *size, biases=2)]
+        body += [convolution(out, out, *size, biases=2)] * (2 * blocks - 1)
+    levels = [(32, 40), (16, 20), (8, 10), (4, 5)]
+    pyramid = [convolution(c, 64, *size, kernel=1) for c, size in zip((64, 128, 128), levels, strict=False)]
+    pyramid += [convolution(64, 64, *size) for size in levels[:3]]
+    tower = [convolution(64, 64, *size, biases=2) for size in levels]
+    ends = [convolution(64, 6 * out, *size) for out in (10, 4) for size in levels]
+    shared = sum(parameters for parameters, _ in [*body, *pyramid, *4 * tower[:1], ends[0], ends[4]])
+    found = detectors["retinanet_small"]
+    assert found.parameters == shared
+    assert found.flops == sum(flops for _, flops in [*body, *pyramid, *4 * tower, *ends])
+    assert found.pyramid == tuple((64, *size) for size in levels)
+    assert found.anchors == 6 * (32 * 40 + 16 * 20 + 8 * 10 + 4 * 5)
+    assert found.proposals == 0
+
+
+def test_the_committed_page_is_what_the_command_writes_now(everything: list[Model | DetectorModel]) -> None:
+    page = markdown(everything)
     assert PAGE.read_text(encoding="utf-8") == page
     assert page.count("\n| `") == len(list(ZOO.glob("*.yaml")))
 

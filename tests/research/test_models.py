@@ -28,6 +28,7 @@ from assay_research.views import Views
 
 ZOO = {path.stem: path for path in sorted((Path(assay_research.__file__).parent / "conf" / "model").glob("*.yaml"))}
 NAMES = list(ZOO)
+CLASSIFIERS = [name for name in NAMES if ".detectors." not in ZOO[name].read_text()]
 
 # Table 1 of the VGG paper at 1/8 width, written out: (channels, kernel), "M" a pool.
 a, b, c, d, e = (8, 3), (16, 3), (32, 3), (64, 3), (64, 3)
@@ -84,8 +85,8 @@ def test_every_file_of_the_zoo_names_all_arguments_of_its_builder(name: str) -> 
     assert set(config) == set(arguments) - {"classes"}
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_every_file_of_the_zoo_builds_a_classifier(name: str) -> None:
+@pytest.mark.parametrize("name", CLASSIFIERS)
+def test_every_file_of_a_classifier_builds_one(name: str) -> None:
     with torch.device("meta"):
         network = instantiate(yaml.safe_load(ZOO[name].read_text()), "models", classes=7)
         assert network(torch.empty(3, 3, 32, 32)).shape == (3, 7)

@@ -78,3 +78,22 @@ def test_muon_goes_on_from_its_state_to_the_bit():
     resumed.load_state_dict(optimizer.state_dict())
     steps(second, resumed, 2)
     assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), second.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("builder", [sgd, adamw])
+def test_a_backbone_may_have_a_rate_of_its_own(builder):
+    model = nn.ModuleDict({"backbone": network(), "head": network()})
+    optimizer = builder(model, lr=0.01, weight_decay=0.1, backbone_lr=0.0001)
+    found = {id(p): (group["lr"], group["weight_decay"]) for group in optimizer.param_groups for p in group["params"]}
+    for name, parameter in model.named_parameters():
+        expected = 0.0001 if name.startswith("backbone") else 0.01
+        assert found[id(parameter)] == (expected, 0.1 if parameter.ndim > 1 else 0.0)
+    assert optimizer.param_groups[0]["lr"] == 0.01
+
+
+@pytest.mark.parametrize("builder", [sgd, adamw])
+def test_a_rate_for_a_backbone_that_is_not_trained_is_refused(builder):
+    model = nn.ModuleDict({"backbone": network().requires_grad_(False), "head": network()})
+    for each in (model, network()):
+        with pytest.raises(ValueError, match="no backbone that is trained; expected null"):
+            builder(each, backbone_lr=0.0001)

@@ -13,9 +13,23 @@ def sgd(
     momentum: float = 0.9,
     nesterov: bool = False,
     weight_decay: float = 0.0,
+    backbone_lr: float | None = None,
 ) -> torch.optim.Optimizer:
-    """Stochastic gradient descent with momentum."""
-    return torch.optim.SGD(_groups(model, weight_decay), lr=lr, momentum=momentum, nesterov=nesterov, fused=True)
+    """Stochastic gradient descent with momentum.
+
+    Args:
+        model: what to train.
+        lr: learning rate.
+        momentum: what a step keeps of the one before.
+        nesterov: look ahead by the momentum.
+        weight_decay: of everything with more than one axis.
+        backbone_lr: the rate of a detector's backbone, its feature pyramid included; None: the same as the rest's.
+
+    Raises:
+        ValueError: a rate for the backbone of a model that has none to train.
+    """
+    groups = _groups(model, weight_decay, backbone_lr)
+    return torch.optim.SGD(groups, lr=lr, momentum=momentum, nesterov=nesterov, fused=True)
 
 
 def adam(model: nn.Module, lr: float = 0.001) -> torch.optim.Optimizer:
@@ -23,9 +37,11 @@ def adam(model: nn.Module, lr: float = 0.001) -> torch.optim.Optimizer:
     return torch.optim.Adam(_groups(model, 0.0), lr=lr, fused=True)
 
 
-def adamw(model: nn.Module, lr: float = 0.001, weight_decay: float = 0.01) -> torch.optim.Optimizer:
-    """AdamW: Adam with decoupled weight decay (Loshchilov and Hutter, arXiv:1711.05101)."""
-    return torch.optim.AdamW(_groups(model, weight_decay), lr=lr, fused=True)
+def adamw(
+    model: nn.Module, lr: float = 0.001, weight_decay: float = 0.01, backbone_lr: float | None = None
+) -> torch.optim.Optimizer:
+    """AdamW: Adam with decoupled weight decay (Loshchilov and Hutter, arXiv:1711.05101); arguments as of `sgd`."""
+    return torch.optim.AdamW(_groups(model, weight_decay, backbone_lr), lr=lr, fused=True)
 
 
 def muon(
@@ -60,9 +76,22 @@ def by_hand(model: nn.Module, lr: float = 0.003) -> torch.optim.Optimizer:
     return ByHand(model.parameters(), {"lr": lr})
 
 
-def _groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Decay matrices and kernels; leave biases and normalisation scales, which have one axis, alone."""
-    parameters = [p for p in model.parameters() if p.requires_grad]
+def _groups(model: nn.Module, weight_decay: float, backbone_lr: float | None = None) -> list[dict[str, Any]]:
+    """Decay matrices and kernels; leave biases and normalisation scales, which have one axis, alone.
+
+    With a rate of its own, the backbone's groups come last.
+    """
+    trained = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+    if backbone_lr is None:
+        return _decayed([p for _, p in trained], weight_decay)
+    backbone = [p for name, p in trained if "backbone" in name.split(".")]
+    if not backbone:
+        raise ValueError(f"backbone_lr={backbone_lr}, but the model has no backbone that is trained; expected null")
+    rest = _decayed([p for name, p in trained if "backbone" not in name.split(".")], weight_decay)
+    return rest + [{**group, "lr": backbone_lr} for group in _decayed(backbone, weight_decay)]
+
+
+def _decayed(parameters: list[nn.Parameter], weight_decay: float) -> list[dict[str, Any]]:
     return [
         {"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay},
         {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},

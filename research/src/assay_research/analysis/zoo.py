@@ -10,17 +10,21 @@ from typing import Any
 
 import torch
 from omegaconf import DictConfig, OmegaConf
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
+from torchvision.models.detection import FasterRCNN
 
 from assay_research.analysis.study import table
 from assay_research.checkpoint import write_atomically
 from assay_research.config import instantiate
 from assay_research.errors import AssayError
+from assay_research.models.detector import Detector
 
 ZOO = Path(__file__).parents[1] / "conf" / "model"
 CLASSES, SIDE = 10, 32
+HEIGHT, WIDTH = 240, 320
+"""Of the canvas that detectors are counted on."""
 
 INTRODUCTION = """\
 # Models
@@ -35,6 +39,19 @@ layer counts as two and nothing else counts.
 """
 
 COLUMNS = ("model", "input", "convolutions", "fully connected", "output", "parameters", "FLOPs")
+
+DETECTORS = """\
+
+## Detectors
+
+What each builds for {classes} classes and {height}x{width} canvases, which are padded to whole strides of 32 pixels:
+the levels of the pyramid that objects are looked for on, the anchors on all of them together, how many boxes Faster
+R-CNN looks at again at most (proposals), the parameters, and the floating-point operations of one picture's forward
+pass, counted as above, with as many proposals.
+
+"""
+
+DETECTOR_COLUMNS = ("model", "pyramid", "anchors", "proposals", "parameters", "FLOPs")
 
 
 @dataclass(frozen=True)
@@ -56,6 +73,27 @@ class Model:
     maps: tuple[tuple[int, ...], ...]
     widths: tuple[int, ...]
     output: tuple[int, ...]
+    parameters: int
+    flops: int
+
+
+@dataclass(frozen=True)
+class DetectorModel:
+    """One detector of the zoo; shapes are of one picture, without the batch.
+
+    Attributes:
+        name: what ``model=`` calls it.
+        pyramid: ``(channels, height, width)`` of each level.
+        anchors: on all levels together.
+        proposals: boxes that are looked at again, at most.
+        parameters: trained numbers.
+        flops: of the forward pass, a multiply-add counted as two.
+    """
+
+    name: str
+    pyramid: tuple[tuple[int, ...], ...]
+    anchors: int
+    proposals: int
     parameters: int
     flops: int
 
@@ -82,7 +120,7 @@ def zoo() -> list[Path]:
     return sorted(ZOO.glob("*.yaml"), key=lambda path: [part.zfill(4) for part in re.split(r"(\d+)", path.stem)])
 
 
-def measure(path: Path) -> Model:
+def measure(path: Path) -> Model | DetectorModel:
     """Build the model of one file, without memory for its weights, and count.
 
     Args:
@@ -95,11 +133,15 @@ def measure(path: Path) -> Model:
     assert isinstance(config, DictConfig)
     with torch.device("meta"), torch.no_grad():
         model = instantiate(config, "models", classes=CLASSES).eval()
-        picture = torch.empty(1, 3, SIDE, SIDE)
-        with FlopCounterMode(display=False) as counter, _Shapes() as shapes:
-            logits: Tensor = model(picture)
+        return (_detector if isinstance(model, Detector) else _classifier)(path.stem, model)
+
+
+def _classifier(name: str, model: nn.Module) -> Model:
+    picture = torch.empty(1, 3, SIDE, SIDE)
+    with FlopCounterMode(display=False) as counter, _Shapes() as shapes:
+        logits: Tensor = model(picture)
     return Model(
-        path.stem,
+        name,
         tuple(picture.shape[1:]),
         tuple(shapes.maps),
         tuple(shapes.widths),
@@ -109,9 +151,45 @@ def measure(path: Path) -> Model:
     )
 
 
-def markdown(models: Iterable[Model]) -> str:
-    """The page: introduction, command and table."""
-    return INTRODUCTION.format(classes=CLASSES, side=SIDE) + table([COLUMNS, *map(_row, models)])
+def _detector(name: str, model: Detector) -> DetectorModel:
+    """Run what has no say in how many boxes there are, for on a meta device there are none to choose from."""
+    inner, proposals = model.model, 0
+    padded = inner.transform(torch.empty(1, 3, HEIGHT, WIDTH), None)[0].tensors
+    with FlopCounterMode(display=False) as counter:
+        levels = list(inner.backbone(padded).values())
+        if isinstance(inner, FasterRCNN):
+            inner.rpn.head(levels)
+            proposals, generator, heads = inner.rpn.post_nms_top_n(), inner.rpn.anchor_generator, inner.roi_heads
+            heads.box_predictor(
+                heads.box_head(torch.empty(proposals, levels[0].shape[1], *heads.box_roi_pool.output_size))
+            )
+        else:
+            inner.head(levels)
+            generator = inner.anchor_generator
+    return DetectorModel(
+        name,
+        tuple(tuple(level.shape[1:]) for level in levels),
+        sum(
+            level.shape[2] * level.shape[3] * number
+            for level, number in zip(levels, generator.num_anchors_per_location(), strict=True)
+        ),
+        proposals,
+        sum(parameter.numel() for parameter in model.parameters()),
+        counter.get_total_flops(),
+    )
+
+
+def markdown(models: Iterable[Model | DetectorModel]) -> str:
+    """The page: introduction, command and a table of the classifiers, then one of the detectors."""
+    models = list(models)
+    classifiers = [_row(model) for model in models if isinstance(model, Model)]
+    detectors = [_detector_row(model) for model in models if isinstance(model, DetectorModel)]
+    return (
+        INTRODUCTION.format(classes=CLASSES, side=SIDE)
+        + table([COLUMNS, *classifiers])
+        + DETECTORS.format(classes=CLASSES, height=HEIGHT, width=WIDTH)
+        + table([DETECTOR_COLUMNS, *detectors])
+    )
 
 
 def _row(model: Model) -> tuple[str, ...]:
@@ -122,6 +200,17 @@ def _row(model: Model) -> tuple[str, ...]:
         ", ".join(f"{number} x {_shape(shape)}" for number, shape in maps) or "none",
         " → ".join(map(str, model.widths)),
         _shape(model.output),
+        f"{model.parameters:,}",
+        f"{model.flops:,}",
+    )
+
+
+def _detector_row(model: DetectorModel) -> tuple[str, ...]:
+    return (
+        f"`{model.name}`",
+        ", ".join(map(_shape, model.pyramid)),
+        f"{model.anchors:,}",
+        f"{model.proposals:,}",
         f"{model.parameters:,}",
         f"{model.flops:,}",
     )
