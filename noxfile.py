@@ -130,6 +130,12 @@ def evaluate(session: nox.Session) -> None:
 
 
 @nox.session
+def analyze(session: nox.Session) -> None:
+    """A report of a data set, as one HTML file and figures: -- data=voc data.root=<folder> [out=<folder>]."""
+    session.run(environment(session) / "assay-analyze", *session.posargs)
+
+
+@nox.session
 def runs(session: nox.Session) -> None:
     """The runs there are, and deleting some: -- list [--json], or prune [--unfinished | --keep-best N | ...]."""
     session.run(environment(session) / "assay-runs", *session.posargs)

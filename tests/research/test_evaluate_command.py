@@ -17,8 +17,10 @@ from assay_research import checkpoint, evaluate
 from assay_research.analysis import mistakes
 from assay_research.classification import Trainer
 from assay_research.errors import ConfigError
-from assay_research.evaluate import Options, choose_looks, parse
+from assay_research.evaluate import parse
+from assay_research.evaluate_classifier import choose_looks
 from assay_research.evaluation import measure
+from assay_research.kept import Options
 from assay_research.optim import adam
 from assay_research.run import Run, build_model, load_data
 from assay_research.schedules import Constant

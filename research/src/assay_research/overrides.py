@@ -16,6 +16,9 @@ CONF = Path(__file__).parent / "conf"
 
 EVERYTHING = "everything"
 
+BROUGHT = frozenset({"bccd"})
+"""Studies on data that nothing downloads; `EVERYTHING`, whose members share one data set, leaves them out."""
+
 
 def register() -> None:
     """Make known to Hydra what its files name: the schema, and the number of trainings that have a GPU each."""
@@ -47,13 +50,14 @@ def choices(group: str) -> list[str]:
 
 
 def studies() -> dict[str, list[str]]:
-    """The experiments of each study, which is a folder of them; and ``everything``, all that are in one."""
+    """The experiments of each study, which is a folder of them; and ``everything``, all classifiers that are in one."""
     found: dict[str, list[str]] = {EVERYTHING: []}
     for experiment in choices("experiment"):
         study, _, member = experiment.rpartition("/")
         if study and member:
             found.setdefault(study, []).append(experiment)
-            found[EVERYTHING].append(experiment)
+            if study not in BROUGHT:
+                found[EVERYTHING].append(experiment)
     return found
 
 

@@ -13,6 +13,7 @@ from omegaconf import OmegaConf
 from assay_research import checkpoint
 from assay_research.analysis import study
 from assay_research.data import ClassificationData
+from assay_research.data.boxes import DetectionData
 from assay_research.errors import ConfigError
 from assay_research.overrides import EVERYTHING, studies
 from assay_research.run import Run, load_data
@@ -72,7 +73,7 @@ def arguments(typed: Sequence[str]) -> tuple[list[str], Path | None]:
 
 
 @lru_cache(maxsize=1)
-def read_once(data: str) -> ClassificationData:
+def read_once(data: str) -> ClassificationData | DetectionData:
     """The data set of a config's `data` as YAML; members of a sweep share it, and 60,000 files take long to read."""
     return load_data(OmegaConf.create({"data": OmegaConf.create(data)}))
 

@@ -1,0 +1,171 @@
+"""Time the metrics of a detector beside pycocotools on the same detections, whose figures have to be the same.
+
+    python -m benchmarks.detection_metrics [--rounds 15] [--report bench]
+
+Both begin with boxes in tensors and end with COCO's twelve figures; converting boxes to annotations is the same code.
+Boxes and scores are drawn at random, in the numbers that BCCD's test split and COCO's validation split have.
+"""
+
+import argparse
+import contextlib
+import io
+import math
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import torch
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from assay_deploy.canvas import Canvas
+from assay_research.data.boxes import BoxSplit
+from assay_research.detection_metrics import SUMMARY, annotations, measure
+from assay_research.detections import Found
+from benchmarks import report
+from benchmarks.environment import describe
+from benchmarks.interleave import figures
+
+TOLERANCE = 1e-6
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much there is to match.
+
+    Attributes:
+        like: which data set has about as much.
+        pictures: how many.
+        classes: of objects.
+        objects: a picture, on average.
+        detections: a picture.
+    """
+
+    like: str
+    pictures: int
+    classes: int
+    objects: int
+    detections: int
+
+    def __str__(self) -> str:
+        return f"{self.classes} classes, {self.detections} detections a picture, as {self.like}"
+
+
+SIZES = (Size("BCCD", 72, 3, 13, 100), Size("COCO", 5000, 80, 7, 100))
+
+
+def draw(size: Size, canvas: Canvas) -> tuple[list[Found], BoxSplit]:
+    """Objects anywhere, and detections about them: four in five moved a little, one in five of another class.
+
+    Args:
+        size: how many.
+        canvas: of the pictures, which are as large.
+    """
+    random = torch.Generator().manual_seed(0)
+    counts = torch.randint(1, 2 * size.objects, (size.pictures,), generator=random).tolist()
+    boxes, labels, found = [], [], []
+    for count in counts:
+        corner = torch.rand(count, 2, generator=random) * torch.tensor([0.8 * canvas.width, 0.8 * canvas.height])
+        box = torch.cat([corner, corner + 8 + 120 * torch.rand(count, 2, generator=random)], 1)
+        label = torch.randint(size.classes, (count,), generator=random)
+        about = torch.randint(count, (size.detections,), generator=random)
+        sides = (box[:, 2:] - box[:, :2])[about].repeat(1, 2)
+        noise = torch.where(torch.rand(size.detections, 1, generator=random) < 0.8, 0.08, 0.8)
+        moved = box[about] + noise * sides * (torch.rand(size.detections, 4, generator=random) - 0.5)
+        other = torch.randint(size.classes, (size.detections,), generator=random)
+        kept = torch.rand(size.detections, generator=random) < 0.8
+        scores = torch.rand(size.detections, generator=random).sort(descending=True).values
+        boxes.append(box)
+        labels.append(label)
+        found.append(Found(moved, scores, torch.where(kept, label[about], other)))
+    split = BoxSplit(
+        images=torch.zeros(size.pictures, 1, 1, 3, dtype=torch.uint8),
+        boxes=tuple(boxes),
+        labels=tuple(labels),
+        ignored=tuple(torch.zeros(count, dtype=torch.bool) for count in counts),
+        sizes=torch.tensor([[canvas.height, canvas.width]]).repeat(size.pictures, 1),
+        names=tuple(map(str, range(size.pictures))),
+    )
+    return found, split
+
+
+def measure_with_pycocotools(found: Sequence[Found], split: BoxSplit, canvas: Canvas, classes: int) -> list[float]:
+    """COCO's twelve figures, NaN where there is nothing to measure by."""
+    truth, detections = annotations(found, split, canvas)
+    coco = COCO()
+    coco.dataset = {
+        "info": {},
+        "images": [{"id": i} for i in range(len(split))],
+        "categories": [{"id": i} for i in range(classes)],
+        "annotations": truth,
+    }
+    with contextlib.redirect_stdout(io.StringIO()):
+        coco.createIndex()
+        judge = COCOeval(coco, coco.loadRes(detections), "bbox")
+        judge.evaluate()
+        judge.accumulate()
+        judge.summarize()
+    return [value if value > -1 else math.nan for value in judge.stats.tolist()]
+
+
+def compare(size: Size, rounds: int) -> dict[str, Any]:
+    """Time both in turns, and hold their figures together.
+
+    Args:
+        size: of the data.
+        rounds: how many.
+
+    Raises:
+        ValueError: their figures differ.
+    """
+    canvas = Canvas(480, 640)
+    found, split = draw(size, canvas)
+    names = [str(i) for i in range(size.classes)]
+    baseline, target = [], []
+    for _ in range(rounds):
+        start = perf_counter()
+        theirs = measure_with_pycocotools(found, split, canvas, size.classes)
+        between = perf_counter()
+        scores = measure(found, split, canvas, names)
+        baseline.append(between - start)
+        target.append(perf_counter() - between)
+    ours = [getattr(scores, key) for key in SUMMARY]
+    difference = max(abs(a - b) for a, b in zip(ours, theirs, strict=True) if not (math.isnan(a) and math.isnan(b)))
+    if not difference <= TOLERANCE:
+        raise ValueError(f"{size}: the figures differ by {difference:.3g}: {ours}, pycocotools {theirs}")
+    sys.stdout.write(f"{size}: mAP {scores.map:.4f}, equal to {difference:.1g}\n")
+    named = {"group": "Detection metrics", "device": "cpu", "target": str(size), "baseline": "pycocotools"}
+    return named | figures(baseline, target, [size.pictures] * rounds)
+
+
+def main(typed: Sequence[str] | None = None) -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=15, help="of the smaller; the larger has a third; default 15")
+    parser.add_argument("--report", type=Path, default=Path("bench"), metavar="FOLDER", help="default bench")
+    arguments = parser.parse_args(typed)
+    if arguments.rounds < 1:
+        parser.error(f"--rounds must be at least 1, got {arguments.rounds}")
+    environment = describe()
+    try:
+        small, large = SIZES
+        timings = [compare(small, arguments.rounds), compare(large, math.ceil(arguments.rounds / 3))]
+        said = {
+            "what": "COCO's twelve figures",
+            **{name: version(name) for name in ("faster-coco-eval", "pycocotools")},
+        }
+        document = report.document(environment, said, timings=timings)
+        sys.stdout.write(report.markdown(document))
+        sys.stdout.writelines(f"{path}\n" for path in report.write(document, arguments.report))
+    except (ValueError, OSError) as error:
+        sys.exit(f"detection_metrics: {error}")
+    except KeyboardInterrupt:
+        sys.exit("detection_metrics: interrupted")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,234 @@
+"""Figures of how well a detector finds objects, and of what it takes for what."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize, PowerNorm
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
+
+from assay_research.analysis.detection_confusion import genus
+from assay_research.analysis.detection_curves import RECALLS, Curve, Threshold
+from assay_research.analysis.detection_errors import Integers
+from assay_research.analysis.detection_nms import Suppressed
+from assay_research.analysis.figures import BLUE, GREEN, GREY, VERMILION, save
+from assay_research.detection_metrics import BoxScores
+
+COLOURS = (BLUE, VERMILION, GREEN, "#cc79a7", "#e69f00", "#56b4e9")
+"""Okabe and Ito's, for classes while there are no more of them."""
+
+BACKGROUND = "background"
+
+
+def confusion_matrix(confusion: Integers, classes: Sequence[str], path: Path, title: str) -> None:
+    """Draw a detector's confusion matrix beside the number of objects of each class; each genus stands together.
+
+    Args:
+        confusion: objects by ``[true class][predicted class]``, the background last; see
+            `assay_research.analysis.detection_errors.Errors`.
+        classes: names, without the background.
+        path: the image file to write; its suffix chooses the format.
+        title: of the figure.
+    """
+    genera = list(dict.fromkeys(map(genus, classes)))
+    order = sorted(range(len(classes)), key=lambda i: (genera.index(genus(classes[i])), i))
+    names = [*(shortened(classes[i]) for i in order), BACKGROUND]
+    counts = confusion[np.ix_([*order, len(classes)], [*order, len(classes)])]
+    totals = counts.sum(1)
+    shares = counts / totals.clip(min=1)[:, None]
+    side = max(3.0, 0.55 * len(names)) if len(names) <= 16 else max(9.0, 0.17 * len(names))
+    cell = side / len(names)
+    font = min(9.0, 36 * cell)
+    longest = 0.075 * font / 9 * max(map(len, names))  # inches
+    figure = Figure(figsize=(side + longest + 2.8, side + longest + 1.2), layout="constrained")
+    figure.suptitle(title)
+    axes, bars = figure.subplots(1, 2, sharey=True, width_ratios=[side, 1.3])
+    last = np.arange(len(names))[:, None] == len(classes)
+    # The surplus boxes are not the share of a class: grey, so that nobody reads them as one.
+    for rows, colours in ((~last, "Blues"), (last, "Greys")):
+        hidden = np.broadcast_to(~rows, shares.shape)
+        # The root of the share, so that a few mistakes among many objects can be seen at all.
+        image = np.ma.masked_where(hidden, shares)
+        axes.imshow(image, cmap=colours, norm=PowerNorm(0.5, 0, 1), aspect="auto")  # as high as the bars beside it
+    for row, column in zip(*counts.nonzero(), strict=True):
+        colour = "white" if shares[row, column] > 0.35 else "black"
+        said = str(counts[row, column])
+        # Not in the layout, which would be most of the time a large matrix takes.
+        axes.text(column, row, said, ha="center", va="center", color=colour, fontsize=0.8 * font, in_layout=False)
+    recall = [
+        f"{name}  {share:.0%}" if total else name
+        for name, share, total in zip(names[:-1], shares.diagonal(), totals, strict=False)
+    ]
+    axes.set_xticks(range(len(names)), names, rotation=90 if longest > cell else 0, fontsize=font)
+    axes.set_yticks(range(len(names)), [*recall, BACKGROUND], fontsize=font)
+    axes.set(xlabel="predicted class; background: missed", ylabel="true class, and how much of it is found")
+    _separate(axes, [genus(classes[i]) for i in order])
+    bars.barh(range(len(classes)), totals[:-1], color=BLUE)
+    for row, total in enumerate(totals):
+        said = f" {total}" if row < len(classes) else f" {total} surplus boxes"
+        bars.text(total if row < len(classes) else 0, row, said, va="center", fontsize=max(5.0, 0.8 * font))
+    bars.set(xlim=(0, 1.4 * max(1, totals[:-1].max(initial=0))), xticks=[], xlabel="objects")
+    bars.tick_params(left=False)
+    bars.spines[["top", "right", "bottom"]].set_visible(False)
+    save(figure, path)
+
+
+def _separate(axes: Axes, genera: Sequence[str]) -> None:
+    """Lines between genera, where they have several classes, and before the background."""
+    edges = [i for i in range(1, len(genera)) if genera[i - 1] != genera[i]] if len({*genera}) < len(genera) else []
+    for edge, colour, width in (*((edge, GREY, 0.4) for edge in edges), (len(genera), "black", 0.8)):
+        axes.axhline(edge - 0.5, color=colour, linewidth=width)
+        axes.axvline(edge - 0.5, color=colour, linewidth=width)
+
+
+def precision_recall(curves: Mapping[str, Curve], path: Path, title: str) -> None:
+    """Draw precision against recall of every class that has objects, and the mean of the classes.
+
+    Args:
+        curves: by class.
+        path: the image file to write; its suffix chooses the format.
+        title: of the figure, which says at what IoU.
+    """
+    there = {name: curve for name, curve in curves.items() if curve.objects}
+    figure = Figure(figsize=(6.4, 5), layout="constrained")
+    figure.suptitle(title)
+    axes = figure.subplots()
+    few = len(there) <= len(COLOURS)
+    by_precision = colormaps["viridis"]
+    for (name, curve), colour in zip(there.items(), COLOURS if few else [None] * len(there), strict=False):
+        if few:
+            label = f"{shortened(name)}: AP {curve.average_precision:.3f}, {curve.objects} objects"
+            axes.plot(curve.recall, curve.precision, color=colour, linewidth=1.2, label=label)
+        else:
+            shade = by_precision(curve.average_precision)
+            axes.plot(RECALLS, curve.interpolated(), color=shade, linewidth=0.7, alpha=0.7)
+    if len(there) > 1:
+        mean = np.mean([curve.interpolated() for curve in there.values()], axis=0)
+        axes.plot(RECALLS, mean, color="black", linewidth=2, label=f"mean of {len(there)} classes: {mean.mean():.3f}")
+    if not few:
+        figure.colorbar(ScalarMappable(Normalize(0, 1), by_precision), ax=axes, label="average precision of a class")
+    axes.set(xlabel="recall", ylabel="precision", xlim=(0, 1.01), ylim=(0, 1.02))
+    _quiet(axes)
+    if there:
+        axes.legend(frameon=False, loc="lower left", fontsize="small")
+    save(figure, path)
+
+
+def metrics_over_epochs(
+    epochs: Sequence[int], scores: Mapping[str, Sequence[BoxScores]], path: Path, title: str
+) -> None:
+    """Draw what was measured on the checkpoint of every epoch.
+
+    Args:
+        epochs: of the checkpoints, rising.
+        scores: way of looking -> those of each of `epochs`; up to three ways.
+        path: the image file to write; its suffix chooses the format.
+        title: of the figure.
+    """
+    figure = Figure(figsize=(12.5, 4.2), layout="constrained")
+    figure.suptitle(title)
+    marker = "o" if len(epochs) <= 20 else ""
+    panels = (
+        ("mean average precision", {"map50": "IoU 0.5", "map": "IoU 0.5 to 0.95", "map75": "IoU 0.75"}),
+        ("mAP by size", {"map_large": "large", "map_medium": "medium", "map_small": "small"}),
+        ("mean average recall", {"mar10": "10 boxes a class", "mar100": "100", "mar1": "1"}),
+    )
+    for axes, (what, keys) in zip(figure.subplots(1, 3), panels, strict=True):
+        for (look, values), colour in zip(scores.items(), (BLUE, VERMILION, GREEN), strict=False):
+            for key, style in zip(keys, ("--", "-", ":"), strict=True):
+                measured = [getattr(each, key) for each in values]
+                name = look if style == "-" else None
+                axes.plot(epochs, measured, style, color=colour, marker=marker, markersize=3, label=name)
+        styles = [Line2D([], [], color=GREY, linestyle=style) for style in ("--", "-", ":")]
+        axes.legend(styles, keys.values(), frameon=False, fontsize="small")
+        axes.set(xlabel="epoch", title=what, ylim=(0, None))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+        _quiet(axes)
+    lines = [line for line in figure.axes[0].get_lines() if not str(line.get_label()).startswith("_")]
+    figure.legend(handles=lines, loc="outside lower center", ncols=3, frameon=False)
+    save(figure, path)
+
+
+def thresholds(best: Mapping[str, Threshold], path: Path, title: str) -> None:
+    """Draw the score threshold with the best F1 of every class, with the precision and recall it gives.
+
+    Args:
+        best: by class.
+        path: the image file to write; its suffix chooses the format.
+        title: of the figure.
+    """
+    names = [shortened(name) for name in best]
+    rows = np.arange(len(names))
+    font = 9 if len(names) <= 25 else 7
+    figure = Figure(
+        figsize=(8.5, max(2.2, (0.3 if len(names) <= 25 else 0.17) * len(names) + 1.4)), layout="constrained"
+    )
+    figure.suptitle(title)
+    left, right = figure.subplots(1, 2, sharey=True, width_ratios=[3, 2])
+    values = {key: [getattr(each, key) for each in best.values()] for key in ("f1", "precision", "recall", "score")}
+    left.barh(rows, values["f1"], color=BLUE, alpha=0.35, label="F1")
+    for key, mark, colour in (("precision", "o", BLUE), ("recall", "D", VERMILION)):
+        left.plot(values[key], rows, mark, color=colour, markersize=4.5, label=key)
+    for row, each in enumerate(best.values()):
+        if np.isnan(each.f1):
+            left.text(0.01, row, "no objects", va="center", color=GREY, fontsize=0.9 * font)
+    left.set(xlabel="with the threshold on the right", xlim=(0, 1.02), ylim=(len(names) - 0.4, -0.6))
+    left.set_yticks(rows, names, fontsize=font)
+    right.hlines(rows, 0, values["score"], color=GREY, linewidth=1)
+    right.plot(values["score"], rows, "o", color=GREY, markersize=4.5)
+    right.set(xlabel="score threshold", xlim=(0, 1.02))
+    for axes in (left, right):
+        _quiet(axes)
+    figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
+    save(figure, path)
+
+
+def nms_sweep(rows: Sequence[Suppressed], chosen: Suppressed, path: Path, title: str) -> None:
+    """Draw what NMS removes and costs at each threshold.
+
+    Args:
+        rows: the detections as they came, then each threshold, rising.
+        chosen: the row to mark.
+        path: the image file to write; its suffix chooses the format.
+        title: of the figure.
+    """
+    before, *tried = rows
+    x = [row.threshold for row in tried]
+    figure = Figure(figsize=(12.5, 4), layout="constrained")
+    figure.suptitle(title)
+    panels: tuple[tuple[str, dict[str, tuple[str, str]]], ...] = (
+        ("boxes and objects", {"duplicates": ("duplicates left", BLUE), "lost": ("objects lost", VERMILION)}),
+        ("from the score on", {"f1": ("F1", BLUE), "precision": ("precision", VERMILION), "recall": ("recall", GREEN)}),
+        ("over all scores", {"map": ("mAP", BLUE)}),
+    )
+    for axes, (what, lines) in zip(figure.subplots(1, 3), panels, strict=True):
+        for key, (name, colour) in lines.items():
+            axes.plot(x, [getattr(row, key) for row in tried], "o-", color=colour, markersize=4, label=name)
+            axes.axhline(getattr(before, key), color=colour, linewidth=0.8, linestyle="--")
+        if chosen.threshold is not None:
+            axes.axvline(chosen.threshold, color="black", linewidth=0.8, linestyle=":")
+        axes.set(xlabel="NMS threshold, IoU", title=what)
+        _quiet(axes)
+        axes.legend(frameon=False, fontsize="small")
+    figure.axes[0].set_ylim(bottom=0)
+    figure.axes[0].yaxis.set_major_locator(MaxNLocator(integer=True))
+    handles = [Line2D([], [], color=GREY, linestyle="--", label="the detections as they came")]
+    if chosen.threshold is not None:
+        handles.append(Line2D([], [], color="black", linestyle=":", label="best F1"))
+    figure.legend(handles=handles, loc="outside lower center", ncols=2, frameon=False)
+    save(figure, path)
+
+
+def shortened(name: str) -> str:
+    """A name that fits beside a row: a species needs both its words."""
+    return name if len(name) <= 32 else name[:31] + "…"
+
+
+def _quiet(axes: Axes) -> None:
+    axes.grid(alpha=0.25)
+    axes.spines[["top", "right"]].set_visible(False)

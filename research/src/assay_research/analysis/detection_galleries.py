@@ -1,0 +1,265 @@
+"""Pictures of what a detector finds, and of each kind of mistake, with the truth and its answer drawn."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Rectangle
+from numpy.typing import NDArray
+
+from assay_deploy.canvas import Canvas
+from assay_research.analysis.detection_errors import NONE, Errors, Fate, Floats, Kind, Matching, judge, match
+from assay_research.analysis.figures import BLUE, GREY, VERMILION, save, short
+from assay_research.data.boxes import BoxSplit
+from assay_research.detections import Found
+
+CASES = 32
+"""Pictures in a gallery."""
+
+CONTEXT = 2.0
+"""Side of a crop, as a multiple of the longest side of what it is about."""
+
+SMALLEST = 48
+"""Pixels of a crop's side: a smaller one shows nothing but pixels."""
+
+FEW = 8
+"""Boxes up to which all of a picture's have room for their names."""
+
+
+class Case(NamedTuple):
+    """One mistake: indices into the objects and detections of a matching, either may be `NONE`."""
+
+    object: int
+    detection: int
+
+
+def cases(matching: Matching, errors: Errors, kind: Kind | None) -> list[Case]:
+    """The mistakes of one kind, the worst first.
+
+    Args:
+        matching: of all detections.
+        errors: its verdicts.
+        kind: of the detections, by falling score; None for the missed objects, by falling area.
+    """
+    if kind is None:
+        missed = np.flatnonzero(errors.fate == Fate.MISSED)
+        sides = matching.objects.box[missed, 2:] - matching.objects.box[missed, :2]
+        return [Case(int(i), NONE) for i in missed[np.argsort(-sides.prod(1), kind="stable")]]
+    wrong = np.flatnonzero(errors.kind == kind)
+    return [Case(int(errors.partner[i]), int(i)) for i in wrong[np.argsort(-matching.score[wrong], kind="stable")]]
+
+
+def gallery(
+    matching: Matching,
+    errors: Errors,
+    chosen: Sequence[Case],
+    split: BoxSplit,
+    canvas: Canvas,
+    path: Path,
+    title: str,
+) -> None:
+    """Draw mistakes, each cut out of its picture; none is a figure that says so.
+
+    Args:
+        matching: of all detections.
+        errors: its verdicts.
+        chosen: of the mistakes, in order.
+        split: the pictures and the truth.
+        canvas: what the pictures were put on.
+        path: the image file to write; its suffix chooses the format.
+        title: of the figure.
+    """
+    columns, rows = min(8, max(4, len(chosen))), math.ceil(len(chosen) / 8)
+    figure = Figure(figsize=(1.75 * columns, 2.25 * rows + 0.8), layout="constrained")
+    figure.suptitle(title if chosen else f"{title}: there are none")
+    if not chosen:
+        save(figure, path)
+        return
+    grid: NDArray[Any] = figure.subplots(rows, columns, squeeze=False)
+    for axes in grid.flat[len(chosen) :]:
+        axes.set_axis_off()
+    for axes, case in zip(grid.flat, chosen, strict=False):
+        _draw_case(axes, matching, errors, case, split, canvas)
+    handles = [
+        Line2D([], [], color=BLUE, linewidth=2, label="object"),
+        Line2D([], [], color=VERMILION, linewidth=2, linestyle="--", label="detection"),
+        Line2D([], [], color=GREY, linewidth=0.8, label="thin: the others there"),
+    ]
+    figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False, fontsize="small")
+    save(figure, path)
+
+
+def _draw_case(axes: Axes, matching: Matching, errors: Errors, case: Case, split: BoxSplit, canvas: Canvas) -> None:
+    objects, detections = matching.objects, matching.detections
+    subject = [boxes.box[i] for boxes, i in ((objects, case.object), (detections, case.detection)) if i != NONE]
+    picture = int(detections.picture[case.detection] if case.object == NONE else objects.picture[case.object])
+    around = _window(canvas, split, picture)
+    left, top, right, bottom = crop(np.array(subject), around)
+    axes.imshow(split.images[picture, top:bottom, left:right].numpy(), extent=(left, right, bottom, top))
+    for i in np.flatnonzero((objects.picture == picture) & ~matching.ignored):
+        _box(axes, objects.box[i], BLUE, "-", 2.2 if i == case.object else 0.8)
+    for i in np.flatnonzero((detections.picture == picture) & (errors.kind != Kind.LEFT_OUT)):
+        _box(axes, detections.box[i], VERMILION, "--", 2.2 if i == case.detection else 0.8)
+    axes.set(xlim=(left, right), ylim=(bottom, top), xticks=[], yticks=[])
+    axes.set_title(_said(matching, errors, case), fontsize=7.5, color=VERMILION, fontweight="bold")
+    name = split.names[picture]
+    axes.set_xlabel(name if len(name) <= 24 else "…" + name[-23:], fontsize=6, color=GREY)
+
+
+def _said(matching: Matching, errors: Errors, case: Case) -> str:
+    """What is wrong, in two lines."""
+    truth = brief(matching.classes[matching.objects.label[case.object]]) if case.object != NONE else ""
+    if case.detection == NONE:
+        return f"missed\n{truth}"
+    i = case.detection
+    said = f"{brief(matching.classes[matching.detections.label[i]])} {matching.score[i]:.0%}"
+    match errors.kind[i]:
+        case Kind.CONFUSED:
+            return f"{said}\nis {truth}"
+        case Kind.DUPLICATE:
+            return f"{said}\nbeside {matching.score[errors.by[case.object]]:.0%}"
+        case Kind.BADLY_PLACED:
+            return f"{said}\nIoU {_overlap(matching, case):.2f}"
+    return f"{said}\nis background"
+
+
+def _overlap(matching: Matching, case: Case) -> float:
+    """IoU of a case's object and detection."""
+    picture = matching.objects.picture[case.object]
+    row, column = (
+        i - np.searchsorted(boxes.picture, picture)
+        for boxes, i in ((matching.detections, case.detection), (matching.objects, case.object))
+    )
+    return float(matching.overlaps[picture][row, column])
+
+
+def predictions(
+    found: Sequence[Found],
+    split: BoxSplit,
+    canvas: Canvas,
+    classes: Sequence[str],
+    score: float,
+    path: Path,
+    title: str,
+    iou: float = 0.5,
+) -> None:
+    """Draw whole pictures with what was found in them: what is right, what is not, and what is missing.
+
+    Args:
+        found: of each picture of the split, in canvas pixels.
+        split: the pictures to draw, and the truth.
+        canvas: what they were put on.
+        classes: names, in the order of the labels.
+        score: detections below it are not drawn.
+        path: the image file to write; its suffix chooses the format.
+        title: of the figure.
+        iou: at which a detection finds an object.
+    """
+    matching = match(found, split, canvas, classes, iou)
+    errors = judge(matching, score)
+    columns = min(4, len(split))
+    rows = math.ceil(len(split) / columns)
+    shape = np.mean([(size[0] / size[1]).item() for size in split.sizes])  # height by width
+    figure = Figure(figsize=(3.4 * columns, (3.4 * shape + 0.25) * rows + 0.9), layout="constrained")
+    there = len(errors.fate) - errors.fates(Fate.IGNORED)
+    figure.suptitle(f"{title}: {errors.fates(Fate.FOUND)} of these {there} objects found, score from {score:.2f}")
+    grid: NDArray[Any] = figure.subplots(rows, columns, squeeze=False)
+    for axes in grid.flat[len(split) :]:
+        axes.set_axis_off()
+    for picture, axes in zip(range(len(split)), grid.flat, strict=False):
+        _draw_picture(axes, matching, errors, picture, split, canvas)
+    handles = [
+        Line2D([], [], color=BLUE, linewidth=1.5, label="right"),
+        Line2D([], [], color=VERMILION, linewidth=2, label="wrong"),
+        Line2D([], [], color="black", linewidth=1.5, linestyle="--", label="not found"),
+    ]
+    figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False)
+    save(figure, path)
+
+
+def _draw_picture(
+    axes: Axes, matching: Matching, errors: Errors, picture: int, split: BoxSplit, canvas: Canvas
+) -> None:
+    left, top, right, bottom = _window(canvas, split, picture)
+    axes.imshow(split.images[picture, top:bottom, left:right].numpy(), extent=(left, right, bottom, top))
+    axes.set(xlim=(left, right), ylim=(bottom, top), xticks=[], yticks=[])
+    shown = np.flatnonzero((matching.detections.picture == picture) & (errors.kind != Kind.LEFT_OUT))
+    lost = np.isin(errors.fate, (Fate.MISSED, Fate.CONFUSED)) & (matching.objects.picture == picture)
+    few = len(shown) + lost.sum() <= FEW
+    for i in np.flatnonzero(lost):
+        box, name = matching.objects.box[i], matching.classes[matching.objects.label[i]]
+        _box(axes, box, "black", "--", 1.5)
+        _name(axes, box, brief(name), "black", below=True)
+    for i in shown:
+        box, right_one = matching.detections.box[i], errors.kind[i] == Kind.CORRECT
+        colour = BLUE if right_one else VERMILION
+        _box(axes, box, colour, "-", 1.2 if right_one else 2)
+        if few or not right_one:
+            said = f"{brief(matching.classes[matching.detections.label[i]])} {matching.score[i]:.0%}"
+            _name(axes, box, said, colour, below=False)
+    name = split.names[picture]
+    axes.set_title(name if len(name) <= 40 else "…" + name[-39:], fontsize=7, color=GREY)
+
+
+def crop(boxes: Floats, around: tuple[int, int, int, int]) -> tuple[int, int, int, int]:
+    """A square about boxes, with what is next to them, moved to lie within their picture.
+
+    Args:
+        boxes: ``[n, 4]``: left, top, right, bottom in pixels.
+        around: the picture, likewise.
+
+    Returns:
+        Left, top, right and bottom in whole pixels; not a square where the picture is too narrow for one.
+    """
+    low, high = boxes[:, :2].min(0), boxes[:, 2:].max(0)
+    side = max(SMALLEST, CONTEXT * (high - low).max())
+    edges = []
+    for middle, begin, end in zip((low + high) / 2, around[:2], around[2:], strict=True):
+        length = min(round(side), end - begin)
+        start = min(max(round(middle - length / 2), begin), end - length)
+        edges.append((start, start + length))
+    return edges[0][0], edges[1][0], edges[0][1], edges[1][1]
+
+
+def brief(name: str) -> str:
+    """A class' name for over a small picture; a species' genus by its first letter, as biologists write it."""
+    first, _, rest = name.partition(" ")
+    return short(name if len(name) <= 14 or not rest else f"{first[0]}. {rest}")
+
+
+def _window(canvas: Canvas, split: BoxSplit, picture: int) -> tuple[int, int, int, int]:
+    """Left, top, right, bottom of a picture on its canvas."""
+    height, width = split.sizes[picture].tolist()
+    top, left, tall, wide = canvas.window(height, width)
+    return left, top, left + wide, top + tall
+
+
+def _box(axes: Axes, box: Floats, colour: str, style: str, width: float) -> None:
+    left, top, right, bottom = box
+    patch = Rectangle(
+        *((left, top), right - left, bottom - top), fill=False, edgecolor=colour, linestyle=style, linewidth=width
+    )
+    axes.add_patch(patch)
+
+
+def _name(axes: Axes, box: Floats, said: str, colour: str, below: bool) -> None:
+    """Words under or over a box, or within it where the picture ends."""
+    left, _ = axes.get_xlim()
+    bottom, top = axes.get_ylim()
+    room = 0.06 * (bottom - top)
+    outside = bottom - box[3] > room if below else box[1] - top > room
+    axes.text(
+        max(box[0], left),
+        min(box[3], bottom) if below else max(box[1], top),
+        said,
+        fontsize=5.5,
+        color="white",
+        va="top" if below == outside else "bottom",
+        clip_on=True,
+        bbox={"facecolor": colour, "edgecolor": "none", "pad": 0.8, "alpha": 0.85},
+    )

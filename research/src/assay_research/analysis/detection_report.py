@@ -1,0 +1,111 @@
+"""What the evaluation of a detector leaves: a page to read, JSON to keep, and figures."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from assay_research.analysis import detection_page, finite_json
+from assay_research.analysis.detection_analysis import Analysis, Result, Subject, analyse
+from assay_research.analysis.detection_confusion import by_genus
+from assay_research.analysis.detection_errors import Kind
+from assay_research.analysis.detection_nms import best
+from assay_research.analysis.scores import say
+from assay_research.checkpoint import write_atomically
+from assay_research.detections import Found
+
+GALLERIES: dict[str, Kind | None] = {
+    "missed": None,
+    "confused": Kind.CONFUSED,
+    "duplicates": Kind.DUPLICATE,
+    "badly_placed": Kind.BADLY_PLACED,
+    "background": Kind.BACKGROUND,
+}
+"""Names of the figures, and what is in them."""
+
+
+def report_one(
+    result: Result,
+    found: Sequence[Found],
+    subject: Subject,
+    folder: Path,
+    iou: float = 0.5,
+    score: float | None = None,
+) -> Path:
+    """Write ``<checkpoint>-<split>.json``, ``.md`` and a folder of figures; print one checkpoint's table.
+
+    Args:
+        result: of the checkpoint.
+        found: in each picture, with the plain view; canvas pixels.
+        subject: what was evaluated.
+        folder: where to write.
+        iou: from which a detection is in an object's place.
+        score: from which on detections are judged; None takes the one with the best F1 over all classes together.
+
+    Returns:
+        The JSON file.
+    """
+    split, classes = subject.pictures, subject.data.classes
+    analysis = analyse(found, split, subject.data.canvas, classes, iou, score)
+    path = folder / f"{result.checkpoint}-{subject.split}.json"
+    figures = path.with_suffix("")
+    figures.mkdir(exist_ok=True)
+    _draw(result, analysis, subject, figures)
+    finite_json.write(subject.record() | asdict(result) | {"errors": analysis.record()}, path)
+    page = path.with_suffix(".md")
+    write_atomically(detection_page.one(result, analysis, subject, figures.name).encode(), page)
+    say(f"{subject}; checkpoint {result.checkpoint}, epoch {result.epoch}")
+    say(detection_page.metrics(result, subject).rstrip())
+    say(f"plain, score from {analysis.errors.score:.3f}, IoU from {iou:g}: {detection_page.fates(analysis)}")
+    say(f"written: {page}, {path.name}, and figures in {figures.name}/")
+    return path
+
+
+def report_all(results: Sequence[Result], subject: Subject, folder: Path) -> Path:
+    """Write ``all-<split>.json``, ``.md`` and a figure over epochs; print a table for each way of looking.
+
+    Args:
+        results: of the checkpoints, epochs first and rising.
+        subject: what was evaluated.
+        folder: where to write.
+
+    Returns:
+        The JSON file.
+    """
+    from assay_research.analysis import detection_figures  # matplotlib, which only figures need
+
+    path = folder / f"all-{subject.split}.json"
+    finite_json.write(subject.record() | {"checkpoints": [asdict(result) for result in results]}, path)
+    epochs = [result for result in results if result.checkpoint.startswith("epoch-")]
+    scores = {subject.name(look): [result.scores[look] for result in epochs] for look in subject.looks}
+    drawn, page = path.with_suffix(".png"), path.with_suffix(".md")
+    detection_figures.metrics_over_epochs([result.epoch for result in epochs], scores, drawn, str(subject))
+    write_atomically(detection_page.several(results, subject, drawn.name).encode(), page)
+    say(str(subject))
+    for look in subject.looks:
+        say(subject.name(look) + "\n" + detection_page.over_epochs(results, look).rstrip())
+    say(f"written: {page}, {path.name}, {drawn.name}")
+    return path
+
+
+def _draw(result: Result, analysis: Analysis, subject: Subject, folder: Path) -> None:
+    """Every figure of one checkpoint."""
+    from assay_research.analysis import detection_figures, detection_galleries  # matplotlib
+
+    matching, errors, split = analysis.matching, analysis.errors, subject.pictures
+    classes, canvas = matching.classes, subject.data.canvas
+    about = f"{subject.run}\n{result.checkpoint}, epoch {result.epoch}; {subject.data.name} {subject.split}"
+    judged = f"{about}; IoU from {matching.iou:g}, score from {errors.score:.3f}"
+    detection_figures.confusion_matrix(errors.confusion, classes, folder / "confusion.png", judged)
+    genera, grouped = by_genus(errors.confusion, classes)
+    if len(genera) < len(classes):
+        detection_figures.confusion_matrix(grouped, genera, folder / "genus.png", f"{judged}, by genus")
+    matched = f"{about}; IoU from {matching.iou:g}"
+    detection_figures.precision_recall(analysis.curves, folder / "precision_recall.png", matched)
+    detection_figures.thresholds(analysis.thresholds, folder / "thresholds.png", f"{matched}; best F1 of every class")
+    detection_figures.nms_sweep(analysis.nms, best(analysis.nms), folder / "nms.png", judged)
+    for name, kind in GALLERIES.items():
+        cases = detection_galleries.cases(matching, errors, kind)
+        shown = cases[: detection_galleries.CASES]
+        title = f"{judged}\n{name.replace('_', ' ')}: {len(cases)}"
+        title += f", the first {len(shown)}" if len(shown) < len(cases) else ""
+        detection_galleries.gallery(matching, errors, shown, split, canvas, folder / f"{name}.png", title)

@@ -1,0 +1,139 @@
+"""Train any detector on pictures with boxes."""
+
+from collections.abc import Iterator
+from typing import Any, ClassVar, Unpack
+
+import torch
+from torch import Tensor, nn
+
+from assay_deploy.canvas import View
+from assay_research.box_views import BoxViews
+from assay_research.data.box_augment import BoxAugment, augment_boxes, draw
+from assay_research.data.boxes import BoxSplit, DetectionData
+from assay_research.detection_metrics import measure
+from assay_research.detections import Found
+from assay_research.loop import Loop, Options
+from assay_research.models import Normalized, Pretrained
+from assay_research.schedules import Constant
+
+Target = dict[str, Tensor]
+
+
+class Trainer(Loop):
+    """Trains one detector on one data set.
+
+    The pictures stay in main memory, or in the file their data set is cached in; a batch is augmented on the device.
+    Ignored objects are no targets.
+
+    Args:
+        model: takes pictures in [0, 1] to `Detections`, or with targets to losses. Its channel statistics are set
+            from the training pictures, unless its pretrained weights have their own.
+        data: the three splits.
+        optimizer: over the model's parameters.
+        schedule: factor on its base rates.
+        view: what validation looks at, the plain view.
+        settings: how training pictures are augmented.
+        **options: of `Loop`.
+    """
+
+    CHOSEN: ClassVar[str] = "val_map"
+    data: DetectionData
+
+    def __init__(
+        self,
+        model: Normalized,
+        data: DetectionData,
+        optimizer: torch.optim.Optimizer,
+        *,
+        schedule: Constant,
+        view: View = View(),  # noqa: B008 - frozen
+        settings: BoxAugment | None = None,
+        **options: Unpack[Options],
+    ) -> None:
+        network = model.network
+        expected = network.statistics if isinstance(network, Pretrained) else None
+        model.set_statistics(*(expected or data.channel_statistics()))
+        super().__init__(model, data, optimizer, schedule, **options)
+        self.settings = settings or BoxAugment()
+        self.plain = BoxViews(self.result, data.canvas, [view]).to(self.device)
+
+    def parts(self, indices: Tensor) -> Iterator[tuple[Tensor, list[Target]]]:
+        """See `Loop.parts`: augmented pictures and their targets."""
+        draws = draw(len(indices), self.generator)
+        mine = self.world.share(len(indices))
+        for chosen, drawn in zip(
+            indices[mine].chunk(self.accumulate), draws[:, mine].chunk(self.accumulate, 1), strict=True
+        ):
+            images, targets = self._taken(self.data.train, chosen.tolist())
+            boxes, labels = ([target[key] for target in targets] for key in ("boxes", "labels"))
+            images, boxes, labels = augment_boxes(images, boxes, labels, self.settings, drawn)
+            yield images, [{"boxes": one, "labels": two} for one, two in zip(boxes, labels, strict=True)]
+
+    def measure(self, part: tuple[Tensor, list[Target]]) -> tuple[Tensor, ...]:
+        """See `Loop.measure`: the sum of the detector's losses."""
+        images, targets = part
+        losses: dict[str, Tensor] = self.forward(images, targets)
+        return (torch.stack(list(losses.values())).sum(),)
+
+    def validate(self) -> dict[str, float]:
+        """See `Loop.validate`."""
+        split = self.data.val
+        scores = measure(self.predict(self.plain, split), split, self.data.canvas, self.data.classes)
+        return {"val_loss": self._loss(split), "val_map": scores.map, "val_map50": scores.map50}
+
+    def predict(self, graph: nn.Module, split: BoxSplit) -> list[Found]:
+        """What the graph finds in every picture of a split, on the CPU."""
+        return predict(graph, split, self.device, self.dtype, self.batch_size)
+
+    @torch.no_grad()
+    def _loss(self, split: BoxSplit) -> float:
+        """Mean loss over a split's pictures as they are, with BatchNorm's running statistics.
+
+        Whatever a detector samples to compute its loss, it samples the same each time.
+        """
+        model = self.result
+        model.train()
+        for module in model.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                module.eval()
+        total = torch.zeros((), dtype=torch.float64, device=self.device)
+        with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []), self.autocast():
+            torch.manual_seed(0)
+            for chosen in torch.arange(len(split)).split(self.batch_size):
+                images, targets = self._taken(split, chosen.tolist())
+                losses: dict[str, Tensor] = model(images.permute(0, 3, 1, 2).float() / 255, targets)
+                total += torch.stack(list(losses.values())).sum() * len(chosen)
+        return (total / len(split)).item()
+
+    def _taken(self, split: BoxSplit, chosen: list[int]) -> tuple[Tensor, list[Target]]:
+        """Pictures uint8 ``[batch, height, width, 3]`` of a split and their targets, on the device."""
+        targets = [
+            {"boxes": split.boxes[i][~split.ignored[i]], "labels": split.labels[i][~split.ignored[i]]} for i in chosen
+        ]
+        on_device = [{key: value.to(self.device) for key, value in target.items()} for target in targets]
+        return split.images[chosen].to(self.device), on_device
+
+
+@torch.inference_mode()
+def predict(
+    graph: nn.Module, split: BoxSplit, device: torch.device, dtype: torch.dtype = torch.float32, batch: int = 8
+) -> list[Found]:
+    """What a graph finds in every picture of a split, in eval mode.
+
+    Args:
+        graph: `BoxViews`, on the device; it is left in eval mode.
+        split: n pictures.
+        device: where to compute.
+        dtype: what to compute in; bfloat16 means autocast.
+        batch: pictures at a time.
+
+    Returns:
+        n times boxes in canvas pixels, on the CPU.
+    """
+    graph.eval()
+    found: list[Found] = []
+    with torch.autocast(device.type, torch.bfloat16, enabled=dtype == torch.bfloat16):
+        for images in split.images.split(batch):
+            answer: Any = graph(images.to(device))
+            found += [Found(*(each.cpu() for each in answer.picture(i))) for i in range(len(images))]
+    return found

@@ -1,0 +1,85 @@
+"""Score a run's detectors on a split, and say where they err."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from time import perf_counter
+
+import torch
+from tqdm import tqdm
+
+from assay_deploy.canvas import View
+from assay_research.analysis.detection_analysis import Result, Subject
+from assay_research.analysis.detection_report import report_all, report_one
+from assay_research.box_views import FUSIONS, BoxViews
+from assay_research.config import nearest
+from assay_research.data.boxes import BoxSplit, DetectionData
+from assay_research.detection import predict
+from assay_research.detection_metrics import measure
+from assay_research.detections import Found
+from assay_research.errors import ConfigError, DeviceError
+from assay_research.kept import Options, check, chosen_views, load
+from assay_research.run import Run, Trained
+
+
+def evaluate(run: Run, options: Options, data: DetectionData, names: Sequence[str], device: torch.device) -> Path:
+    """Score the checkpoints; write what was measured, then print the tables.
+
+    Args:
+        run: that they are of.
+        options: of the command line.
+        data: what the run was trained on.
+        names: of the checkpoints.
+        device: where to compute.
+
+    Returns:
+        The JSON file that holds it.
+
+    Raises:
+        AssayError: an option that is not for detectors, or a checkpoint that is damaged or of other data.
+    """
+    check(options, ("dense",), "a classifier's")
+    fuse, iou = options.fuse or FUSIONS[0], 0.5 if options.iou is None else options.iou
+    if fuse not in FUSIONS:
+        raise ConfigError(f"fuse={fuse}: there is no such fusion; {nearest(fuse, FUSIONS)}")
+    for name, value in (("iou", iou), ("score", options.score)):
+        if value is not None and not 0 < value < 1:
+            raise ConfigError(f"{name} must be between 0 and 1, got {value}")
+    views = chosen_views(options, run.views())
+    ways = {"plain": views[:1]} | ({"tta": views} if len(views) > 1 else {})
+    words = {"plain": "1 view", "tta": f"{len(views)} views, {fuse}"}
+    subject = Subject(run.name, data, options.split, data.fingerprint(), {way: words[way] for way in ways})
+    split, results, found = subject.pictures, [], dict[str, list[Found]]()
+    with tqdm(total=len(names), unit="checkpoint", leave=False, disable=not sys.stderr.isatty()) as bar:
+        for name in names:
+            trained, epoch = load(run, name, device, data, subject.fingerprint)
+            seconds = {}
+            for way, chosen in ways.items():
+                bar.set_postfix_str(way)
+                graph = _graph(trained, chosen, fuse, device)
+                begun = perf_counter()
+                found[way] = _look(graph, split, device)
+                seconds[way] = (perf_counter() - begun) / len(split)
+            scores = {way: measure(each, split, data.canvas, data.classes) for way, each in found.items()}
+            results.append(Result(name, epoch, scores, seconds))
+            bar.update()
+    folder = run.evaluation()
+    if options.checkpoint == "all":
+        return report_all(results, subject, folder)
+    return report_one(results[0], found["plain"], subject, folder, iou, options.score)
+
+
+def _graph(trained: Trained, views: Sequence[View], fuse: str, device: torch.device) -> BoxViews:
+    try:
+        model = trained.model.to(memory_format=torch.channels_last)
+        return BoxViews(model, trained.canvas, views, fuse=fuse).to(device)
+    except ValueError as error:
+        raise ConfigError(f"views: {error}") from error
+
+
+def _look(graph: BoxViews, split: BoxSplit, device: torch.device) -> list[Found]:
+    try:
+        return predict(graph, split, device)
+    except RuntimeError as error:  # memory, mostly: sizes= asks for as much as one likes
+        reason = str(error).partition("\n")[0]
+        raise DeviceError(f"cannot look at the pictures on {device}: {reason}; try smaller sizes") from error
