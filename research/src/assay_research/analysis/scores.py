@@ -1,6 +1,5 @@
 """What an evaluation leaves: a table to read, JSON to keep, and figures."""
 
-import json
 import math
 import sys
 from collections.abc import Mapping, Sequence
@@ -11,7 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from assay_deploy.canvas import View
-from assay_research.checkpoint import write_atomically
+from assay_research.analysis import finite_json
 from assay_research.data import ClassificationData, Split
 from assay_research.evaluation import Scores, worst_mistakes
 
@@ -103,7 +102,7 @@ def report_one(result: Result, logits: Tensor, subject: Subject, folder: Path) -
 
     plain, split, classes = result.scores["plain"], subject.pictures, subject.data.classes
     path = folder / f"{result.checkpoint}-{subject.split}.json"
-    _write(subject.record() | asdict(result), path)
+    finite_json.write(subject.record() | asdict(result), path)
     title = (
         f"{subject.run}\n{result.checkpoint}, epoch {result.epoch}; {subject.data.name} {subject.split}, n {plain.n}"
     )
@@ -146,7 +145,7 @@ def report_all(results: Sequence[Result], subject: Subject, folder: Path) -> Pat
     for record in records:
         for scores in record["scores"].values():  # a matrix for each of hundreds of epochs would be most of the file
             del scores["confusion"], scores["reliability"]
-    _write(subject.record() | {"checkpoints": records}, path)
+    finite_json.write(subject.record() | {"checkpoints": records}, path)
     epochs = [result for result in results if result.checkpoint.startswith("epoch-")]
     metrics = {
         subject.name(look): {
@@ -179,16 +178,3 @@ def _table(rows: Mapping[str, Scores]) -> str:
         for name, each in rows.items()
     ]
     return "\n".join(lines)
-
-
-def _write(record: dict[str, Any], path: Path) -> None:
-    write_atomically((json.dumps(_finite(record), indent=2) + "\n").encode(), path)
-
-
-def _finite(value: Any) -> Any:
-    """The same with None for every number that is not finite, which JSON cannot say."""
-    if isinstance(value, dict):
-        return {key: _finite(each) for key, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(each) for each in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

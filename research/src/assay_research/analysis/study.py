@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from assay_research.analysis import finite_json
 from assay_research.checkpoint import write_atomically
 from assay_research.errors import AssayError, CheckpointError
 from assay_research.metrics import TOP1, Metric, metric_of
@@ -100,7 +101,7 @@ def report(folder: Path, members: Sequence[Member], figure: bool = True) -> None
         ],
         "seeds": seeds,
     }
-    write_atomically((json.dumps(_finite(document), indent=2) + "\n").encode(), folder / DOCUMENT)
+    finite_json.write(document, folder / DOCUMENT)
     write_atomically("\n".join(text).encode(), folder / REPORT)
 
 
@@ -267,12 +268,3 @@ def _seeds_row(group: Mapping[str, Any]) -> list[str]:
     metric = metric_of(group)
     scores = (f"{group[key]['mean']:.4f} ± {group[key]['std']:.4f}" if key in group else "" for key in metric.scores)
     return [group["experiment"], group["dataset"], str(len(group["seeds"])), metric.name, *scores]
-
-
-def _finite(value: Any) -> Any:
-    """The same with None for what is not finite, which JSON has no word for."""
-    if isinstance(value, Mapping):
-        return {key: _finite(each) for key, each in value.items()}
-    if isinstance(value, list):
-        return [_finite(each) for each in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
