@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -95,32 +96,122 @@ def master_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     artifacts = []
     for views, path, output in ((1, "model.onnx", "logits"), (2, "model_tta.onnx", "probabilities")):
         model = _graph(views)
-        (probe[output],) = ReferenceEvaluator(model).run(None, {"images": probe["images"]})
+        name = output if views == 1 else f"{output}_tta"
+        (probe[name],) = ReferenceEvaluator(model).run(None, {"images": probe["images"]})
         content = model.SerializeToString()
         (folder / path).write_bytes(content)
-        artifacts.append(Artifact("onnx", "fp32", views, output, 1e-5, path, sha256(content)))
+        artifacts.append(Artifact("onnx", "fp32", "any", views, (output,), {output: 1e-5}, True, path, sha256(content)))
     buffer = io.BytesIO()
     np.savez(buffer, **probe)
     (folder / "probe.npz").write_bytes(buffer.getvalue())
-    (folder / "parity.json").write_text("{}")
+    for path in ("parity.json", "parity.html", "sbom.spdx.json"):
+        (folder / path).write_text("{}")
     write_manifest(
         Manifest(
             version=MANIFEST_VERSION,
             name="tiny",
             task="classification",
-            source=Source("tiny/2026-01-01", "best", "0123abc", "0" * 64, "1" * 64),
+            source=Source("tiny/2026-01-01", "best", "0123abc", "0" * 64, "1" * 64, "2" * 64),
             toolchain={"onnx": onnx.__version__},
             artifacts=tuple(artifacts),
             probe=File("probe.npz", sha256(buffer.getvalue())),
             parity=File("parity.json", sha256(b"{}")),
+            report=File("parity.html", sha256(b"{}")),
+            sbom=File("sbom.spdx.json", sha256(b"{}")),
             inputs=(Tensor("images", "uint8", ("batch", SIDE, SIDE, 3), "RGB pictures"),),
             outputs=tuple(
-                Tensor(artifact.output, "float32", ("batch", len(LABELS)), "a score a class") for artifact in artifacts
+                Tensor(name, "float32", ("batch", len(LABELS)), "a score a class")
+                for artifact in artifacts
+                for name in artifact.outputs
             ),
             preprocess=Canvas(SIDE, SIDE),
             labels=LABELS,
             views=(View(), View(flip=True)),
             expected=(Expected("none/test", "top1", 0.5, 10, 0.01),),
+        ),
+        folder,
+    )
+    return folder
+
+
+DETECTED = ("dark thing", "bright thing")
+
+
+def _detector() -> onnx.ModelProto:
+    """Finds a thing at the left of the canvas in bright pictures and one at the right in dark ones, or both."""
+    weights: dict[str, Any] = {
+        "scale": np.array(255, np.float32),
+        "axes": np.array([1, 2, 3], np.int64),
+        "one": np.array(1, np.float32),
+        "least": np.array(0.25, np.float32),
+        "nothing": np.array(0, np.float32),
+        "places": np.array([[[1, 1, 4, 6], [4, 2, 7, 8]]], np.float32),
+        "indices": np.array([[1, 0]], np.int64),
+        "none": np.array(-1, np.int64),
+        "last": np.array([2], np.int64),
+    }
+    nodes = [
+        helper.make_node("Cast", ["images"], ["floats"], "to_float", to=TensorProto.FLOAT),
+        helper.make_node("Div", ["floats", "scale"], ["unit"], "to_unit"),
+        helper.make_node("ReduceMean", ["unit", "axes"], ["mean"], "mean", keepdims=1),
+        helper.make_node("Reshape", ["mean", "flat"], ["bright"], "flatten"),
+        helper.make_node("Sub", ["one", "bright"], ["dark"], "invert"),
+        helper.make_node("Concat", ["bright", "dark"], ["both"], "both", axis=1),
+        helper.make_node("Greater", ["both", "least"], ["there"], "there"),
+        helper.make_node("Where", ["there", "both", "nothing"], ["scores"], "scores"),
+        helper.make_node("Where", ["there", "indices", "none"], ["labels"], "labels"),
+        helper.make_node("Unsqueeze", ["there", "last"], ["mask"], "mask"),
+        helper.make_node("Where", ["mask", "places", "nothing"], ["boxes"], "boxes"),
+    ]
+    weights["flat"] = np.array([-1, 1], np.int64)
+    graph = helper.make_graph(
+        nodes,
+        "detector",
+        [helper.make_tensor_value_info("images", TensorProto.UINT8, ["batch", SIDE, SIDE, 3])],
+        [
+            helper.make_tensor_value_info("boxes", TensorProto.FLOAT, ["batch", 2, 4]),
+            helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["batch", 2]),
+            helper.make_tensor_value_info("labels", TensorProto.INT64, ["batch", 2]),
+        ],
+        [numpy_helper.from_array(value, name) for name, value in weights.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    onnx.checker.check_model(model, full_check=True)
+    return model
+
+
+@pytest.fixture
+def detector_bundle(master_bundle: Path, tmp_path: Path) -> Path:
+    """A bundle of a detector with a letterbox canvas, which the test may damage."""
+    folder = Path(shutil.copytree(master_bundle, tmp_path / "detector"))
+    (folder / "model_tta.onnx").unlink()
+    model = _detector()
+    levels = np.array([10, 90, 128, 200, 250], np.uint8)
+    images = np.broadcast_to(levels[:, None, None, None], (5, SIDE, SIDE, 3)).copy()
+    outputs = ("boxes", "scores", "labels")
+    probe = dict(zip(outputs, ReferenceEvaluator(model).run(list(outputs), {"images": images}), strict=True))
+    buffer = io.BytesIO()
+    np.savez(buffer, images=images, **probe)
+    content = model.SerializeToString()
+    (folder / "model.onnx").write_bytes(content)
+    (folder / "probe.npz").write_bytes(buffer.getvalue())
+    tolerances = {"boxes": 0.01, "scores": 1e-4, "labels": 0.01}
+    write_manifest(
+        replace(
+            read_manifest(master_bundle),
+            name="detector",
+            task="detection",
+            artifacts=(Artifact("onnx", "fp32", "any", 1, outputs, tolerances, True, "model.onnx", sha256(content)),),
+            probe=File("probe.npz", sha256(buffer.getvalue())),
+            outputs=(
+                Tensor("boxes", "float32", ("batch", 2, 4), "left, top, right, bottom"),
+                Tensor("scores", "float32", ("batch", 2), "falling"),
+                Tensor("labels", "int64", ("batch", 2), "indices"),
+            ),
+            preprocess=Canvas(SIDE, SIDE, "letterbox"),
+            labels=DETECTED,
+            views=(View(),),
+            expected=(Expected("none/test", "map", 0.5, 10, 0.001),),
         ),
         folder,
     )

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from assay_deploy.bundle import File, Manifest, sha256, write_manifest
+from assay_deploy.bundle import File, Manifest, read_manifest, sha256, write_manifest
 from assay_deploy.cli import main
 from assay_deploy.doctor import examine
 
@@ -29,7 +29,7 @@ def test_a_sound_bundle_has_nothing_wrong(bundle: Path, capsys: pytest.CaptureFi
     assert main(["doctor", str(bundle)]) == 0
     text = capsys.readouterr().out
     for words in (
-        "name        tiny, classification, manifest version 1",
+        "name        tiny, classification, manifest version 2",
         "run tiny/2026-01-01, checkpoint best, commit 0123abc",
         "canvas      8x8 pixels, stretch",
         "labels      5: red, green",
@@ -43,7 +43,8 @@ def test_a_sound_bundle_has_nothing_wrong(bundle: Path, capsys: pytest.CaptureFi
         "Nothing is wrong.",
     ):
         assert words in text
-    assert text.count("ok      probe off by") == 2
+    assert "ok      probe logits off by" in text
+    assert "ok      probe probabilities off by" in text
 
 
 def test_json_says_the_same(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -55,7 +56,8 @@ def test_json_says_the_same(bundle: Path, capsys: pytest.CaptureFixture[str]) ->
     for graph in report["graphs"]:
         assert graph["ok"]
         assert graph["provider"] == "cpu"
-        assert graph["difference"] <= graph["tolerance"]
+        (output,) = graph["tolerances"]
+        assert graph["differences"][output] <= graph["tolerances"][output]
         assert graph["nodes"]["CPUExecutionProvider"]["Conv"] == 1
     assert {"assay-deploy", "python", "numpy", "pillow"} <= set(report["versions"])
 
@@ -71,7 +73,8 @@ def test_every_damaged_file_is_a_problem_and_the_rest_is_examined(
     assert "FAILED  parity.json" in text
     assert "2 things are wrong:" in text
     assert f"{bundle / 'model.onnx'}: not the file that was proven" in text
-    assert text.count("ok      probe off by") == 1
+    assert "FAILED  probe logits not replayed" in text
+    assert "ok      probe probabilities off by" in text
 
 
 def test_a_graph_that_no_longer_gives_the_probe_is_a_problem(bundle: Path, manifest: Manifest) -> None:
@@ -81,10 +84,10 @@ def test_a_graph_that_no_longer_gives_the_probe_is_a_problem(bundle: Path, manif
     report = examine(bundle)
     plain, tta = report["graphs"]
     assert not plain["ok"]
-    assert plain["difference"] == pytest.approx(2e-3, rel=0.05)
+    assert plain["differences"]["logits"] == pytest.approx(2e-3, rel=0.05)
     assert tta["ok"]
     assert len(report["problems"]) == 1
-    assert "model.onnx: is up to 0.00" in report["problems"][0]
+    assert "model.onnx: its logits are up to 0.00" in report["problems"][0]
 
 
 def test_a_probe_with_nan_is_a_problem(bundle: Path, manifest: Manifest) -> None:
@@ -139,3 +142,28 @@ def test_a_provider_that_cannot_be_had_is_a_problem(bundle: Path) -> None:
     report = examine(bundle, provider="cuda")
     assert len(report["problems"]) == 2
     assert all("has no CUDA" in problem for problem in report["problems"])
+
+
+def test_what_was_proven_elsewhere_is_noted_and_no_problem(
+    bundle: Path, manifest: Manifest, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import onnxruntime
+
+    if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+        pytest.skip("this ONNX Runtime has CUDA")
+    plain, tta = manifest.artifacts
+    write_manifest(replace(manifest, artifacts=(plain, replace(tta, precision="fp16", device="cuda"))), bundle)
+    assert main(["doctor", str(bundle)]) == 0
+    assert "note    not tried here: " in capsys.readouterr().out
+    assert main(["doctor", str(bundle), "--provider", "cuda"]) == 1
+
+
+def test_a_detector_is_replayed_by_its_boxes(detector_bundle: Path) -> None:
+    report = examine(detector_bundle)
+    assert report["problems"] == []
+    (graph,) = report["graphs"]
+    assert set(graph["differences"]) == {"boxes", "scores", "labels"}
+    probe = dict(np.load(detector_bundle / "probe.npz"))
+    probe["boxes"][:, 0, 2] += 0.3
+    _replace_probe(detector_bundle, read_manifest(detector_bundle), _npz(**probe))
+    assert "model.onnx: its boxes are up to 0.3 off" in examine(detector_bundle)["problems"][0]

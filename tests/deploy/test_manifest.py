@@ -33,7 +33,8 @@ def test_what_is_written_is_read(bundle: Path, manifest: Manifest) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda d: d.update(version=2), "manifest version 2, but this assay-deploy reads version 1"),
+        (lambda d: d.update(version=1), "manifest version 1, but this assay-deploy reads version 2"),
+        (lambda d: d.update(version=3), "manifest version 3, but this assay-deploy reads version 2"),
         (lambda d: d.update(version=True), "manifest version True"),
         (lambda d: d.update(version="1"), "manifest version '1'"),
         (lambda d: d.pop("version"), "manifest version None"),
@@ -47,11 +48,15 @@ def test_what_is_written_is_read(bundle: Path, manifest: Manifest) -> None:
         (lambda d: d["artifacts"][0].update(views=True), "views: expected int, got bool"),
         (lambda d: d["artifacts"][0].update(views=3), "runs 3 views, but the manifest lists 2"),
         (lambda d: d["artifacts"][0].update(views=0), "runs 0 views"),
-        (lambda d: d["artifacts"][0].update(tolerance=0), "has the tolerance 0"),
-        (lambda d: d["artifacts"][0].update(tolerance=10**400), "tolerance: expected float, got int"),
-        (lambda d: d["artifacts"][0].update(tolerance=float("nan")), "tolerance: expected a number, got nan"),
-        (lambda d: d["artifacts"][0].update(tolerance=float("inf")), "tolerance: expected a number, got inf"),
-        (lambda d: d["artifacts"][0].update(output="odds"), "computes 'odds', which is not among the outputs"),
+        (lambda d: d["artifacts"][0]["tolerances"].update(logits=0), r"has the tolerances \{'logits': 0"),
+        (lambda d: d["artifacts"][0]["tolerances"].update(logits=10**400), "logits: expected float, got int"),
+        (lambda d: d["artifacts"][0]["tolerances"].update(logits=float("nan")), "logits: expected a number, got nan"),
+        (lambda d: d["artifacts"][0]["tolerances"].update(logits=float("inf")), "logits: expected a number, got inf"),
+        (lambda d: d["artifacts"][0].update(tolerances={}), r"has the tolerances \{\}, expected one above 0 for each"),
+        (lambda d: d["artifacts"][0].update(outputs=["odds"]), r"computes \['odds'\], the manifest's outputs are"),
+        (lambda d: d["artifacts"][0].update(outputs=[]), r"computes \[\], the manifest's outputs are"),
+        (lambda d: d["artifacts"][0].update(precision="fp8"), "unknown precision 'fp8'; known are fp32"),
+        (lambda d: d["artifacts"][0].update(device="tpu"), "unknown device 'tpu'; known are any, cpu, cuda"),
         (lambda d: d["artifacts"][0].update(format="pickle"), "unknown format 'pickle'"),
         (lambda d: d["artifacts"][0].update(sha256="F" * 64), "is not 64 hex digits"),
         (lambda d: d["artifacts"][0].update(path="../model.onnx"), "not a plain path inside the bundle"),
@@ -63,6 +68,8 @@ def test_what_is_written_is_read(bundle: Path, manifest: Manifest) -> None:
         (lambda d: d["artifacts"][0].update(path="."), "not a plain path inside the bundle"),
         (lambda d: d["artifacts"][0].update(path="model\0.onnx"), "control character"),
         (lambda d: d["parity"].update(path="/etc/passwd"), "not a plain path inside the bundle"),
+        (lambda d: d["report"].update(path="../parity.html"), "not a plain path inside the bundle"),
+        (lambda d: d["sbom"].update(path="/sbom.json"), "not a plain path inside the bundle"),
         (lambda d: d["labels"].__setitem__(0, "\x1b[31mred"), "control character"),
         (lambda d: d["labels"].__setitem__(0, "\ud800"), "half a surrogate pair"),
         (lambda d: d["labels"].pop(), r"tensor 'logits' must be float32 \['batch', 4\]"),
@@ -70,7 +77,16 @@ def test_what_is_written_is_read(bundle: Path, manifest: Manifest) -> None:
         (lambda d: d.update(artifacts=[]), "at least one artifact"),
         (lambda d: d.update(inputs=[]), "exactly one input"),
         (lambda d: d["inputs"][0].update(dtype="float32"), "tensor 'images' must be uint8"),
-        (lambda d: d.update(task="detection"), "unknown task 'detection'"),
+        (lambda d: d.update(task="segmentation"), "unknown task 'segmentation'; known are classification and detec"),
+        (
+            lambda d: d.update(task="detection"),
+            r"outputs \['logits', 'probabilities'\], expected boxes, scores, labels",
+        ),
+        (
+            lambda d: d["outputs"].reverse() or d["outputs"].append(d["outputs"][0]),
+            r"expected of logits, probabilities",
+        ),
+        (lambda d: d.update(views=[]), "at least one view"),
         (lambda d: d["preprocess"].update(fit="pad"), "canvas fit must be stretch or letterbox"),
         (lambda d: d["preprocess"].update(height=0), "at least one pixel"),
         (lambda d: d["preprocess"].update(height=10**12), "at most"),
@@ -121,6 +137,26 @@ def test_a_key_that_occurs_twice_is_refused(bundle: Path) -> None:
     path.write_text(path.read_text().replace('"name"', '"name": "other", "name"', 1))
     with pytest.raises(BundleError, match="occurs twice"):
         read_manifest(bundle)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda d: d["outputs"][0].update(shape=["batch", 3, 4]), r"'boxes' must be float32 \['batch', 2, 4\]"),
+        (lambda d: d["outputs"][1].update(shape=["batch", "places"]), r"'boxes' must be float32 \['batch', 1, 4\]"),
+        (lambda d: d["outputs"][2].update(dtype="float32"), r"'labels' must be int64 \['batch', 2\]"),
+        (lambda d: d["outputs"].pop(), "expected boxes, scores, labels"),
+        (lambda d: d["artifacts"][0]["outputs"].pop(), r"computes \['boxes', 'scores'\]"),
+        (lambda d: d["artifacts"][0]["tolerances"].pop("labels"), "expected one above 0 for each of boxes, scores, l"),
+    ],
+)
+def test_a_detectors_manifest_that_lies_is_refused(
+    detector_bundle: Path, change: Callable[[Document], object], message: str
+) -> None:
+    read_manifest(detector_bundle)
+    edit(detector_bundle, change)
+    with pytest.raises(BundleError, match=message):
+        read_manifest(detector_bundle)
 
 
 def test_a_folder_without_manifest_is_no_bundle(tmp_path: Path) -> None:
@@ -228,9 +264,9 @@ def test_what_is_no_file_is_refused(bundle: Path) -> None:
 
 def test_an_artifact_that_is_not_there_is_named_with_those_that_are(manifest: Manifest) -> None:
     with pytest.raises(
-        BundleError, match=r"no plain torchscript graph; it has model\.onnx \(onnx, 1 view\), model_tta"
+        BundleError, match=r"no plain fp32 torchscript graph; it has model\.onnx \(onnx, fp32, 1 view\), model_tta"
     ):
         manifest.artifact("torchscript")
     plain = replace(manifest, artifacts=manifest.artifacts[:1])
-    with pytest.raises(BundleError, match="no onnx graph with test-time augmentation"):
+    with pytest.raises(BundleError, match="no fp32 onnx graph with test-time augmentation"):
         plain.artifact("onnx", tta=True)

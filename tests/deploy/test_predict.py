@@ -13,12 +13,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from assay_deploy.bundle import Manifest, read_manifest
 from assay_deploy.canvas import place, read_picture
 from assay_deploy.cli import main
 from assay_deploy.errors import AssayError
-from assay_deploy.predict import Prediction, Unreadable, find_pictures, predict, softmax
+from assay_deploy.predict import Detected, Prediction, Unreadable, find_pictures, predict, softmax
 from assay_deploy.session import Session
 
 
@@ -34,7 +35,7 @@ def test_a_prediction_is_the_softmax_of_the_graphs_logits(tiny: tuple[Session, M
         find_pictures([str(pictures)]), predict(*tiny, find_pictures([str(pictures)])), strict=True
     ):
         assert isinstance(result, Prediction)
-        logits = session.run(place(read_picture(path), manifest.preprocess)[None])[0].astype(np.float64)
+        logits = session.run(place(read_picture(path), manifest.preprocess)[None])["logits"][0].astype(np.float64)
         expected = np.exp(logits) / np.exp(logits).sum()
         np.testing.assert_allclose(result.probabilities, expected, atol=1e-5)
         assert result.path == path
@@ -312,3 +313,75 @@ def test_the_version_is_the_distributions(capsys: pytest.CaptureFixture[str]) ->
     with pytest.raises(SystemExit):
         main(["--version"])
     assert capsys.readouterr().out == f"assay-deploy {version('assay-deploy')}\n"
+
+
+@pytest.fixture
+def slides(tmp_path: Path) -> Path:
+    """A wide bright picture, a dark one of the canvas' size, and a file that is none."""
+    folder = tmp_path / "slides"
+    folder.mkdir()
+    Image.fromarray(np.full((4, 16, 3), 255, np.uint8)).save(folder / "a.png")
+    Image.fromarray(np.full((8, 8, 3), 20, np.uint8)).save(folder / "b.png")
+    (folder / "c.png").write_bytes(b"none")
+    return folder
+
+
+def test_a_detector_gives_boxes_in_the_pictures_own_pixels(detector_bundle: Path, slides: Path) -> None:
+    manifest = read_manifest(detector_bundle)
+    session = Session.load(detector_bundle, manifest, manifest.artifact("onnx"), provider="cpu")
+    wide, dark, none = predict(session, manifest, sorted(slides.iterdir()))
+    assert isinstance(wide, Detected)
+    assert wide.size == (4, 16)
+    # Half as large on the canvas, and three lines down: top and bottom of the first box lie outside the picture.
+    assert wide.boxes.tolist() == [[2, 0, 8, 4], [8, 0, 14, 4]]
+    assert wide.labels == ("bright thing", "dark thing")
+    assert wide.scores[0] == pytest.approx((255 * 16 + 114 * 48) / 64 / 255, abs=1e-6)
+    assert isinstance(dark, Detected)
+    assert dark.labels == ("dark thing",)
+    assert dark.boxes.tolist() == [[4, 2, 7, 8]]
+    assert isinstance(none, Unreadable)
+
+
+def test_a_detector_says_a_line_an_object(
+    detector_bundle: Path, slides: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["predict", str(detector_bundle), str(slides), "--score", "0.45"]) == 1
+    output = capsys.readouterr()
+    rows = [line.split("\t") for line in output.out.splitlines()]
+    assert [(Path(row[0]).name, row[1], row[3:]) for row in rows] == [
+        ("a.png", "bright thing", ["2.0", "0.0", "8.0", "4.0"]),
+        ("b.png", "dark thing", ["4.0", "2.0", "7.0", "8.0"]),
+    ]
+    assert "c.png" in output.err
+
+
+def test_a_detectors_json_has_every_picture(
+    detector_bundle: Path, slides: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(["predict", str(detector_bundle), str(slides), "--json", "--score", "0.95"])
+    wide, dark, none = map(json.loads, capsys.readouterr().out.splitlines())
+    assert (wide["height"], wide["width"], wide["detections"]) == (4, 16, [])
+    assert [dark["detections"], "error" in none] == [[], True]
+    main(["predict", str(detector_bundle), str(slides / "b.png"), "--json"])
+    (found,) = json.loads(capsys.readouterr().out)["detections"]
+    assert found == {"label": "dark thing", "index": 0, "score": pytest.approx(0.921569), "box": [4, 2, 7, 8]}
+
+
+@pytest.mark.parametrize(
+    ("which", "options", "message"),
+    [
+        ("detector_bundle", ["--top", "2"], "holds a detector, which has no --top; --score says what"),
+        ("bundle", ["--score", "0.2"], "holds a classifier, which has no --score; --top says what"),
+        ("bundle", ["--precision", "int8"], "has no plain int8 onnx graph; it has model.onnx (onnx, fp32, 1 view)"),
+    ],
+)
+def test_what_the_bundle_cannot_answer_is_refused(
+    which: str,
+    options: list[str],
+    message: str,
+    slides: Path,
+    request: pytest.FixtureRequest,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["predict", str(request.getfixturevalue(which)), str(slides), *options]) == 2
+    assert message in capsys.readouterr().err

@@ -29,15 +29,17 @@ def session(bundle: Path, manifest: Manifest, request: pytest.FixtureRequest) ->
 
 def test_a_session_reproduces_the_probe(session: Session, bundle: Path) -> None:
     probe = np.load(bundle / "probe.npz")
-    scores = session.run(probe["images"])
+    (output,) = session.outputs
+    scores = session.run(probe["images"])[output]
     assert scores.dtype == np.float32
-    np.testing.assert_allclose(scores, probe[session.output], atol=1e-5)
+    np.testing.assert_allclose(scores, probe[output if output == "logits" else "probabilities_tta"], atol=1e-5)
 
 
 def test_a_batch_computes_what_its_pictures_do_one_by_one(session: Session, bundle: Path) -> None:
     images = np.load(bundle / "probe.npz")["images"]
-    singly = np.concatenate([session.run(images[i : i + 1]) for i in range(len(images))])
-    np.testing.assert_allclose(session.run(images), singly, atol=1e-6)
+    (output,) = session.outputs
+    singly = np.concatenate([session.run(images[i : i + 1])[output] for i in range(len(images))])
+    np.testing.assert_allclose(session.run(images)[output], singly, atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -87,7 +89,9 @@ def test_cuda_is_an_error_where_there_is_none(bundle: Path, manifest: Manifest, 
 def test_cuda_reproduces_the_probe_with_every_compute_node_on_it(bundle: Path, manifest: Manifest, tta: bool) -> None:
     session = Session.load(bundle, manifest, manifest.artifact("onnx", tta=tta), provider="cuda")
     probe = np.load(bundle / "probe.npz")
-    np.testing.assert_allclose(session.run(probe["images"]), probe[session.output], atol=1e-5)
+    (output,) = session.outputs
+    expected = probe[f"{output}_tta" if tta else output]
+    np.testing.assert_allclose(session.run(probe["images"])[output], expected, atol=1e-5)
     assert session.provider == "cuda"
     assert stray_nodes(session.placement, CUDA) == []
 
@@ -110,7 +114,7 @@ def test_a_graph_that_cannot_be_loaded_is_named(bundle: Path, manifest: Manifest
 def test_a_graph_that_is_not_the_manifests_is_refused(bundle: Path, manifest: Manifest) -> None:
     artifact = manifest.artifact("onnx")
     with pytest.raises(BundleError, match=r"gives .*logits.*the manifest says probabilities"):
-        Session.load(bundle, manifest, replace(artifact, output="probabilities"))
+        Session.load(bundle, manifest, replace(artifact, outputs=("probabilities",)))
     other = replace(manifest, inputs=(replace(manifest.inputs[0], name="pixels"),))
     with pytest.raises(BundleError, match=r"takes .*images.*the manifest says pixels"):
         Session.load(bundle, other, artifact)
@@ -207,3 +211,12 @@ def test_the_floor_of_the_extras_is_the_one_that_errors_name() -> None:
 def test_errors_are_of_one_family() -> None:
     assert issubclass(BundleError, AssayError)
     assert issubclass(RuntimeUnavailableError, AssayError)
+
+
+def test_a_precision_runs_only_where_it_was_proven(bundle: Path, manifest: Manifest) -> None:
+    artifact = replace(manifest.artifact("onnx"), precision="int8", device="cpu")
+    assert Session.load(bundle, manifest, artifact, provider="auto").provider == "cpu"
+    with pytest.raises(RuntimeUnavailableError, match="int8 and was proven on cpu alone"):
+        Session.load(bundle, manifest, artifact, provider="cuda")
+    with pytest.raises(RuntimeUnavailableError, match="fp16 and was proven on cuda alone"):
+        Session.load(bundle, manifest, replace(artifact, precision="fp16", device="cuda"), provider="cpu")

@@ -2,24 +2,29 @@
 
 import hashlib
 import json
-import math
 import os
-import unicodedata
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, is_dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
-from types import UnionType
-from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from assay_deploy.canvas import Canvas, View
 from assay_deploy.errors import BundleError
+from assay_deploy.strict_json import decode, parse
 
 MANIFEST = "manifest.json"
-MANIFEST_VERSION = 1
+MANIFEST_VERSION = 2
 MAX_MANIFEST_BYTES = 1 << 20
-FORMATS = ("onnx", "torchscript")
 
-T = TypeVar("T")
+FORMATS = ("onnx", "torchscript", "exported_program", "aoti")
+PRECISIONS = ("fp32", "fp16", "int8")
+DEVICES = ("any", "cpu", "cuda")
+
+CLASSIFICATION, DETECTION = "classification", "detection"
+
+SCORES_OF_CLASSES = ("logits", "probabilities")
+"""The outputs of classifiers: of the plain view, and averaged over all views."""
+
+BOXES = ("boxes", "scores", "labels")
+"""The outputs of detectors."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +37,7 @@ class Source:
         commit: git commit of the code that trained it, with ``+dirty`` where the tree had changes; "" if unknown.
         config_sha256: of the run's ``config.yaml``.
         weights_sha256: of the checkpoint file.
+        data_sha256: fingerprint of the data set it was trained on: pictures, labels and splits.
     """
 
     run: str
@@ -39,6 +45,7 @@ class Source:
     commit: str
     config_sha256: str
     weights_sha256: str
+    data_sha256: str
 
 
 @dataclass(frozen=True)
@@ -72,22 +79,30 @@ class Artifact:
 
     Attributes:
         format: one of `FORMATS`.
-        precision: ``fp32``.
-        views: how many of the manifest's views the graph runs: 1 gives ``logits`` of the first view, more give
-            ``probabilities`` averaged over all of them.
-        output: name of the tensor it computes.
-        tolerance: largest absolute difference from the probe's outputs that counts as the same model.
+        precision: one of `PRECISIONS`: what it computes in; its inputs and outputs are the same in all of them.
+        device: where it runs, and where its verdict was reached: ``any``, ``cpu`` or ``cuda``.
+        views: how many of the manifest's views the graph runs: the first, or all of them, averaged or fused.
+        outputs: names of the tensors it computes, in order.
+        tolerances: of each output, the largest difference from the probe's that counts as the same model; see
+            `assay_deploy.difference.differences`.
+        reproducible: whether exporting the same run again, with the same toolchain, gives the same bytes.
         path: file, relative to the bundle.
         sha256: of the file's bytes, hex.
     """
 
     format: str
     precision: str
+    device: str
     views: int
-    output: str
-    tolerance: float
+    outputs: tuple[str, ...]
+    tolerances: dict[str, float]
+    reproducible: bool
     path: str
     sha256: str
+
+    def probed(self, output: str) -> str:
+        """Name of the array of the probe that this output has to equal."""
+        return output if self.views == 1 else f"{output}_tta"
 
 
 @dataclass(frozen=True)
@@ -96,7 +111,8 @@ class Expected:
 
     Attributes:
         dataset: name of the data set and split, ``cifar10-jpeg/test``.
-        metric: ``top1`` (fraction of pictures whose highest score is their class) or ``top1_tta``.
+        metric: ``top1`` (fraction of pictures whose highest score is their class) or ``map`` (COCO's mean average
+            precision at IoU 0.50 to 0.95), with ``_tta`` behind it over all views.
         value: the eager model's score.
         n: number of pictures.
         tolerance: how far an artifact may be from `value`.
@@ -116,14 +132,16 @@ class Manifest:
     Attributes:
         version: of this format; `MANIFEST_VERSION`.
         name: of the bundle.
-        task: ``classification``.
+        task: ``classification`` or ``detection``.
         source: where the model comes from.
         toolchain: package name -> version that made the artifacts.
         artifacts: the exported model files.
-        probe: ``.npz`` with ``images`` and the eager outputs of the same names as `outputs`.
+        probe: ``.npz`` with ``images`` and the eager outputs, named as `Artifact.probed` says.
         parity: ``parity.json``, the gate's verdict.
+        report: ``parity.html``, the same for people.
+        sbom: ``sbom.spdx.json``, the packages that made the artifacts, in SPDX 2.3.
         inputs: of every artifact.
-        outputs: of the artifacts; each computes the one it names.
+        outputs: of the artifacts; each computes those it names.
         preprocess: the canvas a picture is put on before it enters the graph.
         labels: class names, in the order of the outputs' last axis.
         views: what the graphs look at; the first is the plain one.
@@ -138,6 +156,8 @@ class Manifest:
     artifacts: tuple[Artifact, ...]
     probe: File
     parity: File
+    report: File
+    sbom: File
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
     preprocess: Canvas
@@ -145,17 +165,32 @@ class Manifest:
     views: tuple[View, ...]
     expected: tuple[Expected, ...]
 
-    def artifact(self, format: str, *, tta: bool = False) -> Artifact:  # noqa: A002 - the field's own name
-        """The artifact of that format that runs the plain view or, with `tta`, all views.
+    @property
+    def files(self) -> "tuple[Artifact | File, ...]":
+        """Every file of the bundle but the manifest."""
+        return (*self.artifacts, self.probe, self.parity, self.report, self.sbom)
+
+    def artifact(
+        self,
+        format: str,  # noqa: A002 - the field's own name
+        *,
+        tta: bool = False,
+        precision: str = "fp32",
+    ) -> Artifact:
+        """The artifact of that format and precision that runs the plain view or, with `tta`, all views.
 
         Raises:
             BundleError: the bundle has none.
         """
         for artifact in self.artifacts:
-            if artifact.format == format and (artifact.views > 1) == tta:
+            if (artifact.format, artifact.precision, artifact.views > 1) == (format, precision, tta):
                 return artifact
-        have = ", ".join(f"{a.path} ({a.format}, {a.views} view{'s' * (a.views > 1)})" for a in self.artifacts)
-        wanted = f"{format} graph with test-time augmentation" if tta else f"plain {format} graph"
+        have = ", ".join(
+            f"{a.path} ({a.format}, {a.precision}, {a.views} view{'s' * (a.views > 1)})" for a in self.artifacts
+        )
+        wanted = (
+            f"{precision} {format} graph with test-time augmentation" if tta else f"plain {precision} {format} graph"
+        )
         raise BundleError(f"bundle '{self.name}' has no {wanted}; it has {have}")
 
 
@@ -182,7 +217,7 @@ def read_manifest(bundle: Path) -> Manifest:
             raise BundleError(f"'{bundle}' is no bundle: it has no {MANIFEST}. `assay-export` makes one from a run")
         if path.stat().st_size > MAX_MANIFEST_BYTES:
             raise BundleError(f"{path}: larger than {MAX_MANIFEST_BYTES} bytes, which no manifest is")
-        document = json.loads(path.read_bytes(), object_pairs_hook=_unique)
+        document = decode(path.read_bytes())
     except OSError as error:
         raise BundleError(f"{path}: cannot be read ({error.strerror})") from error
     except (ValueError, RecursionError) as error:
@@ -194,7 +229,7 @@ def read_manifest(bundle: Path) -> Manifest:
             "Export the run again, or install the assay-deploy that matches"
         )
     try:
-        manifest = _parse(Manifest, document, "manifest")
+        manifest = parse(Manifest, document, "manifest")
     except ValueError as error:
         raise BundleError(f"{path}: {error}") from error
     _check(manifest, path)
@@ -237,21 +272,18 @@ def read_verified(bundle: Path, entry: File | Artifact) -> bytes:
 
 def _check(manifest: Manifest, path: Path) -> None:
     """Refuse what is well-formed but cannot be a bundle."""
-    if manifest.task != "classification":
-        raise BundleError(f"{path}: unknown task {manifest.task!r}; known is 'classification'")
-    if not manifest.artifacts or not manifest.labels or len(manifest.inputs) != 1:
-        raise BundleError(f"{path}: a bundle needs at least one artifact, at least one label and exactly one input")
+    if manifest.task not in (CLASSIFICATION, DETECTION):
+        raise BundleError(f"{path}: unknown task {manifest.task!r}; known are {CLASSIFICATION} and {DETECTION}")
+    if not manifest.artifacts or not manifest.labels or not manifest.views or len(manifest.inputs) != 1:
+        raise BundleError(
+            f"{path}: a bundle needs at least one artifact, at least one label, at least one view and exactly one input"
+        )
     canvas = ("batch", manifest.preprocess.height, manifest.preprocess.width, 3)
-    scores = ("batch", len(manifest.labels))
-    for tensor, dtype, shape in (
-        (manifest.inputs[0], "uint8", canvas),
-        *((output, "float32", scores) for output in manifest.outputs),
-    ):
+    for tensor, dtype, shape in ((manifest.inputs[0], "uint8", canvas), *_outputs(manifest, path)):
         if (tensor.dtype, tensor.shape) != (dtype, shape):
             found = f"{tensor.dtype} {list(tensor.shape)}"
             raise BundleError(f"{path}: tensor {tensor.name!r} must be {dtype} {list(shape)}, not {found}")
-    entries: tuple[File | Artifact, ...] = (*manifest.artifacts, manifest.probe, manifest.parity)
-    for entry in entries:
+    for entry in manifest.files:
         pure = PurePosixPath(entry.path)
         plain = not set(entry.path) & set("\\:")
         if not pure.parts or pure.is_absolute() or ".." in pure.parts or not plain:
@@ -262,69 +294,41 @@ def _check(manifest: Manifest, path: Path) -> None:
         _check_artifact(artifact, manifest, path)
 
 
+def _outputs(manifest: Manifest, path: Path) -> list[tuple[Tensor, str, tuple[int | str, ...]]]:
+    """Each output with the type and shape that its task demands."""
+    names = tuple(tensor.name for tensor in manifest.outputs)
+    if manifest.task == CLASSIFICATION:
+        if not names or not set(names) <= set(SCORES_OF_CLASSES) or len(set(names)) < len(names):
+            raise BundleError(f"{path}: outputs {list(names)}, expected of {', '.join(SCORES_OF_CLASSES)}")
+        return [(tensor, "float32", ("batch", len(manifest.labels))) for tensor in manifest.outputs]
+    if names != BOXES:
+        raise BundleError(f"{path}: outputs {list(names)}, expected {', '.join(BOXES)}")
+    boxes, scores, labels = manifest.outputs
+    places = scores.shape[1] if len(scores.shape) == 2 and isinstance(scores.shape[1], int) else 1
+    return [
+        (boxes, "float32", ("batch", places, 4)),
+        (scores, "float32", ("batch", places)),
+        (labels, "int64", ("batch", places)),
+    ]
+
+
 def _check_artifact(artifact: Artifact, manifest: Manifest, path: Path) -> None:
-    outputs = [tensor.name for tensor in manifest.outputs]
+    names = [tensor.name for tensor in manifest.outputs]
     where = f"{path}: {artifact.path}"
-    if artifact.format not in FORMATS:
-        raise BundleError(f"{where} has the unknown format {artifact.format!r}; known are {', '.join(FORMATS)}")
-    if not 1 <= artifact.views <= len(manifest.views):
+    for kind, value, known in (
+        ("format", artifact.format, FORMATS),
+        ("precision", artifact.precision, PRECISIONS),
+        ("device", artifact.device, DEVICES),
+    ):
+        if value not in known:
+            raise BundleError(f"{where} has the unknown {kind} {value!r}; known are {', '.join(known)}")
+    if artifact.views not in (1, len(manifest.views)):
         raise BundleError(f"{where} runs {artifact.views} views, but the manifest lists {len(manifest.views)}")
-    if artifact.output not in outputs:
-        raise BundleError(f"{where} computes {artifact.output!r}, which is not among the outputs {outputs}")
-    if artifact.tolerance <= 0:
-        raise BundleError(f"{where} has the tolerance {artifact.tolerance}")
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object of the document; of two keys with one name another reader might take the other."""
-    document = dict(pairs)
-    if len(document) < len(pairs):
-        raise ValueError(f"a key occurs twice among {', '.join(name for name, _ in pairs)}")
-    return document
-
-
-def _parse(cls: type[T], value: Any, where: str) -> T:
-    """Build the dataclass `cls` from decoded JSON, refusing every key, type and value it does not describe."""
-    if not isinstance(value, Mapping):
-        raise ValueError(f"{where}: expected an object, got {_kind(value)}")
-    assert is_dataclass(cls)
-    hints = get_type_hints(cls)
-    names = [field.name for field in fields(cls)]
-    unknown = sorted(set(value) - set(names))
-    missing = [name for name in names if name not in value]
-    if unknown:
-        raise ValueError(f"{where}: unknown key {unknown[0]!r}; known are {', '.join(names)}")
-    if missing:
-        raise ValueError(f"{where}: {missing[0]!r} is missing")
-    return cls(**{name: _convert(hints[name], value[name], f"{where}.{name}") for name in names})
-
-
-def _convert(hint: Any, value: Any, where: str) -> Any:
-    origin, args = get_origin(hint), get_args(hint)
-    if is_dataclass(hint):
-        assert isinstance(hint, type)
-        return _parse(hint, value, where)
-    if origin is tuple:
-        if not isinstance(value, list):
-            raise ValueError(f"{where}: expected a list, got {_kind(value)}")
-        return tuple(_convert(args[0], item, f"{where}[{i}]") for i, item in enumerate(value))
-    if origin is dict:
-        if not isinstance(value, dict):
-            raise ValueError(f"{where}: expected an object, got {_kind(value)}")
-        return {key: _convert(args[1], item, f"{where}.{key}") for key, item in value.items()}
-    choices = args if origin in (Union, UnionType) else (hint,)
-    if float in choices and type(value) is int and abs(value) <= 1 << 53:
-        return float(value)
-    if type(value) not in choices:  # exact, for True is an int
-        expected = " or ".join("null" if choice is type(None) else choice.__name__ for choice in choices)
-        raise ValueError(f"{where}: expected {expected}, got {_kind(value)}")
-    if type(value) is float and not math.isfinite(value):
-        raise ValueError(f"{where}: expected a number, got {value}")
-    if type(value) is str and not value.isprintable() and {"Cc", "Cs"} & set(map(unicodedata.category, value)):
-        raise ValueError(f"{where}: {value!r} holds a control character or half a surrogate pair")
-    return value
-
-
-def _kind(value: Any) -> str:
-    text = json.dumps(value)
-    return f"{type(value).__name__} {text if len(text) <= 40 else text[:37] + '...'}"
+    wanted = 1 if manifest.task == CLASSIFICATION else len(BOXES)
+    if not set(artifact.outputs) <= set(names) or len(artifact.outputs) != wanted:
+        raise BundleError(f"{where} computes {list(artifact.outputs)}, the manifest's outputs are {names}")
+    if set(artifact.tolerances) != set(artifact.outputs) or min(artifact.tolerances.values()) <= 0:
+        raise BundleError(
+            f"{where} has the tolerances {artifact.tolerances}, expected one above 0 for each of "
+            f"{', '.join(artifact.outputs)}"
+        )

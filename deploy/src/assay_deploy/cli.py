@@ -15,22 +15,25 @@ from typing import TypeVar
 import numpy as np
 
 from assay_deploy import __version__
-from assay_deploy.bundle import Manifest, read_manifest
+from assay_deploy.bundle import DETECTION, PRECISIONS, Manifest, read_manifest
 from assay_deploy.doctor import examine, render
 from assay_deploy.errors import AssayError
-from assay_deploy.predict import BATCH, Prediction, Unreadable, find_pictures, predict
+from assay_deploy.predict import BATCH, Detected, Prediction, Result, Unreadable, find_pictures, predict
 from assay_deploy.runtime import available_cores
 from assay_deploy.session import PROVIDERS, Session
 
 T = TypeVar("T")
 
 PREDICT_HELP = """\
-Classify pictures, a line each on stdout, in the order given: path, label and confidence, separated by tabs.
+Say on stdout, in the order given, what the bundle's model makes of pictures, in columns separated by tabs. A
+classifier: a line a picture, path, label and confidence. A detector: a line an object, path, label, score and its box,
+left, top, right and bottom in the picture's own pixels; a picture without objects has no line, but with --json it has.
 
 A folder stands for all pictures under it. Quote a glob to have it expanded here, ** included:
 
   assay-deploy predict bundles/tinyvgg_a photo.jpg
   assay-deploy predict bundles/tinyvgg_a photos/ --tta --top 3
+  assay-deploy predict bundles/diatoms slides/ --score 0.3
   assay-deploy predict bundles/tinyvgg_a 'photos/**/*.png' --json > predictions.jsonl
   assay-deploy predict bundles/tinyvgg_a photos/ | cut -f 2 | sort | uniq -c
 """
@@ -86,14 +89,20 @@ def _parser() -> argparse.ArgumentParser:
     predicting = commands.add_parser(
         "predict",
         parents=[_common()],
-        help="classify pictures, a line each",
+        help="classify pictures, or find objects in them",
         description=PREDICT_HELP,
         epilog=PREDICT_CODES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     predicting.add_argument("pictures", nargs="+", help="files, folders or quoted globs")
-    predicting.add_argument("--tta", action="store_true", help="average over the bundle's views of each picture")
-    predicting.add_argument("--top", type=_positive, metavar="K", help="classes shown: default 1, with --json 5")
+    predicting.add_argument("--tta", action="store_true", help="average or fuse the bundle's views of each picture")
+    predicting.add_argument("--precision", choices=PRECISIONS, default="fp32", help="which graph (default fp32)")
+    predicting.add_argument(
+        "--top", type=_positive, metavar="K", help="of a classifier: classes shown, default 1, with --json 5"
+    )
+    predicting.add_argument(
+        "--score", type=_fraction, metavar="S", help="of a detector: least score of what is shown, default 0.5"
+    )
     predicting.add_argument("--batch", type=_positive, default=BATCH, metavar="N", help="pictures run at once")
     predicting.set_defaults(command=_predict, level="WARNING")
 
@@ -135,10 +144,26 @@ def _positive(text: str) -> int:
     return int(text)
 
 
+def _fraction(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"expected a number from 0 to 1, got {text!r}")
+    return value
+
+
 def _predict(arguments: argparse.Namespace) -> int:
     bundle: Path = arguments.bundle
     manifest = read_manifest(bundle)
-    artifact = manifest.artifact("onnx", tta=arguments.tta)
+    detects = manifest.task == DETECTION
+    if (arguments.top if detects else arguments.score) is not None:
+        raise AssayError(
+            f"{bundle} holds a {'detector' if detects else 'classifier'}, which has no "
+            f"{'--top; --score' if detects else '--score; --top'} says what of its answer is shown"
+        )
+    artifact = manifest.artifact("onnx", tta=arguments.tta, precision=arguments.precision)
     paths = find_pictures(arguments.pictures)
     session = Session.load(
         bundle,
@@ -148,14 +173,20 @@ def _predict(arguments: argparse.Namespace) -> int:
         threads=max(available_cores() // len(paths), 1),  # what one picture cannot use, others do
         allow_fallback=arguments.allow_fallback,
     )
-    top = arguments.top or (5 if arguments.json else 1)
+    say: Callable[[Result], str]
+    if detects:
+        least = 0.5 if arguments.score is None else arguments.score
+        say = partial(_boxes_json if arguments.json else _boxes_text, least=least)
+    else:
+        top = arguments.top or (5 if arguments.json else 1)
+        say = partial(_json if arguments.json else _text, manifest=manifest, top=top)
     failed = 0
     results, report = _with_bar(predict(session, manifest, paths, batch=arguments.batch), len(paths))
     for result in results:
         if isinstance(result, Unreadable):
             failed += 1
             report(f"assay-deploy: {result.error}\n")
-        sys.stdout.write(_json(result, manifest, top) if arguments.json else _text(result, manifest, top))
+        sys.stdout.write(say(result))
     if failed:
         sys.stderr.write(f"assay-deploy: {failed} of {len(paths)} pictures could not be read\n")
     return 1 if failed else 0
@@ -179,8 +210,8 @@ def _ranking(prediction: Prediction, top: int) -> list[int]:
     return ranking
 
 
-def _text(result: Prediction | Unreadable, manifest: Manifest, top: int) -> str:
-    if isinstance(result, Unreadable):
+def _text(result: Result, manifest: Manifest, top: int) -> str:
+    if not isinstance(result, Prediction):
         return ""
     columns = [str(result.path).translate(ESCAPES)]
     for index in _ranking(result, top):
@@ -188,14 +219,47 @@ def _text(result: Prediction | Unreadable, manifest: Manifest, top: int) -> str:
     return "\t".join(columns) + "\n"
 
 
-def _json(result: Prediction | Unreadable, manifest: Manifest, top: int) -> str:
-    if isinstance(result, Unreadable):
-        return json.dumps({"path": str(result.path), "error": result.error}) + "\n"
+def _json(result: Result, manifest: Manifest, top: int) -> str:
+    if not isinstance(result, Prediction):
+        return _error_json(result)
     ranked = [
         {"label": manifest.labels[i], "index": i, "confidence": round(float(result.probabilities[i]), 6)}
         for i in _ranking(result, top)
     ]
     return json.dumps({"path": str(result.path), **ranked[0], "top": ranked}) + "\n"
+
+
+def _boxes_text(result: Result, least: float) -> str:
+    if not isinstance(result, Detected):
+        return ""
+    path = str(result.path).translate(ESCAPES)
+    return "".join(
+        "\t".join([path, label, f"{score:.4f}", *(f"{side:.1f}" for side in box)]) + "\n"
+        for label, score, box in zip(result.labels, result.scores, result.boxes, strict=True)
+        if score >= least
+    )
+
+
+def _boxes_json(result: Result, least: float) -> str:
+    if not isinstance(result, Detected):
+        return _error_json(result)
+    found = [
+        {
+            "label": label,
+            "index": int(index),
+            "score": round(float(score), 6),
+            "box": [round(float(side), 2) for side in box],
+        }
+        for label, index, score, box in zip(result.labels, result.indices, result.scores, result.boxes, strict=True)
+        if score >= least
+    ]
+    height, width = result.size
+    return json.dumps({"path": str(result.path), "height": height, "width": width, "detections": found}) + "\n"
+
+
+def _error_json(result: Result) -> str:
+    assert isinstance(result, Unreadable)
+    return json.dumps({"path": str(result.path), "error": result.error}) + "\n"
 
 
 def _doctor(arguments: argparse.Namespace) -> int:

@@ -2,6 +2,7 @@
 
 import io
 import platform
+import zipfile
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -10,11 +11,11 @@ from typing import Any
 
 import numpy as np
 import PIL
-from numpy.typing import NDArray
 
 from assay_deploy import __version__
-from assay_deploy.bundle import MANIFEST, Artifact, File, Manifest, read_manifest, read_verified
-from assay_deploy.errors import AssayError, BundleError
+from assay_deploy.bundle import MANIFEST, Artifact, Manifest, read_manifest, read_verified
+from assay_deploy.difference import differences
+from assay_deploy.errors import AssayError, BundleError, RuntimeUnavailableError
 from assay_deploy.runtime import CPU, CUDA, available_cores, import_runtime, installed_runtimes, stray_nodes
 from assay_deploy.session import Session
 
@@ -67,8 +68,7 @@ def examine(bundle: Path, *, provider: str = "auto", allow_fallback: bool = Fals
 
 
 def _files(bundle: Path, manifest: Manifest, problems: list[str]) -> Iterator[dict[str, Any]]:
-    entries: tuple[File | Artifact, ...] = (*manifest.artifacts, manifest.probe, manifest.parity)
-    for entry in entries:
+    for entry in manifest.files:
         try:
             size = len(read_verified(bundle, entry))
         except BundleError as error:
@@ -79,7 +79,7 @@ def _files(bundle: Path, manifest: Manifest, problems: list[str]) -> Iterator[di
 
 
 def _unlisted(bundle: Path, manifest: Manifest) -> list[str]:
-    listed = {MANIFEST, manifest.probe.path, manifest.parity.path, *(a.path for a in manifest.artifacts)}
+    listed = {MANIFEST, *(entry.path for entry in manifest.files)}
     found = {path.relative_to(bundle).as_posix() for path in bundle.rglob("*") if not path.is_dir()}
     return sorted(found - listed)
 
@@ -93,8 +93,8 @@ def _graph(
     problems: list[str],
 ) -> dict[str, Any]:
     """Load a graph and replay the probe through it."""
-    found: dict[str, Any] = {"path": artifact.path, "views": artifact.views, "tolerance": artifact.tolerance}
-    found["ok"] = False
+    found: dict[str, Any] = {"path": artifact.path, "views": artifact.views, "tolerances": artifact.tolerances}
+    found |= {"precision": artifact.precision, "ok": False, "skipped": ""}
     try:
         session = Session.load(bundle, manifest, artifact, provider=provider, allow_fallback=allow_fallback)
         found["provider"] = session.provider
@@ -105,32 +105,34 @@ def _graph(
             found["nodes"][name][op] = count
         strays = stray_nodes(session.placement, CUDA if session.provider == "cuda" else CPU)
         found["stray"] = [asdict(node) for node in strays]
-        found["difference"] = _replay(session, bundle, manifest)
+        found["differences"] = _replay(session, artifact, bundle, manifest)
     except AssayError as error:
-        if str(error) not in problems:  # a damaged file is a problem of its own already
+        if isinstance(error, RuntimeUnavailableError) and artifact.device not in ("any", provider):
+            found["skipped"] = str(error)  # it was proven elsewhere, and nobody asked for that here
+        elif str(error) not in problems:  # a damaged file is a problem of its own already
             problems.append(str(error))
         return found
-    found["ok"] = found["difference"] <= artifact.tolerance  # False also where the difference is NaN
-    if not found["ok"]:
+    off = {name: each for name, each in found["differences"].items() if not each <= artifact.tolerances[name]}  # or NaN
+    found["ok"] = not off
+    for name, difference in off.items():
         problems.append(
-            f"{artifact.path}: is up to {found['difference']:.3g} off what the eager model gave for the probe, "
-            f"tolerance {artifact.tolerance:.3g}: on this machine it is not the model that was proven. Try "
+            f"{artifact.path}: its {name} are up to {difference:.3g} off what the eager model gave for the probe, "
+            f"tolerance {artifact.tolerances[name]:.3g}: on this machine it is not the model that was proven. Try "
             "--provider cpu, or the version of ONNX Runtime that the manifest's toolchain names"
         )
     return found
 
 
-def _replay(session: Session, bundle: Path, manifest: Manifest) -> float:
-    """Largest absolute difference from the eager model's outputs on the probe; NaN if either has one."""
+def _replay(session: Session, artifact: Artifact, bundle: Path, manifest: Manifest) -> dict[str, float]:
+    """Of each output, the difference from the eager model's on the probe."""
     content = read_verified(bundle, manifest.probe)
     try:
         with np.load(io.BytesIO(content), allow_pickle=False) as probe:
-            images: NDArray[np.uint8] = probe["images"]
-            expected: NDArray[np.float32] = probe[session.output]
-        difference = np.abs(session.run(images) - expected).max()
-    except (ValueError, KeyError, OSError, EOFError) as error:
+            images = probe["images"]
+            expected = {output: probe[artifact.probed(output)] for output in artifact.outputs}
+        return differences(session.run(images), expected)
+    except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
         raise BundleError(f"{bundle / manifest.probe.path}: not a probe of this bundle ({error})") from error
-    return float(difference)
 
 
 def render(report: dict[str, Any]) -> str:
@@ -178,7 +180,10 @@ def _manifest_lines(manifest: dict[str, Any]) -> Iterator[str]:
 
 
 def _graph_lines(graph: dict[str, Any]) -> Iterator[str]:
-    yield f"graph       {graph['path']}, {graph['views']} view{'s' * (graph['views'] > 1)}"
+    yield f"graph       {graph['path']}, {graph['precision']}, {graph['views']} view{'s' * (graph['views'] > 1)}"
+    if graph["skipped"]:
+        yield f"  note    not tried here: {graph['skipped']}"
+        return
     if "provider" in graph:
         yield f"  runs on {graph['provider']}{': ' if graph['fallback'] else ''}{graph['fallback']}"
         for provider, ops in graph["nodes"].items():
@@ -186,8 +191,9 @@ def _graph_lines(graph: dict[str, Any]) -> Iterator[str]:
             yield f"  {sum(ops.values()):>4} nodes on {provider}: {counts}"
         for node in graph["stray"]:
             yield f"  note    compute node {node['op']} '{node['name']}' is on {node['provider']}"
-    difference = f"off by {graph['difference']:.3g}, tolerance" if "difference" in graph else "not replayed, tolerance"
-    yield f"  {_verdict(graph['ok'])}  probe {difference} {graph['tolerance']:.3g}"
+    for name, tolerance in graph["tolerances"].items():
+        difference = f"off by {graph['differences'][name]:.3g}" if "differences" in graph else "not replayed"
+        yield f"  {_verdict(graph['ok'])}  probe {name} {difference}, tolerance {tolerance:.3g}"
 
 
 def _verdict(ok: bool) -> str:

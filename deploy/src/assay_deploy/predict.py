@@ -1,4 +1,4 @@
-"""Classify pictures in order: each thread reads a batch and runs it, so reading and computing overlap."""
+"""Answer pictures in order: each thread reads a batch and runs it, so reading and computing overlap."""
 
 import glob
 import os
@@ -7,12 +7,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from assay_deploy.bundle import Manifest
-from assay_deploy.canvas import PictureError, place, read_picture, suffixes
+from assay_deploy.bundle import DETECTION, Manifest
+from assay_deploy.canvas import PictureError, boxes_from_canvas, place, read_picture, suffixes
 from assay_deploy.errors import AssayError
 from assay_deploy.runtime import available_cores
 from assay_deploy.session import Session
@@ -23,7 +24,7 @@ BATCH = 32
 
 @dataclass(frozen=True)
 class Prediction:
-    """What the model says of one picture.
+    """What a classifier says of one picture.
 
     Attributes:
         path: the picture's file.
@@ -41,11 +42,35 @@ class Prediction:
 
 
 @dataclass(frozen=True)
+class Detected:
+    """What a detector finds in one picture, by falling score.
+
+    Attributes:
+        path: the picture's file.
+        size: height and width of the picture, pixels.
+        boxes: float32 ``[detections, 4]``: left, top, right, bottom in the picture's own pixels.
+        scores: float32 ``[detections]``.
+        indices: int64 ``[detections]``: of the labels.
+        labels: their names.
+    """
+
+    path: Path
+    size: tuple[int, int]
+    boxes: NDArray[np.float32]
+    scores: NDArray[np.float32]
+    indices: NDArray[np.int64]
+    labels: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Unreadable:
     """A file that could not be read as a picture, and why."""
 
     path: Path
     error: str
+
+
+Result = Prediction | Detected | Unreadable
 
 
 def find_pictures(arguments: Iterable[str]) -> list[Path]:
@@ -77,10 +102,8 @@ def find_pictures(arguments: Iterable[str]) -> list[Path]:
     return found
 
 
-def predict(
-    session: Session, manifest: Manifest, paths: Sequence[Path], *, batch: int = BATCH
-) -> Iterator[Prediction | Unreadable]:
-    """Classify pictures, in order.
+def predict(session: Session, manifest: Manifest, paths: Sequence[Path], *, batch: int = BATCH) -> Iterator[Result]:
+    """Classify pictures, or find objects in them, in order.
 
     A bounded number of batches is under way, so the memory needed does not depend on how many pictures there are.
     The threads share the cores with those of `session`: many pictures go fastest through a session of one thread.
@@ -92,16 +115,16 @@ def predict(
         batch: how many pictures the graph gets at once, at most.
 
     Yields:
-        One result for each path: `Unreadable` where it is no picture.
+        One result for each path: `Unreadable` where it is no picture, else what the bundle's task gives.
     """
     threads = max(available_cores() // session.threads, 2)
     size = max(min(batch, -(-len(paths) // threads)), 1)
     parts = (paths[start : start + size] for start in range(0, len(paths), size))
     pool = ThreadPoolExecutor(threads, thread_name_prefix="predict")
-    pending: deque[Future[list[Prediction | Unreadable]]] = deque()
+    pending: deque[Future[list[Result]]] = deque()
     try:
         for part in parts:
-            pending.append(pool.submit(_classify, session, manifest, part))
+            pending.append(pool.submit(_answer, session, manifest, part))
             if len(pending) > 2 * threads:
                 yield from pending.popleft().result()
         while pending:
@@ -136,25 +159,49 @@ def _pictures_under(folder: str, visited: set[tuple[int, int]]) -> Iterator[Path
             yield Path(entry.path)
 
 
-def _classify(session: Session, manifest: Manifest, paths: Sequence[Path]) -> list[Prediction | Unreadable]:
+def _answer(session: Session, manifest: Manifest, paths: Sequence[Path]) -> list[Result]:
     canvas = manifest.preprocess
     images = np.empty((len(paths), canvas.height, canvas.width, 3), np.uint8)
-    results: list[Prediction | Unreadable | None] = []
-    count = 0
+    results: list[Result | None] = []
+    read: list[tuple[Path, tuple[int, int]]] = []
     for path in paths:
         try:
-            images[count] = place(read_picture(path), canvas)
+            picture = read_picture(path)
         except PictureError as error:
             results.append(Unreadable(path, str(error)))
         else:
+            images[len(read)] = place(picture, canvas)
             results.append(None)
-            count += 1
-    if count:
-        scores = session.run(images[:count])
-        rows = iter(scores if session.output == "probabilities" else softmax(scores))
-    return [result or _prediction(path, next(rows), manifest) for path, result in zip(paths, results, strict=True)]
+            read.append((path, (picture.shape[0], picture.shape[1])))
+    answers: Iterator[Result] = iter(())
+    if read:
+        say = _detected if manifest.task == DETECTION else _predictions
+        answers = iter(say(session.run(images[: len(read)]), read, manifest))
+    return [result or next(answers) for result in results]
 
 
-def _prediction(path: Path, probabilities: NDArray[np.float32], manifest: Manifest) -> Prediction:
-    index = int(np.argmax(probabilities))
-    return Prediction(path, index, manifest.labels[index], float(probabilities[index]), probabilities)
+def _predictions(
+    outputs: dict[str, NDArray[Any]], read: Sequence[tuple[Path, tuple[int, int]]], manifest: Manifest
+) -> Iterator[Prediction]:
+    rows = outputs["probabilities"] if "probabilities" in outputs else softmax(outputs["logits"])
+    for (path, _), probabilities in zip(read, rows, strict=True):
+        index = int(np.argmax(probabilities))
+        yield Prediction(path, index, manifest.labels[index], float(probabilities[index]), probabilities)
+
+
+def _detected(
+    outputs: dict[str, NDArray[Any]], read: Sequence[tuple[Path, tuple[int, int]]], manifest: Manifest
+) -> Iterator[Detected]:
+    for (path, size), boxes, scores, labels in zip(
+        read, outputs["boxes"], outputs["scores"], outputs["labels"], strict=True
+    ):
+        there = labels >= 0
+        indices = labels[there]
+        yield Detected(
+            path=path,
+            size=size,
+            boxes=boxes_from_canvas(boxes[there], size, manifest.preprocess),
+            scores=scores[there],
+            indices=indices,
+            labels=tuple(manifest.labels[index] for index in indices),
+        )

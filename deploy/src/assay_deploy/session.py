@@ -24,6 +24,9 @@ from assay_deploy.runtime import (
 PROVIDERS = ("auto", "cuda", "cpu")
 """What can be asked for."""
 
+ORT_TYPES = {"float32": "tensor(float)", "int64": "tensor(int64)"}
+"""What ONNX Runtime calls the types of outputs."""
+
 log = logging.getLogger(__name__)
 
 
@@ -33,7 +36,7 @@ class Session:
     Attributes:
         provider: where it runs, ``cuda`` or ``cpu``.
         threads: how many CPU threads an operator may use.
-        output: name of what `run` returns, ``logits`` or ``probabilities``.
+        outputs: names of what `run` returns.
         placement: the provider of each node.
         fallback: why ``auto`` did not take CUDA; "" if it did or was not asked to choose.
     """
@@ -43,7 +46,7 @@ class Session:
     ) -> None:
         self.provider = provider
         self.threads = threads
-        self.output = artifact.output
+        self.outputs = artifact.outputs
         self.fallback = fallback
         self.placement = placement(graph)
         self._graph = graph
@@ -74,7 +77,8 @@ class Session:
 
         Raises:
             BundleError: the file is missing, altered, no ONNX graph, or not the one the manifest describes.
-            RuntimeUnavailableError: ONNX Runtime is missing or doubled, or cannot run the graph as asked.
+            RuntimeUnavailableError: ONNX Runtime is missing or doubled, cannot run the graph as asked, or would run it
+                where it was not proven.
         """
         if provider not in PROVIDERS:
             raise ValueError(f"provider must be one of {', '.join(PROVIDERS)}, got {provider!r}")
@@ -83,7 +87,7 @@ class Session:
         threads = threads or available_cores()
         content = read_verified(bundle, artifact)
         try:
-            graph, got, fallback = _start(content, threads, provider)
+            graph, got, fallback = _start(content, threads, _provider(artifact, provider))
         except RuntimeUnavailableError as error:
             raise RuntimeUnavailableError(f"{bundle / artifact.path}: {error}") from error
         _check_interface(graph, manifest, artifact)
@@ -97,14 +101,14 @@ class Session:
         log.info("%s: on %s, %d CPU threads", artifact.path, got, threads)
         return session
 
-    def run(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Compute the graph's output.
+    def run(self, images: NDArray[np.uint8]) -> dict[str, NDArray[Any]]:
+        """Compute the graph's outputs.
 
         Args:
             images: uint8 ``[batch, height, width, 3]``, RGB, of the canvas' size.
 
         Returns:
-            float32 ``[batch, classes]``: `output`.
+            `outputs` by name, of the types and shapes that the manifest says.
 
         Raises:
             ValueError: the array has another type or shape.
@@ -114,12 +118,24 @@ class Session:
             expected = ", ".join(map(str, self._picture))
             raise ValueError(f"expected uint8 [batch, {expected}], got {images.dtype} {list(images.shape)}")
         try:
-            result: NDArray[np.float32] = self._graph.run([self.output], {self._input: images})[0]
+            results = self._graph.run(self.outputs, {self._input: images})
         except Exception as error:  # its exceptions share no public base class
             raise RuntimeUnavailableError(
                 f"ONNX Runtime failed on a batch of {len(images)} ({error}). A smaller --batch needs less memory"
             ) from error
-        return result
+        return dict(zip(self.outputs, results, strict=True))
+
+
+def _provider(artifact: Artifact, wanted: str) -> str:
+    """Where an artifact runs: as wanted, but only where its verdict was reached."""
+    if artifact.device == "any" or artifact.device == wanted:
+        return wanted
+    if wanted == "auto":
+        return artifact.device
+    raise RuntimeUnavailableError(
+        f"{artifact.path}: it is {artifact.precision} and was proven on {artifact.device} alone. "
+        f"Use --provider {artifact.device}, or another --precision"
+    )
 
 
 def _start(content: bytes, threads: int, provider: str) -> tuple[Any, str, str]:
@@ -144,8 +160,10 @@ def _check_interface(graph: Any, manifest: Manifest, artifact: Artifact) -> None
     if inputs != {expected.name: f"tensor({expected.dtype})"}:
         raise BundleError(f"{artifact.path}: takes {inputs}, the manifest says {expected.name} ({expected.dtype})")
     outputs = {node.name: node.type for node in graph.get_outputs()}
-    if outputs.get(artifact.output) != "tensor(float)":
-        raise BundleError(f"{artifact.path}: gives {outputs}, the manifest says {artifact.output} (float32)")
+    described = {tensor.name: ORT_TYPES.get(tensor.dtype) for tensor in manifest.outputs}
+    if any(outputs.get(name) != described.get(name, "") for name in artifact.outputs):
+        wanted = ", ".join(f"{name} {described.get(name)}" for name in artifact.outputs)
+        raise BundleError(f"{artifact.path}: gives {outputs}, the manifest says {wanted}")
 
 
 def _names(nodes: list[Node]) -> str:
