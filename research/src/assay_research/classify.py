@@ -77,8 +77,9 @@ def conclude(trainer: Trainer, trained: Trained) -> Outcome:
     views = {"test_top1": trained.views[:1]} | ({"test_top1_tta": trained.views} if len(trained.views) > 1 else {})
     graphs = {key: Views(trained.model, trained.canvas, which).to(device) for key, which in views.items()}
     outputs = {key: predict(graph, data.test, device) for key, graph in graphs.items()}
-    few = slice(0, len(data.val))
-    seen = Split(data.train.images[few], data.train.labels[few], data.train.names[few])
+    few = diagnosis.spread(len(data.train), len(data.val))
+    names = tuple(data.train.names[i] for i in few.tolist())
+    seen = Split(data.train.images[few], data.train.labels[few], names)
     return Outcome(
         {key: top1(output, data.test.labels) for key, output in outputs.items()},
         diagnosis.fit(trainer.history, top1(predict(graphs["test_top1"], seen, device), seen.labels)),

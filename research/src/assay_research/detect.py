@@ -65,7 +65,7 @@ def conclude(trainer: Trainer, trained: Trained) -> Outcome:
     for suffix, each in found.items():
         measured = measure(each, data.test, data.canvas, data.classes)
         scores |= {f"test_map{suffix}": measured.map, f"test_map50{suffix}": measured.map50}
-    seen = data.train.subset(range(min(len(data.train), len(data.val))))
+    seen = data.train.subset(diagnosis.spread(len(data.train), len(data.val)).tolist())
     fit = diagnosis.fit(
         trainer.history,
         measure(predict(graphs[""], seen, device), seen, data.canvas, data.classes).map,

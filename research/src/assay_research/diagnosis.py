@@ -3,6 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
+from torch import Tensor
+
 GAP = 0.05
 """A training score this much above the validation score counts as a gap."""
 
@@ -30,6 +33,16 @@ class Yardstick:
 
 CLASSIFICATION = Yardstick("val_top1", "accuracy", "{:.3f} of training pictures right, {:.3f} of validation pictures")
 DETECTION = Yardstick("val_map", "mAP", "mAP {:.3f} on training pictures, {:.3f} on validation pictures")
+
+
+def spread(n: int, most: int) -> Tensor:
+    """Which training pictures to look at: `most` of n at even distances, for those of a class may stand together.
+
+    Returns:
+        int64 ``[min(n, most)]``, rising.
+    """
+    chosen = min(n, most)
+    return torch.arange(chosen) * (n - 1) // max(chosen - 1, 1)
 
 
 def fit(history: Sequence[dict[str, float]], train_score: float, by: Yardstick = CLASSIFICATION) -> str:

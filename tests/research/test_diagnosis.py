@@ -1,0 +1,35 @@
+"""A training's fit is judged by its curves and by training pictures from all over the split."""
+
+import pytest
+
+from assay_research.diagnosis import fit, spread
+
+
+def history(losses: list[float], scores: list[float]) -> list[dict[str, float]]:
+    return [
+        {"epoch": epoch, "val_loss": loss, "val_top1": score}
+        for epoch, (loss, score) in enumerate(zip(losses, scores, strict=True), start=1)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("losses", "scores", "train", "verdict"),
+    [
+        ([1.0, 0.5, 0.9], [0.5, 0.7, 0.7], 0.95, "overfitting: 0.950 of training pictures right, 0.700 of validation"),
+        ([1.0, 0.5, 0.5], [0.5, 0.7, 0.7], 0.95, "a gap between training and validation"),
+        ([1.0, 0.8, 0.6], [0.5, 0.6, 0.7], 0.70, "not yet converged: validation accuracy gained 0.100"),
+        ([1.0, 0.5, 0.5], [0.5, 0.7, 0.7], 0.72, "no overfitting"),
+    ],
+)
+def test_the_verdict_follows_from_the_curves(losses, scores, train, verdict):
+    assert fit(history(losses, scores), train).startswith(verdict)
+
+
+@pytest.mark.parametrize(("n", "most"), [(10, 3), (45_000, 5_000), (3, 5), (1, 1)])
+def test_pictures_looked_at_are_from_all_over_the_split(n, most):
+    chosen = spread(n, most).tolist()
+    assert len(set(chosen)) == len(chosen) == min(n, most)
+    assert chosen[0] == 0
+    assert chosen[-1] == (n - 1 if most > 1 else 0)
+    distances = {after - before for before, after in zip(chosen, chosen[1:], strict=False)}
+    assert len(distances) <= 2, "as even as whole numbers allow"
