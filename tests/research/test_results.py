@@ -80,6 +80,25 @@ def test_every_published_figure_has_its_experiment() -> None:
         assert set(about["members"]) <= there.get(study, set()), study
 
 
+def test_figures_of_others_are_rows_that_lead_to_their_source_and_count_as_nothing_of_ours(docs: Path) -> None:
+    path = docs / "results" / "published.json"
+    published = json.loads(path.read_text(encoding="utf-8"))
+    others = published["bccd"].pop("others")
+    path.write_text(json.dumps(published), encoding="utf-8")
+    without = results.page(docs / "results")
+    published["bccd"]["others"] = [*others, {"name": "theirs", "value": 0.8765, "source": "https://example.org/a"}]
+    path.write_text(json.dumps(published), encoding="utf-8")
+    text = results.page(docs / "results")
+    lines = [line for line in text[text.index("## Blood cells") :].splitlines() if line.startswith("| [")]
+    assert len(lines) == len(others) + 1 > 1
+    theirs = [cell.strip() for cell in lines[-1].strip("|").split(" | ")]
+    blank = [""] * (len(results.COLUMNS) - 2)
+    assert theirs == ["[theirs](https://example.org/a)", "0.8765", *blank]
+    assert all(each["source"].startswith("https://") and 0 < each["value"] < 1 for each in others)
+    counts = [re.findall(r"(?m)^Goals met: .*$", each) for each in (without, text)]
+    assert counts[0] == counts[1] != []
+
+
 def test_names_of_experiments_are_their_own() -> None:
     names = [experiment.name for study in experiments().values() for experiment in study]
     assert len(set(names)) == len(names)

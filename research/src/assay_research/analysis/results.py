@@ -35,8 +35,9 @@ How a figure counts: the checkpoint is chosen by the score on validation picture
 of CIFAR-10's 50,000), and the test pictures are scored once, with that checkpoint. *Measured* is top-1 (of detectors,
 mAP@50) on the test pictures as they are, *with views* the same with the answers to the experiment's views averaged or
 fused. Both are the mean over seeds ± the sample standard deviation. *Published* is what the authors of the original
-report. *Goal* is for the data set of its row; an experiment not measured yet shows the goal on the original data set.
-*Seconds* is the mean over seeds.
+report; a row that is a link is a model of others on the same data set, with what its source reports. *Goal* is for the
+data set of its row; an experiment not measured yet shows the goal on the original data set. *Seconds* is the mean over
+seeds.
 
 `cifar10-jpeg` is a JPEG copy of CIFAR-10 at quality 75: what is measured on it is about what CIFAR-10 gives, but not
 comparable to the digit. `nox -s train -- experiment=<experiment>` trains any row, with
@@ -63,7 +64,7 @@ def page(folder: Path) -> str:
         verdicts += [row[COLUMNS.index("verdict")] for row in rows]
         words = (about.get("about", ""), _goals(about), f"`nox -s train -- experiment={study}` trains all of it.")
         text = [f"## {about.get('title', study)}", "", textwrap.fill(" ".join(filter(None, words)), 120), ""]
-        text += [table([COLUMNS, *rows])]
+        text += [table([COLUMNS, *rows, *_others(about)])]
         if any(row[COLUMNS.index("measured")] for row in rows):
             text += [f"![Validation scores and training loss over the epochs](results/{study}.png)\n"]
         sections.append("\n".join(text))
@@ -157,6 +158,14 @@ def _rows(experiment: Experiment, about: Mapping[str, Any], runs: Sequence[Mappi
             f"{statistics.fmean(run['seconds'] for run in group):.0f}",
         ]
         for (dataset, *overrides), group in groups.items()
+    ]
+
+
+def _others(about: Mapping[str, Any]) -> list[list[str]]:
+    """A row for each figure that others published for the data set of a study: a name that links to its source."""
+    blank = [""] * (len(COLUMNS) - 2)
+    return [
+        [f"[{each['name']}]({each['source']})", _decimals(each["value"]), *blank] for each in about.get("others", ())
     ]
 
 
