@@ -1,6 +1,7 @@
 """Do everything that needs a GPU in one go: `python benchmarks/gpu_suite.py [--budget SECONDS] [--data FOLDER]`.
 
-With ``--airbench FILE`` it also races our fastest recipe against that script.
+With ``--bccd FOLDER`` it also trains every detector of the study of that name, with ``--airbench FILE`` it races our
+fastest recipe against that script.
 
 It runs from a bare checkout, with the members' dependencies there but the members not installed. What does not fit
 into the budget is left to the next call with the same ``--out``; the records, ``gpu.json`` and ``gpu.md``, are
@@ -16,7 +17,7 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +31,12 @@ if __name__ == "__main__":
 from filelock import FileLock, Timeout  # noqa: E402
 
 from assay_research.loop import COMPILE_MODES  # noqa: E402
-from assay_research.overrides import EVERYTHING, studies  # noqa: E402
+from assay_research.overrides import BROUGHT, EVERYTHING, studies  # noqa: E402
 from benchmarks import outcomes  # noqa: E402
 from benchmarks.stepwise import GRACE, UNFINISHED, Ledger, Step, work  # noqa: E402
+
+SMALL_DETECTORS = frozenset({"diatoms_smoke", "bccd/small"})
+"""Experiments that a CPU takes an epoch of in less than a minute."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,7 @@ class Site:
         device: ``cuda`` or ``cpu``, for torch.
         provider: ``cuda`` or ``cpu``, for ONNX Runtime.
         airbench: the script to race, or None.
+        bccd: BCCD, in Pascal VOC's folders, or None.
     """
 
     out: Path
@@ -52,6 +57,7 @@ class Site:
     device: str
     provider: str
     airbench: Path | None = None
+    bccd: Path | None = None
 
     @property
     def devices(self) -> tuple[str, ...]:
@@ -82,12 +88,16 @@ def steps(site: Site) -> list[Step]:
             empty=5,
         ),
         throughput(site, "eager"),
+        detector(site, "diatoms_smoke"),
     ]
+    if site.bccd:
+        listed += [detector(site, each, f"data.root='{site.bccd}'") for each in studies()["bccd"]]
     if site.data:
         tinyvgg = ["experiment=tinyvgg_table2/a_36", *folders(site.data), *([] if gpu else ["epochs=1"])]
         listed += way(site, "tinyvgg_a_36", tinyvgg, site.data / "test")
-        listed += [study(site, name, site.data) for name in studies() if name != EVERYTHING]
+        listed += [study(site, name, site.data) for name in studies() if name not in {EVERYTHING, *BROUGHT}]
         listed += [speedrun(site, site.data)]
+    listed += [detector(site, "diatoms")]
     # Compiling takes minutes.
     listed += [throughput(site, mode) for mode in COMPILE_MODES]
     return listed
@@ -112,6 +122,16 @@ def throughput(site: Site, how: str) -> Step:
         devices=(site.device if how == "eager" else "cuda",),
         skip="" if how == "eager" else skip(site),
     )
+
+
+def detector(site: Site, experiment: str, *overrides: str) -> Step:
+    """A detector's training; without a GPU one epoch of it if it is small.
+
+    Where weights trained on COCO are wanted and cannot be had, it fails and its record says which file to put where.
+    """
+    quick = ["epochs=1"] * (site.device == "cpu")
+    step = training(site, experiment.replace("/", "_"), [f"experiment={experiment}", *overrides, *quick])
+    return step if experiment in SMALL_DETECTORS else replace(step, devices=("cuda",), skip=skip(site))
 
 
 def study(site: Site, name: str, data: Path) -> Step:
@@ -159,13 +179,7 @@ def way(site: Site, name: str, overrides: list[str], pictures: Path) -> list[Ste
     predict = ("assay_deploy", "predict", bundle, pictures, "--json", "--top", "1", "--provider", site.provider)
     exported = (f"export {name}",)
     return [
-        Step(
-            f"train {name}",
-            lambda begun: train(site, name, overrides, begun),
-            lambda _: outcomes.scores(site.newest_run(name)),
-            devices=(site.device,),
-            resumable=True,
-        ),
+        training(site, name, overrides),
         Step(
             f"export {name}",
             lambda _: module(
@@ -210,6 +224,17 @@ def way(site: Site, name: str, overrides: list[str], pictures: Path) -> list[Ste
     ]
 
 
+def training(site: Site, name: str, overrides: list[str]) -> Step:
+    """One training, which goes on where an earlier call ended."""
+    return Step(
+        f"train {name}",
+        lambda begun: train(site, name, overrides, begun),
+        lambda _: outcomes.scores(site.newest_run(name)),
+        devices=(site.device,),
+        resumable=True,
+    )
+
+
 def module(name: str, *arguments: str | Path) -> list[str | Path]:
     """The command line of a module."""
     return [sys.executable, "-m", name, *arguments]
@@ -246,16 +271,20 @@ def main() -> None:
     parser.add_argument("--budget", type=float, default=600, metavar="SECONDS", help="of this call; default 600")
     parser.add_argument("--out", type=Path, default=Path("gpu"), metavar="FOLDER", help="default gpu")
     parser.add_argument("--data", type=Path, metavar="FOLDER", help="train/<class>/ and test/<class>/ of pictures")
+    parser.add_argument("--bccd", type=Path, metavar="FOLDER", help="JPEGImages/ and Annotations/ of blood cells")
     parser.add_argument("--airbench", type=Path, metavar="FILE", help="airbench94_muon.py, to race it; needs --data")
     parser.epilog = f"exit codes: 0 all is done; 1 a step failed; {UNFINISHED} call again; 2 wrong usage"
     arguments = parser.parse_args()
     if arguments.data and not all((arguments.data / part).is_dir() for part in ("train", "test")):
         parser.error(f"--data '{arguments.data}' has no folders train/ and test/")
+    if arguments.bccd and not (arguments.bccd / "Annotations").is_dir():
+        parser.error(f"--bccd '{arguments.bccd}' has no folder Annotations/")
     if arguments.airbench and not (arguments.data and arguments.airbench.is_file()):
         parser.error(f"--airbench '{arguments.airbench}' has to be a file, and to go with --data")
     out: Path = arguments.out.resolve()
     out.mkdir(parents=True, exist_ok=True)
-    data, script = (path.resolve() if path else None for path in (arguments.data, arguments.airbench))
+    given = (arguments.data, arguments.airbench, arguments.bccd)
+    data, script, bccd = (path.resolve() if path else None for path in given)
     end = start + arguments.budget
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     os.chdir(ROOT)
@@ -266,7 +295,7 @@ def main() -> None:
             here = environment()
             cuda = "cuda" in here["hardware"]
             provider = "cuda" if cuda and "onnxruntime-gpu" in here["versions"] else "cpu"
-            site = Site(out, data, "cuda" if cuda else "cpu", provider, script)
+            site = Site(out, data, "cuda" if cuda else "cpu", provider, script, bccd)
             ledger = Ledger(steps(site), out, "gpu", here)
             code = work(ledger, end, lambda line: print(line, flush=True))  # noqa: T201
     except ValueError as error:

@@ -11,7 +11,9 @@ from benchmarks.stepwise import Figures
 def scores(run: Path) -> Figures:
     """From the summary of a finished run."""
     summary = json.loads((run / "summary.json").read_text())
-    wanted = ("test_top1", "test_top1_tta", "val_top1", "epochs", "seconds", "hardware")
+    classified = ("test_top1", "test_top1_tta", "val_top1")
+    detected = ("test_map50", "test_map50_tta", "test_map", "test_map_tta", "val_map50")
+    wanted = (*classified, *detected, "epochs", "seconds", "hardware")
     found = {key: summary[key] for key in wanted if key in summary}
     return found | {"seconds an epoch": round(summary["seconds"] / summary["epochs"], 2)}
 

@@ -7,15 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from assay_research.overrides import EVERYTHING, studies
+from assay_research.overrides import BROUGHT, EVERYTHING, compose, studies
 from benchmarks import gpu_suite, outcomes
 from benchmarks.gpu_suite import Site
+from benchmarks.stepwise import Step
 
 ROOT = Path(__file__).parents[2]
 
 
 def site(tmp_path: Path, device: str, data: bool = True) -> Site:
-    return Site(tmp_path / "gpu", tmp_path / "pictures" if data else None, device, device)
+    pictures, cells = (tmp_path / name if data else None for name in ("pictures", "cells"))
+    return Site(tmp_path / "gpu", pictures, device, device, bccd=cells)
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
@@ -26,7 +28,8 @@ def test_every_step_comes_after_those_it_needs(tmp_path: Path, device: str, data
         assert set(step.needs) <= seen
         assert step.name not in seen
         seen.add(step.name)
-    assert ("train tinyvgg_a_36" in seen) == data
+    assert ("train tinyvgg_a_36" in seen) == ("train bccd_small" in seen) == data
+    assert "train diatoms_smoke" in seen
 
 
 def test_no_step_claims_a_gpu_that_is_not_there(tmp_path: Path) -> None:
@@ -54,13 +57,43 @@ def test_on_a_gpu_nothing_asks_for_less_by_accident(tmp_path: Path) -> None:
 def test_every_study_is_trained_and_goes_on(tmp_path: Path) -> None:
     here = site(tmp_path, "cuda")
     found = [step for step in gpu_suite.steps(here) if step.name.startswith("study ")]
-    assert {step.name for step in found} == {f"study {name}" for name in studies() if name != EVERYTHING}
+    assert {step.name for step in found} == {f"study {name}" for name in studies().keys() - {EVERYTHING, *BROUGHT}}
     for step in found:
         assert step.resumable
         command = step.command(True)
         assert "resume=auto" in command
         assert f"runs={here.out / 'runs'}" in command
         assert f"data.root='{here.data}'" in command
+
+
+def detectors(here: Site) -> dict[str, Step]:
+    """The steps that train a detector, by experiment."""
+    steps = {step.name: step for step in gpu_suite.steps(here)}
+    return {each: steps[f"train {each.replace('/', '_')}"] for each in ("diatoms_smoke", "diatoms", *studies()["bccd"])}
+
+
+def test_every_detector_is_trained_and_goes_on(tmp_path: Path) -> None:
+    here = site(tmp_path, "cuda")
+    for experiment, step in detectors(here).items():
+        assert step.resumable
+        assert step.devices == ("cuda",)
+        overrides = [str(part) for part in step.command(False)[3:]]
+        assert not any(each.startswith("epochs=") for each in overrides)
+        assert (f"data.root='{here.bccd}'" in overrides) == experiment.startswith("bccd/")
+        config = compose(overrides)
+        assert (config.name, config.device) == (step.name.removeprefix("train "), "cuda")
+        checkpoint = here.out / "runs" / config.name / "2026-01-01_00-00-00" / "checkpoints" / "last.pt"
+        checkpoint.parent.mkdir(parents=True)
+        checkpoint.touch()
+        assert step.command(True)[-1] == f"resume='{checkpoint.parents[1]}'"
+
+
+def test_without_a_gpu_small_detectors_take_an_epoch_and_others_none(tmp_path: Path) -> None:
+    for experiment, step in detectors(site(tmp_path, "cpu")).items():
+        small = experiment in ("diatoms_smoke", "bccd/small")
+        assert bool(step.skip) != small
+        assert step.devices == ("cpu" if small else "cuda",)
+        assert "epochs=1" in step.command(False)
 
 
 def test_the_script_is_raced_where_it_is_given(tmp_path: Path) -> None:
@@ -117,15 +150,25 @@ def test_a_study_is_read_from_its_newest_report(tmp_path: Path) -> None:
     assert outcomes.results(tmp_path) == {"good": scores, "bad": "no data"}
 
 
+def test_a_detectors_scores_are_read_from_its_summary(tmp_path: Path) -> None:
+    scores = {"test_map50": 0.9, "test_map50_tta": 0.91, "test_map": 0.5, "test_map_tta": 0.6, "val_map50": 0.8}
+    summary = scores | {"epochs": 4, "seconds": 10.0, "hardware": "a GPU"}
+    (tmp_path / "summary.json").write_text(json.dumps(summary | {"commit": "abc"}))
+    assert outcomes.scores(tmp_path) == summary | {"seconds an epoch": 2.5}
+
+
 def test_a_race_is_read_from_its_report(tmp_path: Path) -> None:
     runs = [{"top1": 0.93, "seconds": 2.0}, {"top1": 0.95, "seconds": 3.0}]
     (tmp_path / "bench.json").write_text(json.dumps({"races": [{"what": "ours", "runs": runs}]}))
     assert outcomes.races(tmp_path) == {"ours": "top-1 0.9400 ± 0.0141 in 2.500 ± 0.707 s, 2 runs"}
 
 
-def test_a_folder_without_splits_is_refused(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "benchmarks.gpu_suite", "--data", tmp_path, "--out", tmp_path / "gpu"]
+@pytest.mark.parametrize(
+    ("option", "lacks"), [("--data", "has no folders train/ and test/"), ("--bccd", "has no folder Annotations/")]
+)
+def test_a_folder_that_is_no_such_data_set_is_refused(tmp_path: Path, option: str, lacks: str) -> None:
+    command = [sys.executable, "-m", "benchmarks.gpu_suite", option, tmp_path, "--out", tmp_path / "gpu"]
     ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert ran.returncode == 2
-    assert f"'{tmp_path}' has no folders train/ and test/" in ran.stderr
+    assert f"{option} '{tmp_path}' {lacks}" in ran.stderr
     assert not (tmp_path / "gpu").exists()

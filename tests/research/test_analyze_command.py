@@ -253,7 +253,7 @@ def test_bccd_is_counted_as_published():
     small = ["data.height=96", "data.width=128", "data.cache=null"]
     config = analyze.parse(["data=voc", f"data.root={root}", *small]).data
     data = instantiate(config, "data")
-    seen = explore(collect(data), analyze.problems(config, data))
+    seen = explore(collect(data), data.problems)
     # 4,155 red cells are annotated, two of them with boxes without area.
     assert dict(zip(data.classes, seen.counts.sum(0), strict=True)) == {"RBC": 4153, "WBC": 372, "Platelets": 361}
     assert [each.file for each in seen.problems] == [f"Annotations/BloodImage_00{i}.xml" for i in (338, 343)]

@@ -295,6 +295,8 @@ def test_picture_that_is_cut_short_is_left_out_and_told(
         assert data.train.names == whole.train.names
         assert torch.equal(data.val.images, whole.val.images[1:])
         assert f"{victim.name}: damaged or truncated" in capsys.readouterr().err
+        (problem,) = data.problems
+        assert (problem.kind, problem.file) == (Kind.DAMAGED_PICTURE, whole.val.names[0])
 
 
 def test_cached_pictures_equal_those_decoded(set_of_40: Annotations, tmp_path: Path) -> None:

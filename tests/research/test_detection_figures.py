@@ -16,10 +16,12 @@ from assay_research.analysis import detection_figures
 from assay_research.analysis.detection_analysis import Result, Subject, analyse
 from assay_research.analysis.detection_curves import Curve, Threshold
 from assay_research.analysis.detection_errors import Fate, Kind, judge, match
-from assay_research.analysis.detection_galleries import brief, cases, crop, gallery, predictions
+from assay_research.analysis.detection_galleries import cases, crop, gallery, predictions
 from assay_research.analysis.detection_nms import sweep
 from assay_research.analysis.detection_report import report_all, report_one
+from assay_research.analysis.figures import brief
 from assay_research.data.boxes import BoxSplit, DetectionData
+from assay_research.data.flora import SPECIES
 from assay_research.detection_metrics import measure
 from assay_research.detections import Found
 
@@ -178,11 +180,26 @@ def test_predictions_mark_what_is_wrong_and_nothing_else(tmp_path: Path) -> None
     assert pixels(tmp_path / "nothing.png").std() > 5
 
 
+def test_a_dollar_sign_in_a_name_is_no_formula(tmp_path: Path) -> None:
+    found, split = errors_of_every_kind()
+    result, subject = result_and_subject(found, split)
+    names = ("$_$", "$", "a$ b$")
+    subject = replace(subject, run="$^$", data=replace(subject.data, classes=names))
+    scores = measure(found, split, CANVAS, names)
+    page = report_one(replace(result, scores=dict.fromkeys(result.scores, scores)), found, subject, tmp_path)
+    assert len(list(page.with_suffix("").glob("*.png"))) == 9
+
+
 def test_names_of_species_are_shortened_as_biologists_do() -> None:
     assert brief("WBC") == "WBC"
-    assert brief("Navicula cryptotenella") == "N. cryptotene…"
-    assert brief("Encyonema silesiacum") == "E. silesiacum"
-    assert brief("Uncommonlylongword") == "Uncommonlylon…"
+    assert brief("Navicula cryptotenella") == "Na. cryptotenella"
+    assert brief("Navicula cryptotenelloides") == "Na. cryptotenello…"
+    assert brief("Encyonema silesiacum") == "En. silesiacum"
+    assert brief("Anuncommonlylongword") == "Anuncommonlylongw…"
+
+
+def test_shortened_names_of_the_embedded_species_are_all_different() -> None:
+    assert len({brief(each.name) for each in SPECIES}) == len(SPECIES)
 
 
 def test_a_report_has_a_page_with_its_figures_and_json_with_its_numbers(

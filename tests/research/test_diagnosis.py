@@ -1,5 +1,7 @@
 """A training's fit is judged by its curves and by training pictures from all over the split."""
 
+from itertools import pairwise
+
 import pytest
 
 from assay_research.diagnosis import fit, spread
@@ -31,5 +33,5 @@ def test_pictures_looked_at_are_from_all_over_the_split(n, most):
     assert len(set(chosen)) == len(chosen) == min(n, most)
     assert chosen[0] == 0
     assert chosen[-1] == (n - 1 if most > 1 else 0)
-    distances = {after - before for before, after in zip(chosen, chosen[1:], strict=False)}
+    distances = {after - before for before, after in pairwise(chosen)}
     assert len(distances) <= 2, "as even as whole numbers allow"

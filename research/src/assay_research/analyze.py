@@ -1,7 +1,7 @@
 """Look at a data set before training on it: `assay-analyze data=voc data.root=<folder>` writes one HTML report."""
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,14 +13,10 @@ from omegaconf.errors import OmegaConfBaseException
 
 from assay_research.analysis.scores import say
 from assay_research.config import instantiate, nearest
-from assay_research.data import ClassificationData, coco, voc
-from assay_research.data.annotations import Annotations, Kind, Problem
+from assay_research.data import ClassificationData
 from assay_research.data.boxes import DetectionData
 from assay_research.errors import AssayError, ConfigError
 from assay_research.overrides import CONF, check_groups, choices, explain
-
-READERS: dict[str, Callable[..., Annotations]] = {f"{each.__name__}.load": each.read for each in (voc, coco)}
-"""Builders of data sets that are read from annotations -> what reads only these."""
 
 HELP = """\
 Look at a data set before training on it: classes, objects a picture, sizes and shapes of boxes, outliers, where objects
@@ -103,7 +99,7 @@ def analyze(options: Options) -> Path:
 
     data = instantiate(options.data, "data")
     assert isinstance(data, DetectionData | ClassificationData)
-    seen = explore(collect(data), problems(options.data, data))
+    seen = explore(collect(data), data.problems if isinstance(data, DetectionData) else ())
     file_name = "".join(each if each.isalnum() or each in "-_" else "_" for each in data.name)
     page = report.write(seen, options.out or Path("analyses") / file_name)
     for what, value, remark in report.facts(seen):
@@ -112,30 +108,6 @@ def analyze(options: Options) -> Path:
         say(f"- {finding.what} {finding.advice}".rstrip())
     say(f"written: {page}, and its figures beside it")
     return page
-
-
-def problems(config: DictConfig, data: DetectionData | ClassificationData) -> list[Problem]:
-    """What is wrong with an annotated data set, in the order of the kinds; nothing for a data set of another sort.
-
-    Args:
-        config: of the data set.
-        data: what was read.
-    """
-    read = READERS.get(config["_target_"])
-    if read is None:
-        return []
-    found = read(config.root, config.annotations, config.pictures, config.classes)
-    # Annotations alone do not tell of pictures whose header is good and whose pixels are not.
-    names = {name for split in (data.train, data.val, data.test) for name in split.names}
-    splits = any(picture.split == "train" for picture in found.pictures)
-    damaged = [
-        Problem(picture.name, Kind.DAMAGED_PICTURE, "damaged after its header")
-        for picture in found.pictures
-        if picture.name not in names
-        and (config.keep_empty or not picture.empty)
-        and (picture.split is not None or not splits)
-    ]
-    return sorted([*found.problems, *damaged], key=lambda each: (list(Kind).index(each.kind), each.file))
 
 
 def main() -> None:

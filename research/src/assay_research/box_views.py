@@ -1,6 +1,7 @@
 """Look at mirrored and rescaled canvases and fuse what is found: test-time augmentation of a detector as a module."""
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -73,7 +74,9 @@ class BoxViews(nn.Module):
             return found[0]
         together = Detections(*(torch.cat(each, 1) for each in zip(*found, strict=True)))
         places = found[0].scores.shape[1]
-        with torch.autocast(images.device.type, enabled=False):
+        kind = images.device.type
+        # Where there is none to switch off, exporters need not see that it was.
+        with torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else nullcontext():
             return fuse(together, self.count if self.fuse == "wbf" else None, self.iou, places)
 
     def _look(self, x: Tensor, number: int, size: tuple[int, int]) -> list[Detections]:
@@ -82,7 +85,7 @@ class BoxViews(nn.Module):
             x = resample(x, self.get_buffer(f"rows{number}"), self.get_buffer(f"columns{number}"))
         flips = self.flips[size]
         found = self.model(torch.cat([x.flip(3) if flip else x for flip in flips]))
-        views = zip(*(each.chunk(len(flips)) for each in found), strict=True)
+        views = zip(*(each.unflatten(0, (len(flips), -1)).unbind(0) for each in found), strict=True)
         return [self._back(Detections(*view), size, flip) for view, flip in zip(views, flips, strict=True)]
 
     def _back(self, found: Detections, size: tuple[int, int], flip: bool) -> Detections:
@@ -122,8 +125,8 @@ def fuse(found: Detections, views: int | None, iou: float, places: int) -> Detec
     kept = suppress(overlap, scores) & (labels >= 0)
     if views is not None:
         best, cluster = (overlap * kept[:, None]).max(2)
-        index = torch.arange(scores.shape[1], device=scores.device)
-        joined = (cluster[:, None] == index[:, None]) & (best > 0)[:, None]  # [batch, cluster, box]
+        index = torch.ones_like(labels).cumsum(1)[:, None] - 1  # arange would keep the device that a trace was made on
+        joined = (cluster[:, None] == index.transpose(1, 2)) & (best > 0)[:, None]  # [batch, cluster, box]
         weighted = torch.cat([boxes * scores[..., None], scores[..., None], torch.ones_like(scores)[..., None]], 2)
         sums, total, members = (joined.float() @ weighted).split([4, 1, 1], 2)
         boxes = sums / total.clamp(min=1e-12)
@@ -148,8 +151,8 @@ def suppress(overlap: Tensor, scores: Tensor) -> Tensor:
     Returns:
         bool ``[batch, boxes]``: which are kept.
     """
-    rank = scores.argsort(stable=True, dim=1, descending=True).argsort(1)
-    above = (overlap > 0) & (rank[:, :, None] > rank[:, None])
+    higher, same = (scores[:, None] > scores[:, :, None]), (scores[:, None] == scores[:, :, None])
+    above = (overlap > 0) & (higher | same.tril(-1))
     kept = torch.ones_like(scores, dtype=torch.bool)
     for _ in range(ROUNDS):
         kept = ~(above & kept[:, None]).any(2)

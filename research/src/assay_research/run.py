@@ -89,13 +89,14 @@ class Run:
         return cls(folder)
 
     @classmethod
-    def newest(cls, runs: Path) -> "Run":
-        """The run whose config was written last among those with a checkpoint.
+    def newest(cls, runs: Path, experiment: str | None = None) -> "Run":
+        """The run whose config was written last among those with a checkpoint, of one experiment or of all.
 
         Raises:
             CheckpointError: there is none.
         """
-        found = [path.parents[1] for path in runs.glob(f"*/*/{CHECKPOINTS}/best.pt")]
+        folders = runs.iterdir() if experiment is None and runs.is_dir() else [runs / (experiment or "")]
+        found = [path.parents[1] for folder in folders for path in folder.glob(f"*/{CHECKPOINTS}/best.pt")]
         if not found:
             raise CheckpointError(f"no finished epoch of any run under '{runs}': train one with `nox -s train`")
         return cls(max(found, key=lambda folder: (folder / CONFIG).stat().st_mtime))

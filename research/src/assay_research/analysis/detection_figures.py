@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib import colormaps
@@ -20,9 +21,17 @@ from assay_research.analysis.figures import BLUE, GREEN, GREY, VERMILION, save
 from assay_research.detection_metrics import BoxScores
 
 COLOURS = (BLUE, VERMILION, GREEN, "#cc79a7", "#e69f00", "#56b4e9")
-"""Okabe and Ito's, for classes while there are no more of them."""
+"""Okabe and Ito's."""
+
+STYLES: tuple[dict[str, Any], ...] = tuple(
+    {"color": colour, "linestyle": line} for line in ("-", "--") for colour in COLOURS
+)
+"""Of the curves of classes while there are no more of them."""
 
 BACKGROUND = "background"
+
+LEAST_SPAN = 0.05
+"""Of an axis of scores."""
 
 
 def confusion_matrix(confusion: Integers, classes: Sequence[str], path: Path, title: str) -> None:
@@ -95,15 +104,15 @@ def precision_recall(curves: Mapping[str, Curve], path: Path, title: str) -> Non
         title: of the figure, which says at what IoU.
     """
     there = {name: curve for name, curve in curves.items() if curve.objects}
-    figure = Figure(figsize=(6.4, 5), layout="constrained")
+    figure = Figure(figsize=(7.2, 6), layout="constrained")
     figure.suptitle(title)
     axes = figure.subplots()
-    few = len(there) <= len(COLOURS)
+    few = len(there) <= len(STYLES)
     by_precision = colormaps["viridis"]
-    for (name, curve), colour in zip(there.items(), COLOURS if few else [None] * len(there), strict=False):
+    for (name, curve), style in zip(there.items(), STYLES if few else [{}] * len(there), strict=False):
         if few:
             label = f"{shortened(name)}: AP {curve.average_precision:.3f}, {curve.objects} objects"
-            axes.plot(curve.recall, curve.precision, color=colour, linewidth=1.2, label=label)
+            axes.plot(curve.recall, curve.precision, **style, linewidth=1.2, label=label)
         else:
             shade = by_precision(curve.average_precision)
             axes.plot(RECALLS, curve.interpolated(), color=shade, linewidth=0.7, alpha=0.7)
@@ -115,7 +124,7 @@ def precision_recall(curves: Mapping[str, Curve], path: Path, title: str) -> Non
     axes.set(xlabel="recall", ylabel="precision", xlim=(0, 1.01), ylim=(0, 1.02))
     _quiet(axes)
     if there:
-        axes.legend(frameon=False, loc="lower left", fontsize="small")
+        figure.legend(loc="outside lower center", ncols=2 if len(there) > 3 else 1, frameon=False, fontsize="small")
     save(figure, path)
 
 
@@ -183,6 +192,7 @@ def thresholds(best: Mapping[str, Threshold], path: Path, title: str) -> None:
     right.plot(values["score"], rows, "o", color=GREY, markersize=4.5)
     right.set(xlabel="score threshold", xlim=(0, 1.02))
     for axes in (left, right):
+        axes.set_xticks(ticks := (0, 0.25, 0.5, 0.75, 1), [f"{tick:g}" for tick in ticks])
         _quiet(axes)
     figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
     save(figure, path)
@@ -212,11 +222,17 @@ def nms_sweep(rows: Sequence[Suppressed], chosen: Suppressed, path: Path, title:
             axes.axhline(getattr(before, key), color=colour, linewidth=0.8, linestyle="--")
         if chosen.threshold is not None:
             axes.axvline(chosen.threshold, color="black", linewidth=0.8, linestyle=":")
-        axes.set(xlabel="NMS threshold, IoU", title=what)
+        axes.set(xlabel="NMS threshold, IoU")
+        axes.set_title(what, pad=22)
         _quiet(axes)
-        axes.legend(frameon=False, fontsize="small")
-    figure.axes[0].set_ylim(bottom=0)
-    figure.axes[0].yaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=3, frameon=False, fontsize="small")
+    counts, *shares = figure.axes
+    counts.set_ylim(0, max(1.0, counts.get_ylim()[1]))
+    counts.yaxis.set_major_locator(MaxNLocator(integer=True))
+    for axes in shares:  # a change in the fourth decimal is to look like none
+        low, high = axes.get_ylim()
+        more = max(0.0, LEAST_SPAN - (high - low)) / 2
+        axes.set_ylim(low - more, high + more)
     handles = [Line2D([], [], color=GREY, linestyle="--", label="the detections as they came")]
     if chosen.threshold is not None:
         handles.append(Line2D([], [], color="black", linestyle=":", label="best F1"))

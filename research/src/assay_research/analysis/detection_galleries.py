@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from assay_deploy.canvas import Canvas
 from assay_research.analysis.detection_errors import NONE, Errors, Fate, Floats, Kind, Matching, judge, match
-from assay_research.analysis.figures import BLUE, GREY, VERMILION, save, short
+from assay_research.analysis.figures import BLUE, GREY, VERMILION, brief, save, tail
 from assay_research.data.boxes import BoxSplit
 from assay_research.detections import Found
 
@@ -105,10 +105,12 @@ def _draw_case(axes: Axes, matching: Matching, errors: Errors, case: Case, split
         _box(axes, objects.box[i], BLUE, "-", 2.2 if i == case.object else 0.8)
     for i in np.flatnonzero((detections.picture == picture) & (errors.kind != Kind.LEFT_OUT)):
         _box(axes, detections.box[i], VERMILION, "--", 2.2 if i == case.detection else 0.8)
-    axes.set(xlim=(left, right), ylim=(bottom, top), xticks=[], yticks=[])
+    # A square whatever the picture leaves of it, so that all titles of a row stand at one height.
+    side = max(right - left, bottom - top) / 2
+    x, y = (left + right) / 2, (top + bottom) / 2
+    axes.set(xlim=(x - side, x + side), ylim=(y + side, y - side), xticks=[], yticks=[], facecolor="0.92")
     axes.set_title(_said(matching, errors, case), fontsize=7.5, color=VERMILION, fontweight="bold")
-    name = split.names[picture]
-    axes.set_xlabel(name if len(name) <= 24 else "…" + name[-23:], fontsize=6, color=GREY)
+    axes.set_xlabel(tail(split.names[picture], 24), fontsize=6, color=GREY)
 
 
 def _said(matching: Matching, errors: Errors, case: Case) -> str:
@@ -201,9 +203,10 @@ def _draw_picture(
         _box(axes, box, colour, "-", 1.2 if right_one else 2)
         if few or not right_one:
             said = f"{brief(matching.classes[matching.detections.label[i]])} {matching.score[i]:.0%}"
-            _name(axes, box, said, colour, below=False)
-    name = split.names[picture]
-    axes.set_title(name if len(name) <= 40 else "…" + name[-39:], fontsize=7, color=GREY)
+            # Over the box stands the right answer, where there is one too.
+            partner = errors.partner[i]
+            _name(axes, box, said, colour, not right_one and partner != NONE and errors.fate[partner] == Fate.FOUND)
+    axes.set_title(tail(split.names[picture], 40), fontsize=7, color=GREY)
 
 
 def crop(boxes: Floats, around: tuple[int, int, int, int]) -> tuple[int, int, int, int]:
@@ -224,12 +227,6 @@ def crop(boxes: Floats, around: tuple[int, int, int, int]) -> tuple[int, int, in
         start = min(max(round(middle - length / 2), begin), end - length)
         edges.append((start, start + length))
     return edges[0][0], edges[1][0], edges[0][1], edges[1][1]
-
-
-def brief(name: str) -> str:
-    """A class' name for over a small picture; a species' genus by its first letter, as biologists write it."""
-    first, _, rest = name.partition(" ")
-    return short(name if len(name) <= 14 or not rest else f"{first[0]}. {rest}")
 
 
 def _window(canvas: Canvas, split: BoxSplit, picture: int) -> tuple[int, int, int, int]:

@@ -79,10 +79,10 @@ def one(result: Result, analysis: Analysis, subject: Subject, figures: str) -> s
             _figure(figures, name, caption)
             for name, caption in (
                 ("missed", "Missed objects, the largest first"),
-                ("confused", "Objects taken for another class, the highest score first"),
-                ("duplicates", "Duplicates"),
-                ("badly_placed", "Badly placed"),
-                ("background", "Detections of nothing"),
+                ("confused", "Detections of another class, the highest score first; some objects are found as well"),
+                ("duplicates", "Duplicates, the highest score first"),
+                ("badly_placed", "Badly placed, the highest score first"),
+                ("background", "Detections of nothing, the highest score first"),
             )
         ),
     ]

@@ -106,6 +106,6 @@ def _draw(result: Result, analysis: Analysis, subject: Subject, folder: Path) ->
     for name, kind in GALLERIES.items():
         cases = detection_galleries.cases(matching, errors, kind)
         shown = cases[: detection_galleries.CASES]
-        title = f"{judged}\n{name.replace('_', ' ')}: {len(cases)}"
+        title = f"{judged}\n{name.replace('_', ' ')}" + (f": {len(cases)}" if cases else "")
         title += f", the first {len(shown)}" if len(shown) < len(cases) else ""
         detection_galleries.gallery(matching, errors, shown, split, canvas, folder / f"{name}.png", title)

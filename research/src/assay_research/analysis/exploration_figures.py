@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MaxNLocator, NullFormatter
 from numpy.typing import NDArray
 
 from assay_research.analysis.collection import SPLITS
@@ -22,9 +22,6 @@ BARS = 80
 
 OVERLAID = 5
 """Classes up to which each has its own histogram."""
-
-PLAIN: dict[str, Any] = {"parse_math": False}
-"""For texts with names in them: a dollar sign in one is no formula."""
 
 
 def classes(counts: NDArray[np.int64], names: Sequence[str], path: Path, title: str) -> None:
@@ -41,12 +38,12 @@ def classes(counts: NDArray[np.int64], names: Sequence[str], path: Path, title: 
     total = counts.sum(0)
     size = 9.0 if shown <= 25 else 6.5
     figure = Figure(figsize=(9, max(2.2, 0.022 * (size + 3) * shown + 1.4)), layout="constrained")
-    figure.suptitle(title if shown == len(names) else f"{title}: the first {shown} of {len(names)}", **PLAIN)
+    figure.suptitle(title if shown == len(names) else f"{title}: the first {shown} of {len(names)}")
     left, right = figure.subplots(1, 2, sharey=True, width_ratios=[3, 2])
     left.barh(rows, total, color=GREY)
     for row, count in enumerate(total):
         left.annotate(f"{count:,}", (count, row), (3, 0), textcoords="offset points", va="center", fontsize=size)
-    left.set_yticks(rows, [shorten(name) for name in names[:shown]], fontsize=size, **PLAIN)
+    left.set_yticks(rows, [shorten(name) for name in names[:shown]], fontsize=size)
     left.set(xlabel="objects", xlim=(0, max(1, total.max()) * 1.12), ylim=(shown - 0.4, -0.6))
     start = np.zeros(shown)
     for split, colour, row in zip(SPLITS, SPLIT_COLOURS, counts / total.clip(min=1), strict=True):
@@ -115,6 +112,7 @@ def shapes(
         _histograms(axes, values, labels, names)
         axes.set(xscale="log", xlabel=label, ylabel="share of the class" if len(names) <= OVERLAID else "objects")
     figure.axes[0].xaxis.set_major_formatter(_percent)
+    figure.axes[0].xaxis.set_minor_formatter(NullFormatter())
     figure.axes[1].axvline(1, color="black", linewidth=1, linestyle=":")
     figure.axes[1].set_xticks(ratios := _ratios(aspect), [f"{ratio:g}" for ratio in ratios], minor=False)
     figure.axes[1].xaxis.minorticks_off()
@@ -174,7 +172,7 @@ def places(maps: Mapping[str, NDArray[np.float64]], aspect: float, path: Path, t
     for axes, (name, values) in zip(grid.flat, maps.items(), strict=True):
         image = axes.imshow(values, cmap="viridis", vmin=0, extent=(0, 1, 1, 0), aspect=aspect)
         axes.set(xticks=[], yticks=[])
-        axes.set_title(shorten(name), fontsize="medium", **PLAIN)
+        axes.set_title(shorten(name), fontsize="medium")
         scale = figure.colorbar(image, ax=axes, orientation="horizontal", shrink=0.9).ax.xaxis
         scale.set_major_locator(MaxNLocator(3))
         scale.set_major_formatter(_percent)
@@ -207,9 +205,7 @@ def _legend(figure: Figure, names: Sequence[str]) -> None:
     if len(names) > OVERLAID:
         return
     handles = [Patch(color=COLOURS[label]) for label in range(len(names))]
-    legend = figure.legend(handles, list(map(shorten, names)), loc="outside lower center", ncols=5, frameon=False)
-    for text in legend.get_texts():
-        text.set_parse_math(False)
+    figure.legend(handles, list(map(shorten, names)), loc="outside lower center", ncols=5, frameon=False)
 
 
 def _percent(share: float, _: object) -> str:

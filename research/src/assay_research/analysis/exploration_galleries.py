@@ -14,8 +14,8 @@ from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
 from assay_research.analysis.collection import SPLITS, Collection
-from assay_research.analysis.exploration_figures import PLAIN, shorten
-from assay_research.analysis.figures import GREY, VERMILION, save
+from assay_research.analysis.exploration_figures import shorten
+from assay_research.analysis.figures import GREY, VERMILION, brief, save, tail
 from assay_research.analysis.likeness import Pairs
 from assay_research.analysis.study import COLOURS
 
@@ -34,7 +34,7 @@ def samples(collection: Collection, path: Path, title: str, seed: int = 0) -> No
     with_objects = np.unique(collection.owners)
     chosen = np.random.default_rng(seed).permutation(with_objects)[:SAMPLES]
     figure, cells = _grid(len(chosen), 3, 3.3, 3.3 * _tallness(collection, chosen) + 0.25)
-    figure.suptitle(title, **PLAIN)
+    figure.suptitle(title)
     for axes, i in zip(cells, chosen.tolist(), strict=False):
         axes.imshow(collection.images[i])
         top, left, height, width = collection.canvas.window(*collection.sizes[i].tolist())
@@ -44,7 +44,7 @@ def samples(collection: Collection, path: Path, title: str, seed: int = 0) -> No
             _box(axes, collection, j, named=len(members) <= 40)
         classes = {collection.classes[label] for label in collection.labels[members]}
         of = ", ".join(sorted(classes)) if collection.canvas_boxes is None else SPLITS[collection.splits[i]]
-        axes.set_title(f"{tail(collection.names[i], 40)}  ({shorten(of, 20)})", fontsize=7, color=GREY, **PLAIN)
+        axes.set_title(f"{tail(collection.names[i], 40)}  ({shorten(of, 20)})", fontsize=7, color=GREY)
     save(figure, path)
 
 
@@ -63,14 +63,14 @@ def specimens(collection: Collection, side: NDArray[np.float64], path: Path, tit
     labels = [label for label in range(len(collection.classes)) if (collection.labels == label).any()][:SPECIMENS]
     columns = min(9, max(5, math.ceil(math.sqrt(len(labels) * 1.6))))
     figure, cells = _grid(len(labels), columns, 10 / columns, 10 / columns + 0.35)
-    figure.suptitle(title, **PLAIN)
+    figure.suptitle(title)
     for axes, label in zip(cells, labels, strict=False):
         members = np.flatnonzero(collection.labels == label)
         members = members[whole[members]] if whole[members].any() else members
         typical = members[np.abs(side[members] - np.median(side[members])).argmin()]
         _crop(axes, collection, int(typical))
         lines = textwrap.wrap(shorten(collection.classes[label], 34), 17)[:2]
-        axes.set_title("\n".join(lines), fontsize=7, **PLAIN)
+        axes.set_title("\n".join(lines), fontsize=7)
     save(figure, path)
 
 
@@ -85,13 +85,13 @@ def outliers(collection: Collection, found: Sequence[tuple[int, str]], path: Pat
     """
     found = found[:CROPS]
     figure, cells = _grid(len(found), 8, 1.25, 1.7)
-    figure.suptitle(title, **PLAIN)
+    figure.suptitle(title)
     for axes, (i, what) in zip(cells, found, strict=False):
         _crop(axes, collection, i)
         axes.add_patch(_rectangle(collection, i, VERMILION))
-        said = f"{shorten(collection.classes[collection.labels[i]], 18)}\n{what}"
-        axes.set_title(said, fontsize=7, **PLAIN)
-        axes.set_xlabel(tail(collection.names[collection.owners[i]], 22), fontsize=6, color=GREY, **PLAIN)
+        said = f"{brief(collection.classes[collection.labels[i]])}\n{what}"
+        axes.set_title(said, fontsize=7)
+        axes.set_xlabel(tail(collection.names[collection.owners[i]], 22), fontsize=6, color=GREY)
     save(figure, path)
 
 
@@ -101,11 +101,11 @@ def pairs(collection: Collection, found: Pairs, path: Path, title: str) -> None:
     both = np.stack([found.first[:shown], found.second[:shown]], axis=1)
     columns = min(2, shown)
     figure, cells = _grid(2 * shown, 2 * columns, 2.5, 2.5 * _tallness(collection, both.ravel()) + 0.35)
-    figure.suptitle(title, **PLAIN)
+    figure.suptitle(title)
     pictures = collection.pictures()
     for axes, i, likeness in zip(cells, both.ravel().tolist(), found.likeness.repeat(2), strict=False):
         axes.imshow(pictures[i])
-        axes.set_title(tail(collection.names[i], 34), fontsize=7, **PLAIN)
+        axes.set_title(tail(collection.names[i], 34), fontsize=7)
         axes.set_xlabel(f"{SPLITS[collection.splits[i]]}, likeness {likeness:.2f}", fontsize=7, color=GREY)
     leaks = (collection.splits[both[:, 0]] != collection.splits[both[:, 1]]).repeat(2)
     for axes, leak in zip(cells, leaks, strict=False):
@@ -117,20 +117,12 @@ def empty(collection: Collection, chosen: NDArray[np.int64], path: Path, title: 
     """Draw pictures in which nothing is annotated."""
     chosen = chosen[:EMPTY]
     figure, cells = _grid(len(chosen), 4, 2.5, 2.5 * _tallness(collection, chosen) + 0.25)
-    figure.suptitle(title, **PLAIN)
+    figure.suptitle(title)
     pictures = collection.pictures()
     for axes, i in zip(cells, chosen.tolist(), strict=False):
         axes.imshow(pictures[i])
-        axes.set_title(
-            f"{tail(collection.names[i], 28)}  ({SPLITS[collection.splits[i]]})", fontsize=7, color=GREY, **PLAIN
-        )
+        axes.set_title(f"{tail(collection.names[i], 28)}  ({SPLITS[collection.splits[i]]})", fontsize=7, color=GREY)
     save(figure, path)
-
-
-def tail(name: str, length: int) -> str:
-    """The end of a name, which tells pictures apart; its beginning is a folder that many share."""
-    name = name if len(name) <= length else name.rpartition("/")[2]
-    return name if len(name) <= length else "…" + name[1 - length :]
 
 
 def _grid(n: int, columns: int, width: float, height: float) -> tuple[Figure, list[Axes]]:
@@ -188,5 +180,5 @@ def _box(axes: Axes, collection: Collection, i: int, named: bool) -> None:
     if named:
         frame = {"facecolor": colour, "edgecolor": "none", "pad": 0.6, "alpha": 0.85}
         ink = "black" if np.mean(to_rgb(colour)) > 0.5 else "white"
-        text = shorten(collection.classes[label], 18)
-        axes.text(*patch.get_xy(), text, fontsize=5, color=ink, va="bottom", bbox=frame, clip_on=True, **PLAIN)
+        text = brief(collection.classes[label])
+        axes.text(*patch.get_xy(), text, fontsize=5, color=ink, va="bottom", bbox=frame, clip_on=True)

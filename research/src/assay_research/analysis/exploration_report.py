@@ -18,6 +18,7 @@ from assay_research.analysis import exploration_galleries as galleries
 from assay_research.analysis.collection import SPLITS
 from assay_research.analysis.exploration import LIMITS, Exploration, Outlier, coverage, imbalance, smaller_than
 from assay_research.analysis.exploration_findings import amount, findings, leaks, uniform
+from assay_research.analysis.figures import brief
 from assay_research.analysis.likeness import ALIKE
 from assay_research.checkpoint import write_atomically
 from assay_research.data.annotations import printable
@@ -272,7 +273,7 @@ def _places(seen: Exploration, folder: Path) -> Section:
         for label, name in enumerate(collection.classes[:MAPS]):
             of_class = collection.labels == label
             if of_class.any():
-                maps[f"{figures.shorten(name, 20)}: {of_class.sum():,}"] = coverage(boxes[of_class], sizes[of_class])
+                maps[f"{brief(name)}: {of_class.sum():,}"] = coverage(boxes[of_class], sizes[of_class])
     aspect = float(np.median(collection.sizes[:, 0] / collection.sizes[:, 1]))
     figures.places(maps, aspect, path, "Where objects lie in their pictures")
     inner = maps[next(iter(maps))]

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
@@ -22,6 +23,9 @@ DPI = 150
 
 def save(figure: Figure, path: Path) -> None:
     """Write a figure whole or not at all; the path's suffix chooses the format."""
+    for text in figure.findobj(Text):
+        assert isinstance(text, Text)
+        text.set_parse_math(False)  # a dollar sign in a name is no formula
     drawn = BytesIO()
     figure.savefig(drawn, format=path.suffix.removeprefix("."), dpi=DPI)
     write_atomically(drawn.getvalue(), path)
@@ -98,6 +102,7 @@ def rate_range(rates: Sequence[float], losses: Sequence[float], path: Path, titl
     axes = figure.subplots()
     axes.plot(rates, losses, color=BLUE)
     axes.set(xscale="log", xlabel="learning rate", ylabel="training loss, nats, smoothed", title=title)
+    axes.xaxis.set_major_formatter("{x:g}")
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
     save(figure, path)
@@ -154,6 +159,22 @@ def sample_predictions(
     save(figure, path)
 
 
-def short(name: str) -> str:
+def short(name: str, length: int = 14) -> str:
     """A name that fits over a small picture."""
-    return name if len(name) <= 14 else name[:13] + "…"
+    return name if len(name) <= length else name[: length - 1] + "…"
+
+
+def brief(name: str) -> str:
+    """A class' name for over a small picture; a species' genus by its first letters, as biologists write it.
+
+    They are two, and the whole has as many characters as it takes to tell Gomphonema from Gyrosigma acuminatum and
+    Navicula cryptotenella from N. cryptotenelloides.
+    """
+    genus, _, rest = name.partition(" ")
+    return short(name if len(name) <= 16 or not rest else f"{genus[:2]}. {rest}", 18)
+
+
+def tail(name: str, length: int) -> str:
+    """The end of a name, which tells pictures apart; its beginning is a folder that many share."""
+    name = name if len(name) <= length else name.rpartition("/")[2]
+    return name if len(name) <= length else "…" + name[1 - length :]

@@ -56,10 +56,10 @@ def assemble(
         name,
         None if cache is None else Path(cache).expanduser(),
     )
-    problems = [
-        *found.problems,
-        *(Problem(ordered[i].name, Kind.DAMAGED_PICTURE, failed[i]) for i in sorted(failed)),
-    ]
+    # Annotations alone do not tell of pictures whose header is good and whose pixels are not.
+    damaged = (Problem(ordered[i].name, Kind.DAMAGED_PICTURE, failed[i]) for i in failed)
+    kinds = list(Kind)
+    problems = sorted([*found.problems, *damaged], key=lambda each: (kinds.index(each.kind), each.file))
     if problems:
         sys.stderr.write(f"{name} has problems: {len(problems):,}\n{listing(problems)}\n")
     pictures = torch.from_numpy(images)
@@ -72,7 +72,7 @@ def assemble(
             raise DataError(f"'{found.root}': none of the {len(part)} pictures of {split} can be read")
         parts.append(part if len(good) == len(part) else part.subset(good))
         first += len(splits[split])
-    return DetectionData(name, found.classes, canvas, *parts)
+    return DetectionData(name, found.classes, canvas, *parts, problems=tuple(problems))
 
 
 def _splits(

@@ -2,12 +2,13 @@
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from torch import Tensor
 
 from assay_deploy.canvas import Canvas
 from assay_research.data import channel_statistics
+from assay_research.data.annotations import Problem
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,7 @@ class DetectionData:
         classes: names, in the order of the labels: the most frequent first.
         canvas: what every picture was put on.
         train, val, test: the splits; `val` chooses the checkpoint, `test` is scored once.
+        problems: what reading it went on from, sorted by kind, then by file.
     """
 
     name: str
@@ -59,6 +61,7 @@ class DetectionData:
     train: BoxSplit
     val: BoxSplit
     test: BoxSplit
+    problems: tuple[Problem, ...] = field(default=(), kw_only=True)
 
     def fingerprint(self) -> str:
         """Hex sha256 over class names, pictures and boxes of the splits in order: the same data give the same one."""
