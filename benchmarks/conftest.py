@@ -77,7 +77,10 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if wanted:
         graphs = [graph for graph in _subject(metafunc.config).graphs if "graph" in wanted or graph.format != "eager"]
         pairs = [
-            pytest.param(device, graph, marks=_missing(device, graph.format)) for device in chosen for graph in graphs
+            pytest.param(device, graph, marks=_missing(device, graph.format))
+            for device in chosen
+            for graph in graphs
+            if graph.place in ("any", device)
         ]
         metafunc.parametrize(("device", *wanted), pairs, ids=str)
     if "provider" in names:

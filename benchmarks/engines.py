@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
 
-from assay_deploy.bundle import Artifact, Manifest, read_manifest, read_verified, sha256
+from assay_deploy.bundle import CLASSIFICATION, Artifact, Manifest, read_manifest, sha256
 from assay_deploy.errors import AssayError
 from assay_deploy.runtime import available_cores
 from assay_deploy.session import Session
-from assay_export import torchscript
+from assay_export import formats
+from assay_export.task import module_runner
 from assay_research.data import ClassificationData
 from assay_research.run import Run, Trained
 from assay_research.views import Views
@@ -24,7 +24,13 @@ Answers = NDArray[np.float32]
 Engine = Callable[[Pictures], Answers]
 """From uint8 ``[batch, height, width, 3]`` to float32 ``[batch, classes]``, both in host memory: it is synchronised."""
 
-NAMES = {"eager": "eager torch", "torchscript": "TorchScript", "onnx": "ONNX Runtime"}
+NAMES = {
+    "eager": "eager torch",
+    "torchscript": "TorchScript",
+    "onnx": "ONNX Runtime",
+    "exported_program": "torch.export",
+    "aoti": "AOTInductor",
+}
 
 
 @dataclass(frozen=True)
@@ -34,13 +40,18 @@ class Graph:
     Attributes:
         format: ``eager``, or that of an artifact of the bundle.
         tta: whether it looks at all views.
+        precision: what it computes in.
+        place: where it runs: ``any``, ``cpu`` or ``cuda``.
     """
 
     format: str
     tta: bool
+    precision: str = "fp32"
+    place: str = "any"
 
     def __str__(self) -> str:
-        return NAMES.get(self.format, self.format) + (", all views" if self.tta else "")
+        precision = f" {self.precision}" if self.precision != "fp32" else ""
+        return NAMES[self.format] + precision + (", all views" if self.tta else "")
 
 
 @dataclass(frozen=True)
@@ -60,7 +71,7 @@ class Subject:
             run: its folder; None for the one under ``runs/`` that the bundle names.
 
         Raises:
-            AssayError: either is missing, or the bundle was exported from other weights.
+            AssayError: either is missing, or the bundle is a detector's or was exported from other weights.
         """
         if bundle is None:
             manifests = sorted(Path("bundles").glob("*/manifest.json"), key=lambda path: path.stat().st_mtime)
@@ -68,6 +79,10 @@ class Subject:
                 raise AssayError("no bundle under 'bundles': make one with `nox -s export`, or name one with --bundle")
             bundle = manifests[-1].parent
         manifest = read_manifest(bundle)
+        if manifest.task != CLASSIFICATION:
+            raise AssayError(
+                f"bundle '{bundle}' holds a detector; the suite measures classifiers. Name one with --bundle"
+            )
         source = manifest.source
         folder = run or Path("runs", source.run)
         weights = Run(folder).checkpoint(source.checkpoint)
@@ -94,7 +109,10 @@ class Subject:
     def graphs(self) -> list[Graph]:
         """Every way to run the model that there is, eager first."""
         eager = [Graph("eager", tta=False), Graph("eager", tta=True)][: len(self.manifest.views)]
-        return eager + [Graph(artifact.format, artifact.views > 1) for artifact in self.manifest.artifacts]
+        return eager + [
+            Graph(artifact.format, artifact.views > 1, artifact.precision, artifact.device)
+            for artifact in self.manifest.artifacts
+        ]
 
     def trained(self, device: str) -> Trained:
         """The trained model, anew."""
@@ -114,11 +132,19 @@ class Subject:
         if graph.format == "eager":
             trained = self.trained(device)
             views = trained.views if graph.tta else trained.views[:1]
-            return _torch(Views(trained.model, trained.canvas, views).eval(), device)
-        artifact = self.manifest.artifact(graph.format, tta=graph.tta)
-        if graph.format == "torchscript":
-            return _torch(torchscript.load(read_verified(self.bundle, artifact)), device)
-        return self.session(artifact, device, available_cores()).run
+            runner = module_runner(Views(trained.model, trained.canvas, views).eval().to(device), ("answers",), device)
+        else:
+            runner = formats.start(self.bundle, self.manifest, self._artifact(graph), device)
+        return lambda images: next(iter(runner(images).values()))
+
+    def _artifact(self, graph: Graph) -> Artifact:
+        wanted = (graph.format, graph.tta, graph.precision, graph.place)
+        (artifact,) = (
+            each
+            for each in self.manifest.artifacts
+            if (each.format, each.views > 1, each.precision, each.device) == wanted
+        )
+        return artifact
 
     def session(self, artifact: Artifact, device: str, threads: int) -> Session:
         """An ONNX Runtime session on that device, or nowhere."""
@@ -130,14 +156,3 @@ def settle() -> None:
     torch.set_num_threads(available_cores())
     torch.backends.cudnn.conv.fp32_precision = "ieee"  # type: ignore[attr-defined]
     torch.backends.cuda.matmul.fp32_precision = "ieee"
-
-
-def _torch(module: nn.Module, device: str) -> Engine:
-    module = module.to(device)
-
-    def run(images: Pictures) -> Answers:
-        with torch.inference_mode():
-            answers: Answers = module(torch.from_numpy(images).to(device)).cpu().numpy()
-        return answers
-
-    return run

@@ -15,8 +15,8 @@ from torchvision import transforms
 
 from assay_deploy.canvas import place, read_picture
 from assay_deploy.errors import AssayError
-from assay_deploy.predict import Unreadable, find_pictures, predict
-from assay_export.gate import flips_allowed
+from assay_deploy.predict import Prediction, find_pictures, predict
+from assay_export.classification import drop_allowed, flips_allowed
 from assay_research.models import Normalized
 from benchmarks.engines import Answers, Engine, Graph, Pictures, Subject
 from benchmarks.interleave import compare
@@ -71,8 +71,8 @@ def test_artifact_answers_as_eager_on_the_test_split(
     answers = _answer(subject.start(artifact, device), test.images.numpy())
     finding = _judge(answers.argmax(1), eager_answers(artifact.tta).argmax(1), test.labels.numpy())
     parity.append({"target": str(artifact), "device": device, "dataset": expected.dataset, **finding})
-    assert finding["changed"] <= flips_allowed(len(test))
-    assert finding["top1"] == pytest.approx(expected.value, abs=expected.tolerance)
+    assert finding["changed"] <= flips_allowed(len(test), artifact.precision)
+    assert finding["top1"] >= expected.value - drop_allowed(len(test), artifact.precision) - 1e-9
 
 
 def test_prediction_from_files_answers_as_eager(
@@ -95,7 +95,7 @@ def test_prediction_from_files_answers_as_eager(
 
     def served(chunk: Sequence[Path]) -> None:
         for result in predict(session, subject.manifest, chunk):
-            assert not isinstance(result, Unreadable)
+            assert isinstance(result, Prediction)
             answers.append(result.index)
 
     plain = _plain_loop(subject, provider)
@@ -109,7 +109,7 @@ def test_prediction_from_files_answers_as_eager(
     folder = pytestconfig.option.pictures
     dataset = f"{folder.resolve().parent.name}/{folder.name}" if folder else f"{subject.data.name}/test as PNG"
     parity.append({"target": "assay_deploy.predict", "device": provider, "dataset": dataset, **finding})
-    assert finding["changed"] <= flips_allowed(len(paths))
+    assert finding["changed"] <= flips_allowed(len(paths), "fp32")
 
 
 def _answer(engine: Engine, images: Pictures) -> Answers:

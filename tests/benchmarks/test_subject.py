@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from assay_deploy.bundle import Artifact, File, Manifest, Source, Tensor, sha256, write_manifest
+from assay_deploy.bundle import MANIFEST_VERSION, Artifact, File, Manifest, Source, Tensor, sha256, write_manifest
 from assay_deploy.canvas import Canvas, View
 from assay_deploy.errors import AssayError
 from benchmarks.engines import Graph, Subject
@@ -26,17 +26,19 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (run / "checkpoints" / "best.pt").write_bytes(b"weights")
     logits, probabilities = (Tensor(name, "float32", ("batch", 2), "") for name in ("logits", "probabilities"))
     manifest = Manifest(
-        version=1,
+        version=MANIFEST_VERSION,
         name="digits",
         task="classification",
-        source=Source("digits/noon", "best", "", HASH, sha256(b"weights")),
+        source=Source("digits/noon", "best", "", HASH, sha256(b"weights"), HASH),
         toolchain={},
         artifacts=(
-            Artifact("onnx", "fp32", 1, "logits", 1e-3, "model.onnx", HASH),
-            Artifact("onnx", "fp32", 2, "probabilities", 1e-4, "model_tta.onnx", HASH),
+            Artifact("onnx", "fp32", "any", 1, ("logits",), {"logits": 1e-3}, True, "model.onnx", HASH),
+            Artifact("onnx", "int8", "cpu", 2, ("probabilities",), {"probabilities": 0.5}, True, "int8.onnx", HASH),
         ),
         probe=File("probe.npz", HASH),
         parity=File("parity.json", HASH),
+        report=File("parity.html", HASH),
+        sbom=File("sbom.spdx.json", HASH),
         inputs=(Tensor("images", "uint8", ("batch", 8, 8, 3), ""),),
         outputs=(logits, probabilities),
         preprocess=Canvas(8, 8),
@@ -60,7 +62,7 @@ def test_every_graph_is_measured_eager_first(place: Path) -> None:
         Graph("eager", tta=False),
         Graph("eager", tta=True),
         Graph("onnx", tta=False),
-        Graph("onnx", tta=True),
+        Graph("onnx", tta=True, precision="int8", place="cpu"),
     ]
 
 

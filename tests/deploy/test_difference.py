@@ -81,7 +81,10 @@ def test_other_names_and_shapes_are_refused():
         differences(answers(BOXES[:, :2], SCORES[:, :2], LABELS[:, :2]), answers())
 
 
-def test_boxes_without_area_are_equal_where_they_are():
+def test_boxes_without_area_are_as_far_apart_as_they_are():
     flat = BOXES.copy()
     flat[0, 0] = [3, 3, 3, 3]
+    moved = flat.copy()
+    moved[0, 0, 2] += 2**-10
     assert differences(answers(flat), answers(flat)) == {"boxes": 0, "scores": 0, "labels": 0}
+    assert differences(answers(moved), answers(flat)) == {"boxes": 2**-10, "scores": 0, "labels": 0}

@@ -11,8 +11,10 @@ from omegaconf import OmegaConf
 from torch import Tensor
 
 from assay_deploy.bundle import Manifest
-from assay_export.bundle import LOGITS, PROBABILITIES, export_bundle
-from assay_export.gate import Reference, ask_eager, make_probe
+from assay_export import classification
+from assay_export.bundle import export_bundle
+from assay_export.gate import Reference, ask_eager
+from assay_export.task import make_probe
 from assay_research import checkpoint
 from assay_research.data import ClassificationData
 from assay_research.run import Run, build_model, load_data
@@ -23,15 +25,15 @@ VIEWS = [{}, {"flip": True}, {"size": 36}]
 
 @dataclass(frozen=True)
 class Bundle:
-    """A bundle and what its gate compared it with."""
+    """A bundle and what its gate compared it with, by the number of views."""
 
     folder: Path
     manifest: Manifest
     run: Run
     data: ClassificationData
     probe: Tensor
-    graphs: dict[str, Views]
-    references: dict[str, Reference]
+    graphs: dict[int, Views]
+    references: dict[int, Reference]
 
 
 def silence(text: str) -> None:
@@ -96,10 +98,7 @@ def bundle(normed_run: Run, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     """The bundle of `normed_run`; not to be altered."""
     exported = export_bundle(normed_run, tmp_path_factory.mktemp("bundles"), "digits", say=silence)
     trained, data = normed_run.load(), normed_run.data()
-    probe = make_probe(data.test)
-    graphs = {
-        LOGITS: Views(trained.model, trained.canvas, trained.views[:1]).eval(),
-        PROBABILITIES: Views(trained.model, trained.canvas, trained.views).eval(),
-    }
-    references = {output: ask_eager(graph, probe, data.test) for output, graph in graphs.items()}
+    probe = make_probe(data.test.images)
+    graphs = {views: Views(trained.model, trained.canvas, trained.views[:views]).eval() for views in (1, 3)}
+    references = {views: ask_eager(classification, graph, views, probe, data) for views, graph in graphs.items()}
     return Bundle(exported.folder, exported.manifest, normed_run, data, probe, graphs, references)

@@ -12,7 +12,7 @@ import torch
 from assay_deploy.bundle import read_manifest
 from assay_deploy.errors import BundleError
 from assay_export import cli
-from assay_export.gate import TOLERANCES
+from assay_export.classification import TOLERANCES
 from assay_research.run import CONFIG, Run
 
 
@@ -70,24 +70,26 @@ def test_newest_run_becomes_a_bundle_named_after_its_experiment(command, copied)
     for artifact in manifest.artifacts:
         line = next(line for line in out.splitlines() if line.startswith(f"{artifact.path} ") and "passed" in line)
         assert f"0 of {manifest.expected[0].n}" in line
-    assert out.endswith("bundle: bundles/digits\n")
+    assert out.endswith("bundle: bundles/digits, report: bundles/digits/parity.html\n")
 
 
 def test_over_tolerance_ends_without_a_bundle(command, plain_run: Run, bundle, monkeypatch):
     shutil.copytree(bundle.folder, "bundles/digits")
     before = {path.name: path.read_bytes() for path in Path("bundles/digits").iterdir()}
-    monkeypatch.setitem(TOLERANCES, ("onnx", "logits"), 1e-12)
+    monkeypatch.setitem(TOLERANCES, ("onnx", "fp32"), {"logits": 1e-12})
     code, _, err = command(f"run={plain_run.folder}")
-    assert code == cli.NOT_THE_MODEL == 3
-    assert "1 of 2 artifacts are not the model" in err
-    assert "model.onnx (onnx): logits differ by up to" in err
+    assert code == 3
+    assert "1 of 3 artifacts are not the model" in err
+    assert "model.onnx (onnx on cpu): logits differ by up to" in err
     assert "allowed 1e-12" in err
     assert "bundles/digits.unproven" in err
     assert {path.name: path.read_bytes() for path in Path("bundles/digits").iterdir()} == before
     unproven = Path("bundles/digits.unproven")
     parity = json.loads((unproven / "parity.json").read_text())
     assert not parity["passed"]
-    assert [one["passed"] for one in parity["artifacts"]] == [True, False]
+    assert [one["passed"] for one in parity["artifacts"]] == [True, False, True]
+    assert [one["failures"] for one in parity["artifacts"]] == [[], ["tensors"], []]
+    assert "this is no bundle" in (unproven / "parity.html").read_text()
     assert (unproven / "model.onnx").is_file()
     with pytest.raises(BundleError, match=r"no manifest\.json"):
         read_manifest(unproven)
@@ -96,7 +98,8 @@ def test_over_tolerance_ends_without_a_bundle(command, plain_run: Run, bundle, m
 def test_help_explains_every_key(command):
     code, out, err = command("--help")
     assert (code, err) == (0, "")
-    assert all(f"  {key} " in out for key in ("run", "bundles", "name", "checkpoint"))
+    keys = ("run", "formats", "precisions", "layout", "all", "bundles", "name", "checkpoint")
+    assert all(f"  {key} " in out for key in keys)
 
 
 @pytest.mark.parametrize(
@@ -108,6 +111,11 @@ def test_help_explains_every_key(command):
         ("name=../up", ["cannot be a bundle's name"]),
         ("run=nowhere", ["'nowhere' is no run"]),
         ("checkpoint=lats", ["lats.pt"]),
+        ("formats=onx", ["'onx'", "did you mean 'onnx'?"]),
+        ("precisions=fp32,int4", ["'int4'"]),
+        ("precisions=int8", ["fp32"]),
+        ("layout=tryton", ["layout must be bundle or triton"]),
+        ("all=yes", ["all must be true or false"]),
     ],
 )
 def test_a_wrong_argument_is_refused(command, copied, argument, words):

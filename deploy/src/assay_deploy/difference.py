@@ -22,7 +22,7 @@ class Match:
     """Detections of two engines, paired.
 
     Attributes:
-        ious: float64 ``[pairs]``.
+        ious: of the boxes grown by half a pixel on all sides, float64 ``[pairs]``.
         boxes: largest difference of a pair's coordinates, canvas pixels, float64 ``[pairs]``.
         scores: difference of a pair's scores, float64 ``[pairs]``.
         alone: float64 ``[alone]``: scores of the detections that only one engine made.
@@ -99,10 +99,14 @@ def _pictures(answers: Answers) -> list[tuple[NDArray[Any], NDArray[Any], NDArra
 
 
 def _iou(ones: NDArray[Any], others: NDArray[Any]) -> NDArray[np.float64]:
-    """Of every pair of boxes, float64 ``[ones, others]``; of two boxes without area 1 where they are equal."""
-    a, b = ones.astype(np.float64)[:, None], others.astype(np.float64)[None]
+    """Of every pair of boxes, each grown by half a pixel on all sides, float64 ``[ones, others]``.
+
+    Grown, because a box without area, which detectors may give, would share nothing with one a rounding away.
+    """
+    grown = np.array([-0.5, -0.5, 0.5, 0.5])
+    a, b = (ones + grown)[:, None], (others + grown)[None]
     sides = np.clip(np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2]), 0, None)
     inside = sides.prod(-1)
     union = (a[..., 2:] - a[..., :2]).prod(-1) + (b[..., 2:] - b[..., :2]).prod(-1) - inside
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where(union > 0, inside / union, np.where(np.isnan(union), np.nan, (a == b).all(-1)))
+    ious: NDArray[np.float64] = inside / union
+    return ious

@@ -1,23 +1,26 @@
 """Make a bundle from a run: export the graphs, pass the gate, read everything back, publish."""
 
 import io
-import json
+import math
 import platform
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 import assay_deploy
 import assay_export
 import assay_research
 from assay_deploy.bundle import (
+    CLASSIFICATION,
     MANIFEST_VERSION,
     Artifact,
     Expected,
@@ -31,44 +34,65 @@ from assay_deploy.bundle import (
 )
 from assay_deploy.bundle import Tensor as Described
 from assay_deploy.runtime import import_runtime
-from assay_export import onnx_graph, torchscript
+from assay_export import drift, onnx_graph, page, quantized, sbom
 from assay_export.errors import ExportError, ParityError
-from assay_export.gate import TOLERANCES, Reference, Verdict, ask_eager, flips_allowed, make_probe, prove
+from assay_export.formats import FORMATS, USUAL, devices
+from assay_export.gate import Reference, Verdict, ask_eager, prove
 from assay_export.publish import publish, workplace
+from assay_export.task import make_probe, task_of
 from assay_research import checkpoint as checkpoints
+from assay_research.analysis import finite_json
 from assay_research.data import ClassificationData
+from assay_research.data.boxes import DetectionData
 from assay_research.run import CONFIG, Run, Trained
-from assay_research.views import Views
-
-LOGITS = "logits"
-PROBABILITIES = "probabilities"
-MEANINGS = {
-    LOGITS: "unnormalised log-probabilities of the labels, from the first view",
-    PROBABILITIES: "probabilities of the labels, averaged over all views",
-}
-METRICS = {LOGITS: "top1", PROBABILITIES: "top1_tta"}
-"""What the manifest expects of each output."""
-
-ARTIFACTS = (
-    ("model.torchscript", "torchscript", LOGITS),
-    ("model.onnx", "onnx", LOGITS),
-    ("model_tta.onnx", "onnx", PROBABILITIES),
-)
-"""File, format and output of everything exported; probabilities only where there are several views."""
 
 Say = Callable[[str], None]
+Data = ClassificationData | DetectionData
 
 
 @dataclass(frozen=True)
 class Exported:
-    """A finished bundle: its `folder`, its `manifest` and the gate's `verdicts`, one an artifact."""
+    """A finished bundle.
+
+    Attributes:
+        folder: where it is.
+        manifest: what it says.
+        verdicts: the gate's, one for each artifact and each device it was proven on.
+        left_out: verdicts on precisions that are too far from the model, which the bundle does without.
+        seconds: what making the files took.
+        gate_seconds: what proving them took, the eager model's answers included.
+    """
 
     folder: Path
     manifest: Manifest
     verdicts: tuple[Verdict, ...]
+    left_out: tuple[Verdict, ...]
+    seconds: float
+    gate_seconds: float
 
 
-def export_bundle(run: Run, bundles: Path, name: str, *, checkpoint: str = "best", say: Say) -> Exported:
+@dataclass(frozen=True)
+class _Subject:
+    """What is exported and what it has to equal, by the number of views looked at."""
+
+    task: ModuleType
+    trained: Trained
+    data: Data
+    source: Source
+    eager: dict[int, nn.Module]
+    graphs: dict[int, nn.Module]
+
+
+def export_bundle(
+    run: Run,
+    bundles: Path,
+    name: str,
+    *,
+    checkpoint: str = "best",
+    formats: Sequence[str] = USUAL,
+    precisions: Sequence[str] = ("fp32",),
+    say: Say,
+) -> Exported:
     """Turn one checkpoint of a run into the bundle ``<bundles>/<name>``, if every artifact passes the gate.
 
     Args:
@@ -76,6 +100,8 @@ def export_bundle(run: Run, bundles: Path, name: str, *, checkpoint: str = "best
         bundles: folder that holds the bundles.
         name: of the bundle; an older one of that name is replaced, but only by one that passed.
         checkpoint: ``best``, ``last`` or ``epoch-0005``.
+        formats: names of `assay_export.formats.FORMATS`.
+        precisions: of the ONNX graphs: ``fp32``, and ``int8`` beside it.
         say: is told what happens, as text with its own line ends.
 
     Raises:
@@ -85,32 +111,41 @@ def export_bundle(run: Run, bundles: Path, name: str, *, checkpoint: str = "best
     import_runtime()  # the gate needs it at the end; without it nothing else is worth its time
     with workplace(bundles, name) as folder:
         with _stage("read run and data", say):
-            trained, data, source = _read(run, checkpoint)
-        graphs = _graphs(trained)
-        probe = make_probe(data.test)
+            subject = _read(run, checkpoint)
+        _check_precisions(precisions, formats, subject.task.NAME)
+        probe = make_probe(subject.data.test.images)
+        start = time.perf_counter()
         with _stage("ask eager model", say):
-            references = {output: ask_eager(graph, probe, data.test) for output, graph in graphs.items()}
+            references = {
+                views: ask_eager(subject.task, graph, views, probe, subject.data)
+                for views, graph in subject.eager.items()
+            }
         _check_finite(references, run.checkpoint(checkpoint))
-        artifacts = []
-        for path, form, output in ARTIFACTS:
-            if output in graphs:
-                with _stage(f"export {path}", say):
-                    artifacts.append(_export(folder, path, form, output, graphs[output], probe[:2]))
-        arrays = {"images": probe.numpy()} | {output: found.probe for output, found in references.items()}
-        manifest = _manifest(name, source, trained, data, tuple(artifacts), references, _write_probe(folder, arrays))
-        verdicts = []
-        for artifact in artifacts:
-            with _stage(f"prove {artifact.path}", say):
-                reference = references[artifact.output]
-                verdicts.append(prove(folder, manifest, artifact, probe, data.test, reference))
-        manifest = replace(manifest, parity=_write_parity(folder, data, verdicts))
-        _refuse_failed(folder, verdicts)
+        asked = time.perf_counter() - start
+        start = time.perf_counter()
+        artifacts = _make(folder, subject, formats, precisions, probe[:2], say)
+        made = time.perf_counter() - start
+        bill = _write(folder, "sbom.spdx.json", sbom.document(name, datetime.now(UTC)))
+        manifest = _manifest(name, subject, artifacts, references, _write_probe(folder, probe, references), bill)
+        start = time.perf_counter()
+        verdicts = _prove(folder, manifest, subject, probe, references, say)
+        failed = {verdict.path for verdict in verdicts if not verdict.passed}
+        left_out = tuple(each for each in verdicts if each.path in failed and each.precision != "fp32")
+        kept = tuple(each for each in verdicts if each not in left_out)
+        manifest = _without(folder, manifest, {each.path for each in left_out}, say)
+        proven = asked + time.perf_counter() - start
+        manifest = replace(
+            manifest,
+            parity=_write_parity(folder, subject, kept, left_out),
+            report=_write(folder, "parity.html", page.render(manifest, kept, left_out, subject.data)),
+        )
+        _refuse_failed(folder, manifest, subject, kept, probe, say)
         write_manifest(manifest, folder)
         _read_back(folder, manifest)
-        return Exported(publish(folder), manifest, tuple(verdicts))
+        return Exported(publish(folder), manifest, kept, left_out, made, proven)
 
 
-def _read(run: Run, checkpoint: str) -> tuple[Trained, ClassificationData, Source]:
+def _read(run: Run, checkpoint: str) -> _Subject:
     """The trained model, its data, and where both come from."""
     path = run.checkpoint(checkpoint)
     fingerprint = checkpoints.load(path).get("fingerprint")
@@ -119,11 +154,8 @@ def _read(run: Run, checkpoint: str) -> tuple[Trained, ClassificationData, Sourc
     if hashes != [sha256(file.read_bytes()) for file in (run.folder / CONFIG, path)]:
         raise ExportError(f"'{path}' changed while it was read: its training goes on. Export again")
     data = run.data()
-    if not isinstance(data, ClassificationData):
-        raise ExportError(f"'{run.folder}' trained a detector; only classifiers are exported")
-    if (data.classes, data.canvas) != (trained.classes, trained.canvas) or (
-        fingerprint is not None and fingerprint != data.fingerprint()
-    ):
+    found = data.fingerprint()
+    if (data.classes, data.canvas) != (trained.classes, trained.canvas) or fingerprint not in (None, found):
         raise ExportError(
             f"the data set '{data.name}' is not the one '{path}' was trained on: its pictures, labels or splits "
             "have changed, and the gate would compare on other pictures. Give the old data set back"
@@ -131,50 +163,119 @@ def _read(run: Run, checkpoint: str) -> tuple[Trained, ClassificationData, Sourc
     if len(data.test) == 0:
         raise ExportError(f"the data set '{data.name}' has no test pictures, and the gate needs some")
     commit = str(run.summary().get("commit", ""))
-    return trained, data, Source(run.name, checkpoint, commit, *hashes)
+    task = task_of(data)
+    ways = (1, len(trained.views)) if len(trained.views) > 1 else (1,)
+    return _Subject(
+        task=task,
+        trained=trained,
+        data=data,
+        source=Source(run.name, checkpoint, commit, hashes[0], hashes[1], found),
+        eager={views: task.eager(trained, views) for views in ways},
+        graphs={views: task.exported(trained, views) for views in ways},
+    )
 
 
-def _graphs(trained: Trained) -> dict[str, Views]:
-    """What is exported, by the name of its output: the first view, and all of them if they are several."""
-    chosen = {LOGITS: trained.views[:1], PROBABILITIES: trained.views}
-    try:
-        return {
-            output: Views(trained.model, trained.canvas, views).eval()
-            for output, views in chosen.items()
-            if output == LOGITS or len(views) > 1
-        }
-    except ValueError as error:
-        raise ExportError(f"views: {error}; correct them in the run's {CONFIG}") from error
+def _check_precisions(precisions: Sequence[str], formats: Sequence[str], task: str) -> None:
+    """Refuse what cannot be made before anything is."""
+    if "fp32" not in precisions:
+        raise ExportError(f"precisions must have fp32, which the others are made from; got {','.join(precisions)}")
+    if len(precisions) > 1 and ("onnx" not in formats or task != CLASSIFICATION):
+        raise ExportError(
+            f"{','.join(precisions)}: int8 is for the ONNX graphs of classifiers; got "
+            f"formats={','.join(formats)} and a model for {task}"
+        )
 
 
-def _check_finite(references: dict[str, Reference], path: Path) -> None:
-    if not all(np.isfinite(answers).all() for found in references.values() for answers in (found.probe, found.test)):
+def _check_finite(references: dict[int, Reference], path: Path) -> None:
+    answers = (array for each in references.values() for part in (each.probe, each.test) for array in part.values())
+    if not all(np.isfinite(array).all() for array in answers):
         raise ExportError(
             f"the model in '{path}' gives outputs that are not finite, so nothing can be compared with it. "
             "Its training diverged: export an earlier checkpoint, or train with a lower learning rate"
         )
 
 
-def _export(folder: Path, path: str, form: str, output: str, graph: Views, images: Tensor) -> Artifact:
-    content = onnx_graph.export(graph, images, output) if form == "onnx" else torchscript.export(graph, images)
-    file = _write(folder, path, content)
-    return Artifact(form, "fp32", graph.count, output, TOLERANCES[form, output], file.path, file.sha256)
+def _make(
+    folder: Path, subject: _Subject, formats: Sequence[str], precisions: Sequence[str], images: Tensor, say: Say
+) -> tuple[Artifact, ...]:
+    """Write every artifact: each format of each graph, then the other precisions of the ONNX graphs."""
+    origin: dict[str, str] = asdict(subject.source) | {"assay_export": assay_export.__version__}
+    artifacts = []
+    for name in formats:
+        form = FORMATS[name]
+        for views, graph in subject.graphs.items():
+            path, outputs = form.path(views > 1), subject.task.outputs(views)
+            with _stage(f"export {path}", say):
+                file = _write(folder, path, form.make(graph, images, outputs, origin))
+            artifacts.append(_artifact(subject.task, form.name, "fp32", form.device, views, file))
+    for wanted in precisions:
+        if wanted == "fp32":
+            continue
+        for views in subject.graphs:
+            form = FORMATS["onnx"]
+            path = form.path(views > 1, wanted)
+            with _stage(f"export {path}", say):
+                whole = (folder / form.path(views > 1)).read_bytes()
+                file = _write(folder, path, quantized.quantize(whole, subject.data.train.images))
+            artifacts.append(_artifact(subject.task, form.name, wanted, "cpu", views, file))
+    return tuple(artifacts)
 
 
-def _write_probe(folder: Path, arrays: dict[str, np.ndarray]) -> File:
+def _artifact(task: ModuleType, name: str, wanted: str, device: str, views: int, file: File) -> Artifact:
+    form, outputs = FORMATS[name], task.outputs(views)
+    tolerances = task.TOLERANCES[form.format, wanted]
+    return Artifact(
+        format=form.format,
+        precision=wanted,
+        device=device,
+        views=views,
+        outputs=outputs,
+        tolerances={output: tolerances[output] for output in outputs},
+        reproducible=form.reproducible,
+        path=file.path,
+        sha256=file.sha256,
+    )
+
+
+def _prove(
+    folder: Path, manifest: Manifest, subject: _Subject, probe: Tensor, references: dict[int, Reference], say: Say
+) -> list[Verdict]:
+    verdicts = []
+    for artifact in manifest.artifacts:
+        for device in devices(artifact):
+            with _stage(f"prove {artifact.path} on {device}", say):
+                reference = references[artifact.views]
+                verdicts.append(prove(folder, manifest, artifact, device, subject.task, probe, subject.data, reference))
+    return verdicts
+
+
+def _without(folder: Path, manifest: Manifest, paths: set[str], say: Say) -> Manifest:
+    """The manifest without these artifacts, whose files are deleted."""
+    for path in sorted(paths):
+        say(f"{path} is too far from the model, and left out\n")
+        (folder / path).unlink()
+    return replace(manifest, artifacts=tuple(each for each in manifest.artifacts if each.path not in paths))
+
+
+def _write_probe(folder: Path, probe: Tensor, references: dict[int, Reference]) -> File:
+    arrays = {"images": probe.numpy()}
+    for views, reference in references.items():
+        arrays |= {name if views == 1 else f"{name}_tta": array for name, array in reference.probe.items()}
     buffer = io.BytesIO()
     np.savez(buffer, allow_pickle=False, **arrays)
     return _write(folder, "probe.npz", buffer.getvalue())
 
 
-def _write_parity(folder: Path, data: ClassificationData, verdicts: list[Verdict]) -> File:
+def _write_parity(folder: Path, subject: _Subject, verdicts: Sequence[Verdict], left_out: Sequence[Verdict]) -> File:
     document = {
         "passed": all(verdict.passed for verdict in verdicts),
-        "dataset": f"{data.name}/test",
+        "dataset": f"{subject.data.name}/test",
         "artifacts": [asdict(verdict) for verdict in verdicts],
+        "left_out": [asdict(verdict) for verdict in left_out],
     }
-    text = json.dumps(document, indent=2, allow_nan=False) + "\n"
-    return _write(folder, "parity.json", text.encode())
+    path = folder / "parity.json"
+    finite_json.write(document, path)
+    return File(path.name, sha256(path.read_bytes()))
 
 
 def _write(folder: Path, path: str, content: bytes) -> File:
@@ -184,27 +285,27 @@ def _write(folder: Path, path: str, content: bytes) -> File:
 
 def _manifest(
     name: str,
-    source: Source,
-    trained: Trained,
-    data: ClassificationData,
+    subject: _Subject,
     artifacts: tuple[Artifact, ...],
-    references: dict[str, Reference],
+    references: dict[int, Reference],
     probe: File,
+    sbom_file: File,
 ) -> Manifest:
     """The manifest, but for the verdict, which is not known before the gate has read the manifest."""
-    n = len(data.test)
-    truth = data.test.labels.numpy()
-    tolerance = flips_allowed(n) / n
-    canvas = trained.canvas
+    trained, data, task = subject.trained, subject.data, subject.task
+    n, canvas = len(data.test), trained.canvas
+    scores = {task.METRIC + "_tta" * (views > 1): task.score(data, each.test) for views, each in references.items()}
     return Manifest(
         version=MANIFEST_VERSION,
         name=name,
-        task="classification",
-        source=source,
+        task=task.NAME,
+        source=subject.source,
         toolchain=_toolchain(),
         artifacts=artifacts,
         probe=probe,
         parity=File("parity.json", sha256(b"")),
+        report=File("parity.html", sha256(b"")),
+        sbom=sbom_file,
         inputs=(
             Described(
                 onnx_graph.INPUT,
@@ -213,22 +314,14 @@ def _manifest(
                 "RGB pictures on the canvas, 0 to 255, as an image decoder gives them",
             ),
         ),
-        outputs=tuple(
-            Described(output, "float32", (onnx_graph.BATCH, len(trained.classes)), MEANINGS[output])
-            for output in references
-        ),
+        outputs=task.described(trained, len(references) > 1),
         preprocess=canvas,
         labels=trained.classes,
         views=trained.views,
         expected=tuple(
-            Expected(
-                dataset=f"{data.name}/test",
-                metric=METRICS[output],
-                value=float((found.test.argmax(1) == truth).mean()),
-                n=n,
-                tolerance=tolerance,
-            )
-            for output, found in references.items()
+            Expected(f"{data.name}/test", metric, value, n, task.drop_allowed(n, "fp32"))
+            for metric, value in scores.items()
+            if math.isfinite(value)  # mAP of pictures without objects is not
         ),
     )
 
@@ -245,29 +338,36 @@ def _toolchain() -> dict[str, str]:
     return {"python": platform.python_version(), **ours, **runtime, **theirs}
 
 
-def _refuse_failed(folder: Path, verdicts: list[Verdict]) -> None:
+def _refuse_failed(
+    folder: Path, manifest: Manifest, subject: _Subject, verdicts: Sequence[Verdict], probe: Tensor, say: Say
+) -> None:
     failed = [verdict for verdict in verdicts if not verdict.passed]
-    if failed:
-        reasons = "".join(f"\n  {verdict.path} ({verdict.format}): {'; '.join(verdict.reasons)}" for verdict in failed)
-        raise ParityError(
-            f"{len(failed)} of {len(verdicts)} artifacts are not the model they came from:{reasons}\n"
-            f"There is no new bundle; what was made, and parity.json, are in '{folder}'"
-        )
+    if not failed:
+        return
+    for verdict in failed:
+        with _stage(f"find drift in {verdict.path}", say):
+            text = drift.explain(folder, manifest, verdict, subject.eager[verdict.views], probe)
+        say(text)
+    reasons = "".join(f"\n  {each.path} ({each.format} on {each.device}): {'; '.join(each.reasons)}" for each in failed)
+    raise ParityError(
+        f"{len({each.path for each in failed})} of {len(manifest.artifacts)} artifacts are not the model they came "
+        f"from:{reasons}\nThere is no new bundle; what was made, parity.json and parity.html are in '{folder}'",
+        verdicts,
+    )
 
 
 def _read_back(folder: Path, manifest: Manifest) -> None:
     """Read what was written as a client reads it: the manifest says the same, and every file is the one it names."""
     if read_manifest(folder) != manifest:
         raise ExportError(f"'{folder}': its manifest does not read back as it was written")
-    entries: tuple[Artifact | File, ...] = (*manifest.artifacts, manifest.probe, manifest.parity)
-    for entry in entries:
+    for entry in manifest.files:
         read_verified(folder, entry)
 
 
 @contextmanager
 def _stage(what: str, say: Say) -> Iterator[None]:
     """Announce a stage, then say how long it took."""
-    say(f"{what:<26}")
+    say(f"{what:<36}")
     start = time.perf_counter()
     try:
         yield

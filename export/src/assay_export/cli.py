@@ -6,28 +6,50 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from assay_deploy.errors import AssayError
-from assay_export import report
-from assay_export.bundle import export_bundle
+from assay_deploy.predict import BATCH
+from assay_export import report, triton
+from assay_export.bundle import Exported, export_bundle
 from assay_export.errors import ExportError, ParityError
+from assay_export.formats import FORMATS, USUAL
+from assay_export.gate import DOES_NOT_RUN, TASK, TENSORS, Verdict
 from assay_research.config import nearest
 from assay_research.errors import AssayError as ResearchError
 from assay_research.run import Run
 
-NOT_THE_MODEL = 3
-"""Exit code where an artifact fails the gate; 1 is everything else that is wrong."""
+EXIT_CODES = {TENSORS: 3, TASK: 4, DOES_NOT_RUN: 5}
+"""Where artifacts fail the gate, by the worst kind of failure, whose code is the highest; 1 is all else."""
+
+LAYOUTS = ("bundle", "triton")
+
+PRECISIONS = ("fp32", "int8")
+
+RUNS = Path("runs")
 
 HELP = f"""\
 Turn a run into a bundle whose every artifact is proven to be the model.
 
-usage: assay-export [run=<folder>] [bundles=<folder>] [name=<name>] [checkpoint=<checkpoint>]
+usage: assay-export [run=<folder>] [formats=...] [precisions=...] [layout=triton] [all=true] [bundles=<folder>]
+                    [name=<name>] [checkpoint=<checkpoint>]
 
-  run         the run's folder; by default the newest one under runs/
+  run         the run's folder; by default the newest one under {RUNS}/
+  formats     of {", ".join(FORMATS)}, with commas between them (default
+              {",".join(USUAL)}). aoti packages are compiled, for this kind of machine; they need a C++
+              compiler, and aoti-cuda a GPU
+  precisions  of the ONNX graphs: fp32 (the default), or fp32,int8 of classifiers. A precision that costs too much
+              accuracy is left out, and parity.html says what it would have cost
+  layout      triton: also write a Triton model repository, <bundles>/<name>.triton
+  all         true: the newest run of every experiment under {RUNS}/, then one table
   bundles     the folder that holds bundles; by default bundles
   name        of the bundle; by default the experiment's. An older bundle of that name is replaced
   checkpoint  best (the default), last or epoch-0005
 
-exit code: 0, the bundle is there; {NOT_THE_MODEL}, an artifact is not the model, so there is no new bundle, and what
-was made is in <bundles>/<name>.unproven with parity.json, which says why; 1, anything else
+  assay-export
+  assay-export run=runs/digits/2026-01-31_12-00-00 formats=onnx precisions=fp32,int8
+  assay-export all=true bundles=zoo
+
+exit code: 0, the bundle is there. An artifact is not the model, so there is no new bundle, and what was made is in
+<bundles>/<name>.unproven with parity.html, which says why: {EXIT_CODES[TENSORS]}, its outputs differ on the probe;
+{EXIT_CODES[TASK]}, its answers to the test pictures; {EXIT_CODES[DOES_NOT_RUN]}, it does not run. 1, anything else
 """
 
 
@@ -39,13 +61,17 @@ class Options:
     bundles: str = "bundles"
     name: str | None = None
     checkpoint: str = "best"
+    formats: str = ",".join(USUAL)
+    precisions: str = "fp32"
+    layout: str = "bundle"
+    all: str = "false"
 
 
 def parse(arguments: Sequence[str]) -> Options:
     """Read ``key=value`` arguments; the last of a key counts.
 
     Raises:
-        ExportError: no ``key=value``, an unknown key or an empty value.
+        ExportError: no ``key=value``, an unknown key, or a value that is empty or unknown.
     """
     options = Options()
     keys = [field.name for field in fields(Options)]
@@ -58,6 +84,11 @@ def parse(arguments: Sequence[str]) -> Options:
         if not value:
             raise ExportError(f"'{argument}' has no value; leave it out for the default")
         options = replace(options, **{key: value})
+    for key, known in (("layout", LAYOUTS), ("all", ("true", "false"))):
+        if getattr(options, key) not in known:
+            raise ExportError(f"{key} must be {' or '.join(known)}, got '{getattr(options, key)}'")
+    if options.all == "true" and (options.run or options.name):
+        raise ExportError("all=true exports every experiment under its own name; leave out run= and name=")
     return options
 
 
@@ -68,25 +99,79 @@ def main() -> None:
         _say(HELP)
         return
     try:
-        _export(parse(arguments))
+        options = parse(arguments)
+        formats = _chosen("formats", options.formats, tuple(FORMATS))
+        precisions = _chosen("precisions", options.precisions, PRECISIONS)
+        if options.all == "true":
+            sys.exit(_export_all(options, formats, precisions))
+        run = Run.open(Path(options.run)) if options.run else Run.newest(RUNS)
+        _export(run, options, formats, precisions)
     except ParityError as error:
         sys.stderr.write(f"assay-export: {error}\n")
-        sys.exit(NOT_THE_MODEL)
+        sys.exit(_code(error))
     except (AssayError, ResearchError, OSError) as error:
         sys.exit(f"assay-export: {error}")
     except KeyboardInterrupt:
         sys.exit("assay-export: interrupted; there is no new bundle")
 
 
-def _export(options: Options) -> None:
-    run = Run.open(Path(options.run)) if options.run else Run.newest(Path("runs"))
+def _chosen(key: str, value: str, known: tuple[str, ...]) -> tuple[str, ...]:
+    """What a list with commas names, once each."""
+    chosen = tuple(dict.fromkeys(value.split(",")))
+    for each in chosen:
+        if each not in known:
+            raise ExportError(f"{key}: there is no '{each}'; {nearest(each, known)}")
+    return chosen
+
+
+def _code(error: ParityError) -> int:
+    return max(EXIT_CODES[kind] for verdict in error.verdicts for kind in verdict.failures)
+
+
+def _export(run: Run, options: Options, formats: Sequence[str], precisions: Sequence[str]) -> Exported:
+    bundles = Path(options.bundles)
     name = options.name or str(run.config().get("name") or run.folder.resolve().parent.name)
     _say(f"run {run.folder}, checkpoint {options.checkpoint}\n")
-    exported = export_bundle(run, Path(options.bundles), name, checkpoint=options.checkpoint, say=_say)
-    dataset, n = exported.manifest.expected[0].dataset, exported.manifest.expected[0].n
+    exported = export_bundle(
+        run, bundles, name, checkpoint=options.checkpoint, formats=formats, precisions=precisions, say=_say
+    )
+    dataset, n = f"{run.config().get('name')}", exported.verdicts[0].task.n
+    dataset = exported.manifest.expected[0].dataset if exported.manifest.expected else dataset
     _say(f"\nEvery artifact against the eager model, on {n:,} pictures of {dataset}:\n\n")
-    _say(report.table(exported.verdicts) + "\n" + report.sizes(exported.folder))
-    _say(f"\nbundle: {exported.folder}\n")
+    _say(report.table((*exported.verdicts, *exported.left_out)) + "\n" + report.sizes(exported.folder))
+    _say(f"\nmade in {exported.seconds:.1f} s, proven in {exported.gate_seconds:.1f} s\n")
+    _say(f"bundle: {exported.folder}, report: {exported.folder / 'parity.html'}\n")
+    if options.layout == "triton":
+        models = triton.write_repository(
+            exported.folder, exported.manifest, bundles / f"{name}.triton", max_batch_size=BATCH
+        )
+        _say("".join(f"Triton model: {model}\n" for model in models))
+    return exported
+
+
+def _export_all(options: Options, formats: Sequence[str], precisions: Sequence[str]) -> int:
+    """Export the newest run of every experiment, whatever happens to the others; the worst exit code."""
+    rows: dict[str, Sequence[Verdict] | str] = {}
+    codes = [0]
+    for experiment in sorted({run.parent for run in RUNS.glob("*/*")}):
+        try:
+            run = Run.newest(RUNS, experiment.name)
+        except ResearchError:
+            continue  # no finished epoch yet
+        try:
+            exported = _export(run, options, formats, precisions)
+            rows[experiment.name] = (*exported.verdicts, *exported.left_out)
+        except ParityError as error:
+            rows[experiment.name] = error.verdicts
+            codes.append(_code(error))
+        except (AssayError, ResearchError, OSError) as error:
+            rows[experiment.name] = str(error)
+            codes.append(1)
+        _say("\n")
+    if not rows:
+        raise ExportError(f"no finished epoch of any run under '{RUNS}': train one with `nox -s train`")
+    _say(report.matrix(rows))
+    return max(codes)
 
 
 def _say(text: str) -> None:

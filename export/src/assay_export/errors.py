@@ -1,6 +1,12 @@
 """The errors of an export: what was given, what was expected, what to do."""
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
 from assay_deploy.errors import AssayError
+
+if TYPE_CHECKING:
+    from assay_export.gate import Verdict
 
 
 class ExportError(AssayError):
@@ -8,4 +14,12 @@ class ExportError(AssayError):
 
 
 class ParityError(ExportError):
-    """An artifact that is not the model it came from; there is no bundle."""
+    """An artifact that is not the model it came from; there is no bundle.
+
+    Attributes:
+        verdicts: the gate's on every artifact, those that passed too.
+    """
+
+    def __init__(self, message: str, verdicts: "Sequence[Verdict]") -> None:
+        super().__init__(message)
+        self.verdicts = verdicts

@@ -1,7 +1,7 @@
 """Export a graph to one ONNX file that every engine reads: dynamic batch, BatchNorm folded, no path of this machine."""
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import onnx
@@ -17,14 +17,17 @@ INPUT = "images"
 BATCH = "batch"
 
 
-def export(graph: nn.Module, images: Tensor, output: str) -> bytes:
+def export(graph: nn.Module, images: Tensor, outputs: Sequence[str], origin: Mapping[str, str]) -> bytes:
     """Export a graph and check what came out.
+
+    The same graph and origin give the same bytes, on the same versions of torch, onnx and onnxscript.
 
     Args:
         graph: in eval mode.
         images: uint8 ``[batch, height, width, 3]`` to trace with, at least two pictures (one would be taken for
             a constant).
-        output: name of the tensor it computes.
+        outputs: names of the tensors it computes, in order.
+        origin: where the model comes from, kept as the file's ``metadata_props``.
 
     Returns:
         The serialized model, weights included.
@@ -43,13 +46,14 @@ def export(graph: nn.Module, images: Tensor, output: str) -> bytes:
             verbose=False,
             opset_version=OPSET,
             input_names=[INPUT],
-            output_names=[output],
+            output_names=list(outputs),
             dynamic_shapes=({0: torch.export.Dim(BATCH)},),
             external_data=False,
         )
     assert program is not None
     model = program.model_proto
     _strip(model)
+    onnx.helper.set_model_props(model, dict(origin))
     _check(model)
     content: bytes = model.SerializeToString()
     return content

@@ -1,55 +1,79 @@
 """Trace a graph to TorchScript, which libtorch runs without Python."""
 
 import io
+import json
+import re
 import warnings
-import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 
-_EPOCH = (1980, 1, 1, 0, 0, 0)
-"""The earliest time a zip entry can bear: the archive does not say when it was made."""
+from assay_export import archive
+
+ORIGIN = "assay.json"
+"""Name of the extra file that says where the model comes from."""
+
+_MANGLED = re.compile(rb"___torch_mangle_\d+")
 
 
-def export(graph: nn.Module, images: Tensor) -> bytes:
+def export(graph: nn.Module, images: Tensor, origin: Mapping[str, str]) -> bytes:
     """Trace a graph.
+
+    The same graph and origin give the same bytes, on the same version of torch.
 
     Args:
         graph: in eval mode.
         images: uint8 ``[batch, height, width, 3]`` to trace with.
+        origin: where the model comes from, kept as JSON in the extra file `ORIGIN`.
 
     Returns:
         The archive that ``torch.jit.load`` and libtorch read.
     """
     buffer = io.BytesIO()
+    extra = {ORIGIN: json.dumps(dict(origin), sort_keys=True).encode()}
+    _forget_classes()
     with torch.no_grad(), _quiet():
         # torch's own check runs the trace once on the same pictures; the gate does more
-        torch.jit.save(torch.jit.trace(graph, images, check_trace=False), buffer)
-    return _without_debug_records(buffer.getvalue())
+        torch.jit.save(torch.jit.trace(graph, images, check_trace=False), buffer, _extra_files=extra)
+    records = archive.read(buffer.getvalue())
+    # They name this machine's source files. Error messages lose the Python line, nothing else reads them.
+    return archive.write(_renumbered({name: each for name, each in records.items() if not name.endswith(".debug_pkl")}))
 
 
-def load(content: bytes) -> torch.jit.ScriptModule:
-    """A traced graph, on the CPU."""
+def load(content: bytes, device: str = "cpu") -> torch.jit.ScriptModule:
+    """A traced graph, in eval mode."""
     with _quiet():
-        module: torch.jit.ScriptModule = torch.jit.load(io.BytesIO(content), map_location="cpu")
+        module: torch.jit.ScriptModule = torch.jit.load(io.BytesIO(content), map_location=device)
     return module.eval()
 
 
-def _without_debug_records(archive: bytes) -> bytes:
-    """The same archive without the records that name this machine's source files.
+def _forget_classes() -> None:
+    """Let the first traced class of a name have it as it is, as in a new process.
 
-    They are compressed, so a search through the file's bytes does not find the paths; error messages lose the
-    Python line, nothing else reads them. The id goes too, for it is a hash over all records. Nothing is
-    compressed, so the bytes do not depend on a zlib.
+    torch keeps all classes that were traced before, and tells those of one name apart by a number in the file. Its own
+    tests reset it so, by ``jit_utils.clear_class_registry``; what is not reset is the number.
     """
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(io.BytesIO(archive)) as old, zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as new:
-        for name in old.namelist():
-            if not name.endswith((".debug_pkl", "/.data/serialization_id")):
-                new.writestr(zipfile.ZipInfo(name, _EPOCH), old.read(name))
-    return buffer.getvalue()
+    torch._C._jit_clear_class_registry()
+    torch.jit._recursive.concrete_type_store = torch.jit._recursive.ConcreteTypeStore()
+    torch.jit._state._clear_class_state()
+
+
+def _renumbered(records: dict[str, bytes]) -> dict[str, bytes]:
+    """The same records with the classes of one name numbered in the order the model holds them.
+
+    torch numbers them over all that a process ever traced. Their names stand in source text, in names of records and,
+    ended by a newline, in pickles, so that another length does no harm.
+    """
+    numbers: dict[bytes, bytes] = {}
+
+    def renumber(found: re.Match[bytes]) -> bytes:
+        return numbers.setdefault(found[0], b"___torch_mangle_%d" % len(numbers))
+
+    first = sorted(records, key=lambda name: not name.endswith("/data.pkl"))  # the module tree sets the order
+    renamed = {name: _MANGLED.sub(renumber, records[name]) for name in first}
+    return dict(sorted((_MANGLED.sub(renumber, name.encode()).decode(), record) for name, record in renamed.items()))
 
 
 @contextmanager

@@ -1,0 +1,172 @@
+"""Export a graph to a torch.export program: torch's own operators, for torch to run, compile or lower further."""
+
+import io
+import json
+import re
+import zipfile
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.export import Dim, ExportedProgram
+from torch.export.passes import move_to_device_pass
+
+from assay_export import archive
+from assay_export.errors import ExportError
+from assay_export.onnx_graph import BATCH
+from assay_export.torchscript import ORIGIN
+
+_RECORDS = re.compile(
+    r"archive/(archive_format|archive_version|byteorder|\.data/version|models/model\.json|"
+    r"data/weights/(weight_\d+|model_weights_config\.json)|data/constants/(tensor_\d+|model_constants_config\.json)|"
+    rf"data/sample_inputs/model\.pt|extra/{re.escape(ORIGIN)})"
+)
+"""What a program of plain tensors consists of. Other records make torch.export.load unpickle objects of any type
+(``opaque_obj``, ``custom_obj``, ``.pt``) or load a shared library (``data/aotinductor``)."""
+
+_TARGET = re.compile(
+    r"torch\.ops\.(aten\.(?!save\.|from_file\.)\w+\.\w+|torchvision\.\w+\.\w+)|"
+    r"_operator\.(add|sub|mul|neg|floordiv|truediv|mod|pow|eq|ne|ge|gt|le|lt|getitem)|"
+    r"math\.(ceil|floor|trunc)|torch\.sym_(float|int|ite|max|min|not)"
+)
+"""Operators that compute; torch.export.load takes any attribute of ``torch``, ``operator`` and ``math``. The two
+of ATen that are left out write and map files."""
+
+_EXPRESSION = re.compile(
+    r"(Symbol\('\w+', (positive=True, )?(integer|real)=True\)|"
+    r"(Add|Mul|Pow|Max|Min|Mod|PythonMod|FloorDiv|CleanDiv|CeilDiv|Integer|Rational)\(|[\d ,)*+-])*"
+)
+"""A size, as arithmetic on symbols; torch.export.load hands it to SymPy, which evaluates it as Python."""
+
+_STRUCTURE = re.compile(
+    r'("(builtins\.(tuple|list|dict)|type|context|children_spec|null|\[(\\"\w*\\"(, )?)*\])"|null|[\d :,{}\[\]])*'
+)
+"""Nested tuples, lists and dicts; other types are looked up by name, in modules imported for it."""
+
+_NAME = re.compile(r"[\w.]*")
+
+
+def trace(graph: nn.Module, images: Tensor) -> ExportedProgram:
+    """Trace a graph with a dynamic batch.
+
+    Args:
+        graph: in eval mode; its output may be a tensor or a tuple of tensors.
+        images: uint8 ``[batch, height, width, 3]`` to trace with, at least two pictures (one would be taken for a
+            constant).
+
+    Raises:
+        ExportError: its forward does not work for every number of pictures, or makes an output without them.
+    """
+    assert len(images) > 1
+    try:
+        with torch.no_grad():
+            program = torch.export.export(graph, (images,), dynamic_shapes=({0: Dim(BATCH, min=1)},))
+    except torch._dynamo.exc.UserError as error:
+        reason = " ".join(str(error).split())[:400]
+        raise ExportError(f"the model cannot be traced for any number of pictures: {reason}") from error
+    for module in program.graph_module.modules():
+        if isinstance(module, torch.fx.GraphModule):
+            for node in module.graph.nodes:
+                # Its shape and type. The rest are stack traces, with the paths of this machine's source files, and
+                # names of the Python functions and classes it came from.
+                node.meta = {key: value for key, value in node.meta.items() if key == "val"}
+    # They would be pickled into the archive with all of their storage: two pictures that are a slice of the test
+    # split bring the whole split along.
+    program.example_inputs = None
+    _check_batch(program)
+    return program
+
+
+def _check_batch(program: ExportedProgram) -> None:
+    (output,) = (node for node in program.graph.nodes if node.op == "output")
+    for node in output.args[0]:
+        first = node.meta["val"].shape[0]
+        if isinstance(first, int):
+            raise ExportError(
+                f"'{node.name}' of the exported program has {first} as its first size, expected '{BATCH}': the "
+                "model's forward fixes the number of pictures"
+            )
+
+
+def export(graph: nn.Module, images: Tensor, origin: Mapping[str, str]) -> bytes:
+    """Export a graph.
+
+    The same graph and origin give the same bytes, on the same version of torch.
+
+    Args:
+        graph: see `trace`.
+        images: see `trace`; their number is kept as a hint for compilers, their pixels are not.
+        origin: where the model comes from, kept as JSON in the extra file `ORIGIN`.
+
+    Returns:
+        The archive that ``torch.export.load`` reads.
+
+    Raises:
+        ExportError: see `trace`; or it needs something that `load` refuses.
+    """
+    buffer = io.BytesIO()
+    extra = {ORIGIN: json.dumps(dict(origin), sort_keys=True)}
+    torch.export.save(trace(graph, images), buffer, extra_files=extra)
+    records = archive.read(buffer.getvalue())
+    _check_records(records)
+    return archive.write(records)
+
+
+def load(content: bytes, device: str = "cpu") -> nn.Module:
+    """A program, if it is no more than arithmetic on tensors.
+
+    ``torch.export.load`` is not made for files from strangers: it unpickles (weights, constants and example inputs,
+    where the file says so with ``weights_only=False``), loads shared libraries, has the file's sizes evaluated as
+    Python, and calls any function of torch that the file names. All it could do so with is refused here, and it is
+    given an archive of what was checked.
+
+    Raises:
+        ExportError: it is damaged, or holds something else than what `export` writes.
+    """
+    try:
+        records = archive.read(content)
+        _check_records(records)
+    except (zipfile.BadZipFile, KeyError, ValueError, AttributeError, TypeError) as error:
+        raise ExportError(f"it is not an exported program, or a damaged one ({error}). Export it again") from error
+    program = torch.export.load(io.BytesIO(archive.write(records)))
+    return move_to_device_pass(program, device).module()
+
+
+def _check_records(records: dict[str, bytes]) -> None:
+    for name in records:
+        if not _RECORDS.fullmatch(name):
+            _refuse("a record", name)
+    if records["archive/data/sample_inputs/model.pt"]:
+        _refuse("example inputs, which are a pickle", "archive/data/sample_inputs/model.pt")
+    for kind in ("weights", "constants"):
+        config = json.loads(records[f"archive/data/{kind}/model_{kind}_config.json"])
+        for name, entry in config["config"].items():
+            if entry["use_pickle"] is not False:
+                _refuse(f"a pickle among its {kind}", name)
+    document = json.loads(records["archive/models/model.json"])
+    _check_strings(document, "")
+
+
+def _check_strings(value: Any, key: str) -> None:
+    """Check every string of a JSON document, keys included, by the key it is under."""
+    if isinstance(value, dict):
+        for name, child in value.items():
+            _check_strings(name, "")
+            _check_strings(child, name)
+    elif isinstance(value, list):
+        for child in value:
+            _check_strings(child, key)
+    elif isinstance(value, str):
+        forms = {"target": _TARGET, "as_operator": _TARGET, "expr_str": _EXPRESSION, "torch_version": None}
+        forms |= dict.fromkeys(("in_spec", "out_spec"), _STRUCTURE)
+        form = forms.get(key, _NAME)
+        if form is not None and not form.fullmatch(value):
+            _refuse(f"the {key or 'key'}", value)
+
+
+def _refuse(what: str, found: str) -> None:
+    raise ExportError(
+        f"it holds {what} '{found[:200]}' that no export of a classifier or detector needs and that can run code "
+        "when it is loaded. Get the file from whom you trust"
+    )

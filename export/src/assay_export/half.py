@@ -1,0 +1,275 @@
+"""Lower an ONNX graph to float16, but for the blocks that a measurement shows to need float32."""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from math import inf
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+from torch import Tensor
+
+from assay_deploy.runtime import CPU, available_cores, start, start_cuda
+from assay_export.errors import ExportError
+from assay_export.onnx_graph import INPUT
+from assay_export.quantized import LAYERS, outside
+
+LARGEST = 65504.0
+"""The largest finite number of float16."""
+
+SINGLE = frozenset(("CumSum", "NonMaxSuppression", "Range", "Resize", "RoiAlign", "TopK"))
+"""Operators that stay in float32: they compute coordinates, or have inputs that must be float32."""
+
+Outputs = list[NDArray[np.float32]]
+
+
+@dataclass(frozen=True)
+class Search:
+    """What a search found.
+
+    Attributes:
+        keep: blocks that stay in float32; none of them can be left out.
+        error: largest absolute difference from the float32 outputs with these.
+        whole: the same with all blocks in float16; infinite where an output was not finite.
+        alone: the same with one block alone in float16, by block; empty if `whole` was good enough.
+        largest: largest absolute weight or activation, by block; above `LARGEST` it is not finite in float16.
+    """
+
+    keep: tuple[str, ...]
+    error: float
+    whole: float
+    alone: dict[str, float]
+    largest: dict[str, float]
+
+
+def to_half(content: bytes, keep: Collection[str]) -> bytes:
+    """Lower a float32 graph to float16, with casts where the precision changes.
+
+    Inputs and outputs keep their types, and what is before the first layer and after the last stays in float32: cast
+    and views, soft-max and average. ONNX Runtime's own converter is not used, since between two nodes that are to stay
+    in float32 it rounds to float16, and where two of them share an input it makes a graph that is not valid.
+
+    Args:
+        content: the float32 graph.
+        keep: names of nodes that stay in float32, see `blocks`.
+
+    Raises:
+        ExportError: the graph has no layer, or branches or loops.
+    """
+    model = onnx.load_model_from_string(content)
+    if any(attribute.HasField("g") for node in model.graph.node for attribute in node.attribute):
+        raise ExportError("the ONNX graph has branches or loops, and float16 is for graphs without")
+    kept = {*keep, *outside(model), *(node.name for node in model.graph.node if node.op_type in SINGLE)}
+    lowering = _Lowering(model)
+    for node in list(model.graph.node):
+        lowering.add(node, TensorProto.FLOAT if node.name in kept else TensorProto.FLOAT16)
+    return lowering.finish()
+
+
+class _Lowering:
+    """A graph that is built anew, node by node, each with floats of its own precision."""
+
+    def __init__(self, model: onnx.ModelProto) -> None:
+        self.model = model
+        self.initializers = {weight.name: weight for weight in model.graph.initializer}
+        self.precision = _float_types(model)
+        self.nodes: list[onnx.NodeProto] = []
+        self.cast: dict[tuple[str, int], str] = {}
+
+    def add(self, node: onnx.NodeProto, precision: int) -> None:
+        node.input[:] = [self._as(name, precision) if name in self.precision else name for name in node.input]
+        for attribute in node.attribute:
+            if attribute.name == "to" and attribute.i == TensorProto.FLOAT:
+                attribute.i = precision
+            if attribute.HasField("t") and attribute.t.data_type == TensorProto.FLOAT:
+                attribute.t.CopyFrom(_converted(attribute.t, attribute.t.name, precision))
+        self.precision |= {name: precision for name in node.output if name in self.precision}
+        self.nodes.append(node)
+
+    def _as(self, name: str, precision: int) -> str:
+        """The name of a tensor in a precision, which is made where there is none yet."""
+        if self.precision[name] == precision:
+            return name
+        if (name, precision) not in self.cast:
+            other = f"{name}_{'single' if precision == TensorProto.FLOAT else 'half'}"
+            self.cast[name, precision] = other
+            if name in self.initializers:
+                self.model.graph.initializer.append(_converted(self.initializers[name], other, precision))
+            else:
+                self.nodes.append(helper.make_node("Cast", [name], [other], f"cast_{other}", to=precision))
+        return self.cast[name, precision]
+
+    def finish(self) -> bytes:
+        graph = self.model.graph
+        for output in graph.output:
+            if self.precision.get(output.name) == TensorProto.FLOAT16:
+                half = f"{output.name}_half"
+                for node in self.nodes:
+                    node.input[:] = [half if name == output.name else name for name in node.input]
+                    node.output[:] = [half if name == output.name else name for name in node.output]
+                self.nodes.append(helper.make_node("Cast", [half], [output.name], f"cast_{half}", to=TensorProto.FLOAT))
+        del graph.node[:], graph.value_info[:]
+        graph.node.extend(self.nodes)
+        used = {name for node in graph.node for name in node.input}
+        weights = [weight for weight in graph.initializer if weight.name in used]
+        del graph.initializer[:]
+        graph.initializer.extend(weights)
+        onnx.checker.check_model(self.model, full_check=True)
+        content: bytes = self.model.SerializeToString()
+        return content
+
+
+def spell_out(content: bytes) -> bytes:
+    """The same graph with the rounding of every float16 node as casts of its own, for the CPU.
+
+    ONNX Runtime's CPU provider computes float16 nodes in float32 and drops the rounding between them, so that the
+    artifact itself shows neither its error nor an overflow there. Casts that a graph comes with it keeps. What is
+    emulated are sums in float32, whose results are rounded, as tensor cores do it.
+    """
+    model = onnx.load_model_from_string(content)
+    precision = _float_types(model)
+
+    def half(name: str) -> bool:
+        return precision.get(name) == TensorProto.FLOAT16
+
+    nodes = []
+    for node in model.graph.node:
+        if node.op_type == "Cast":
+            nodes.append(node)
+            continue
+        before = [name for name in dict.fromkeys(node.input) if half(name)]
+        after = [name for name in node.output if half(name)]
+        unique = node.name or node.output[0]
+        nodes += [helper.make_node("Cast", [name], [f"{name}_in_{unique}"], to=TensorProto.FLOAT) for name in before]
+        node.input[:] = [f"{name}_in_{unique}" if name in before else name for name in node.input]
+        node.output[:] = [f"{name}_unrounded" if name in after else name for name in node.output]
+        nodes.append(node)
+        nodes += [helper.make_node("Cast", [f"{name}_unrounded"], [name], to=TensorProto.FLOAT16) for name in after]
+    del model.graph.node[:], model.graph.value_info[:]
+    model.graph.node.extend(nodes)
+    spelled: bytes = model.SerializeToString()
+    return spelled
+
+
+def blocks(content: bytes) -> dict[str, tuple[str, ...]]:
+    """The parts of a float32 graph that are kept or lowered as a whole: names of nodes by the model's own name.
+
+    A block is a child of the model's outermost container of layers, found by the names of the weights: a layer of
+    ``nn.Sequential``, a residual block. A node without weights belongs to the layer before it.
+
+    Raises:
+        ExportError: the graph has no layer.
+    """
+    model = onnx.load_model_from_string(content)
+    without = set(outside(model))
+    stored = {weight.name for weight in model.graph.initializer}
+    paths = {}
+    for node in model.graph.node:
+        if node.op_type in LAYERS and node.name not in without:
+            weight = node.input[1]
+            paths[node.name] = weight.split(".")[:-1] if weight in stored and "." in weight else [node.name]
+    depth = 0
+    while len({tuple(path[: depth + 1]) for path in paths.values()}) == 1 < len(paths):
+        depth += 1
+    found: dict[str, list[str]] = {}
+    block = ""
+    for node in model.graph.node:
+        if node.name in paths:
+            block = ".".join(paths[node.name][: depth + 1])
+        if node.name not in without:
+            found.setdefault(block, []).append(node.name)
+    return {name: tuple(nodes) for name, nodes in found.items()}
+
+
+def search(content: bytes, images: Tensor, tolerance: float, device: str = "cpu") -> Search:
+    """Find blocks that have to stay in float32, so that the outputs stay within a tolerance.
+
+    Blocks whose numbers are too large for float16 stay, whatever the outputs are: infinity can vanish in a soft-max.
+    Then the block that alone does most harm is added until the outputs are good enough, and whatever the others have
+    made superfluous is left out again, the least harmful first: n blocks take about 2n runs.
+
+    Args:
+        content: the float32 graph.
+        images: uint8 ``[n, height, width, 3]``, all given at once.
+        tolerance: largest absolute difference of an output.
+        device: ``cuda`` runs the float16 graph, ``cpu`` what `spell_out` makes of it.
+
+    Raises:
+        ExportError: see `to_half`.
+        RuntimeUnavailableError: ONNX Runtime is not usable, or not on that device.
+    """
+    parts = blocks(content)
+    expected = _run(content, images, device)
+
+    def error(keep: Collection[str]) -> float:
+        lowered = to_half(content, [node for name in keep for node in parts[name]])
+        found = _run(spell_out(lowered) if device == "cpu" else lowered, images, device)
+        differences = [np.abs(one - other).max() for one, other in zip(found, expected, strict=True)]
+        return float(max(differences)) if np.isfinite(differences).all() else inf
+
+    largest = measure_largest(content, images)
+    fixed = [name for name in parts if not largest[name] <= LARGEST]
+    whole = error(())
+    keep, reached, alone = fixed, error(fixed) if fixed else whole, {}
+    if reached > tolerance:
+        alone = {name: error([other for other in parts if other != name]) for name in parts}
+        for name in sorted(set(parts) - set(fixed), key=lambda name: (-alone[name], name)):
+            keep = [*keep, name]
+            reached = error(keep)
+            if reached <= tolerance:
+                break
+        for name in sorted(set(keep) - set(fixed), key=lambda name: (alone[name], name)):
+            fewer = [other for other in keep if other != name]
+            without = error(fewer)
+            if without <= tolerance:
+                keep, reached = fewer, without
+    return Search(tuple(name for name in parts if name in keep), reached, whole, alone, largest)
+
+
+def measure_largest(content: bytes, images: Tensor) -> dict[str, float]:
+    """The largest absolute weight or activation of each block of a float32 graph, on the CPU.
+
+    Args:
+        content: the graph.
+        images: uint8 ``[n, height, width, 3]``, all given at once.
+    """
+    model = onnx.load_model_from_string(content)
+    floats = _float_types(model)
+    weights = {
+        weight.name: numpy_helper.to_array(weight) for weight in model.graph.initializer if weight.name in floats
+    }
+    outputs = {output.name for output in model.graph.output}
+    computed = [name for node in model.graph.node for name in node.output if name in floats]
+    model.graph.output.extend(
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in computed if name not in outputs
+    )
+    session = start(model.SerializeToString(), available_cores(), [CPU])
+    values = weights | dict(zip(computed, session.run(computed, {INPUT: images.numpy()}), strict=True))
+    peaks = {name: float(np.abs(value).max(initial=0)) for name, value in values.items()}
+    nodes = {node.name: [*node.input, *node.output] for node in model.graph.node}
+    return {
+        block: max(peaks[name] for node in names for name in nodes[node] if name in peaks)
+        for block, names in blocks(content).items()
+    }
+
+
+def _run(content: bytes, images: Tensor, device: str) -> Outputs:
+    cores = available_cores()
+    session = start_cuda(content, cores) if device == "cuda" else start(content, cores, [CPU])
+    outputs: Outputs = session.run(None, {INPUT: images.numpy()})
+    return outputs
+
+
+def _float_types(model: onnx.ModelProto) -> dict[str, int]:
+    """Type of every tensor that is float32 or float16, by name."""
+    graph = onnx.shape_inference.infer_shapes(model, strict_mode=True).graph
+    types = {value.name: value.type.tensor_type.elem_type for value in (*graph.input, *graph.value_info, *graph.output)}
+    types |= {weight.name: weight.data_type for weight in graph.initializer}
+    return {name: kind for name, kind in types.items() if kind in (TensorProto.FLOAT, TensorProto.FLOAT16)}
+
+
+def _converted(tensor: onnx.TensorProto, name: str, precision: int) -> onnx.TensorProto:
+    with np.errstate(over="ignore"):  # too large a weight becomes infinite, and `search` keeps its block
+        array = numpy_helper.to_array(tensor).astype(helper.tensor_dtype_to_np_dtype(precision))
+    return numpy_helper.from_array(array, name)

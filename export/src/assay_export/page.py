@@ -1,0 +1,115 @@
+"""The gate's verdict as one page that needs no other file: figures, reasons, and the worst pictures drawn."""
+
+import base64
+import io
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import jinja2
+from PIL import Image, ImageDraw
+
+from assay_deploy.bundle import Manifest
+from assay_export import report
+from assay_export.classification import Top1
+from assay_export.gate import Verdict
+from assay_export.task import Worst
+from assay_research.data import ClassificationData
+from assay_research.data.boxes import DetectionData
+
+TEMPLATE = "parity.html.jinja"
+
+SHOWN = 320
+"""Width of a drawn picture, screen pixels at least."""
+
+DRAWN = 0.3
+"""Boxes are drawn from this score."""
+
+EAGER, ARTIFACT = (0, 158, 115), (213, 94, 0)
+"""Green and vermilion of Okabe and Ito's palette, which colour-blind people tell apart too."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """An artifact on a device, in words."""
+
+    verdict: Verdict
+    outputs: tuple[tuple[str, str, str, str], ...]
+    metric: str
+    interval: str
+    changed: str
+    left_out: bool
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A picture of the page: a ``data:`` address and what is said of it."""
+
+    address: str
+    worst: Worst
+
+
+def render(
+    manifest: Manifest,
+    verdicts: Sequence[Verdict],
+    left_out: Sequence[Verdict],
+    data: ClassificationData | DetectionData,
+) -> bytes:
+    """The page, HTML in UTF-8.
+
+    Args:
+        manifest: of the bundle, or of what would have become one.
+        verdicts: on its artifacts.
+        left_out: on what it does without.
+        data: whose test pictures are drawn.
+    """
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined
+    )
+    rows = [_row(verdict, False) for verdict in verdicts] + [_row(verdict, True) for verdict in left_out]
+    text = environment.get_template(TEMPLATE).render(
+        manifest=manifest,
+        rows=rows,
+        passed=all(verdict.passed for verdict in verdicts),
+        n=len(data.test),
+        dataset=f"{data.name}/test",
+        metric="top-1" if isinstance(data, ClassificationData) else "mAP",
+        pictures={row.verdict.path + row.verdict.device: list(_pictures(row.verdict, data)) for row in rows},
+    )
+    return text.encode()
+
+
+def _row(verdict: Verdict, left_out: bool) -> Row:
+    off, relative, task = verdict.differences, verdict.relative, verdict.task
+    outputs = tuple(
+        (
+            name,
+            "-" if off is None else f"{off[name]:.2g}",
+            "-" if relative is None else f"{relative[name]:.1e}",
+            f"{allowed:g}",
+        )
+        for name, allowed in verdict.tolerances.items()
+    )
+    interval = ""
+    if isinstance(task, Top1):
+        low, high = task.interval
+        interval = f"{task.difference:+.4f}, 95 % interval {low:+.4f} to {high:+.4f}"
+    elif task is not None:
+        interval = f"{task.difference:+.4f}; paired boxes have a mean IoU of {task.mean_iou:.4f}"
+    metric = "" if task is None else f"{task.eager:.4f} → {task.artifact:.4f}"
+    return Row(verdict, outputs, metric, interval, report.changed(verdict), left_out)
+
+
+def _pictures(verdict: Verdict, data: ClassificationData | DetectionData) -> Iterator[Shown]:
+    for worst in verdict.worst:
+        image = Image.fromarray(data.test.images[worst.index].numpy())
+        factor = max(1, -(-SHOWN // image.width)) if worst.eager_boxes or worst.artifact_boxes else 1
+        image = image.resize((image.width * factor, image.height * factor), Image.Resampling.BILINEAR)
+        draw = ImageDraw.Draw(image)
+        for boxes, colour, width in ((worst.eager_boxes, EAGER, 4), (worst.artifact_boxes, ARTIFACT, 2)):
+            for *box, score, _ in boxes:
+                if score >= DRAWN:
+                    draw.rectangle([side * factor for side in box], outline=colour, width=width)
+        buffer = io.BytesIO()
+        image.save(buffer, "PNG")
+        yield Shown(f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}", worst)

@@ -1,0 +1,167 @@
+"""List the packages that make artifacts as an SPDX 2.3 document, with the licences that they state beyond doubt."""
+
+import json
+import platform
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from importlib.metadata import Distribution, PackageNotFoundError, distribution
+from typing import Any
+from urllib.parse import quote
+from uuid import NAMESPACE_URL, uuid5
+
+from packaging.licenses import InvalidLicenseExpression, canonicalize_license_expression
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from assay_deploy.runtime import installed_runtimes
+
+ROOT = "assay-export"
+
+UNKNOWN = "NOASSERTION"
+
+CLASSIFIERS = {
+    "License :: OSI Approved :: ISC License (ISCL)": "ISC",
+    "License :: OSI Approved :: MIT License": "MIT",
+    "License :: OSI Approved :: Mozilla Public License 2.0 (MPL 2.0)": "MPL-2.0",
+}
+"""Those that name one licence. Most used others do not: PEP 639, appendix "Mapping License Classifiers to SPDX
+Identifiers", forbids to infer anything from ``BSD License`` or ``Apache Software License``."""
+
+PYTHON = "SPDXRef-Python"
+
+
+def document(name: str, created: datetime) -> bytes:
+    """Describe this Python, assay-export, the ONNX Runtime its gate runs, and all they require that is installed.
+
+    The same packages, name and time give the same bytes: the document says nothing of the machine. SPDX:
+    https://spdx.github.io/spdx-spec/v2.3/. Names of packages are purls: https://github.com/package-url/purl-spec.
+
+    Args:
+        name: of the document.
+        created: its time, with a time zone; full seconds count.
+
+    Returns:
+        JSON, UTF-8.
+    """
+    assert created.tzinfo is not None
+    found = _installed()
+    contents: dict[str, Any] = {
+        "spdxVersion": "SPDX-2.3",
+        "dataLicense": "CC0-1.0",
+        "SPDXID": "SPDXRef-DOCUMENT",
+        "name": name,
+        "creationInfo": {
+            "created": created.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+            "creators": [f"Tool: {ROOT}-{found[ROOT][0].version}"],
+        },
+        "packages": [_python(), *(_package(package) for package, _ in found.values())],
+        "relationships": [
+            _relation("SPDXRef-DOCUMENT", "DESCRIBES", _identifier(ROOT)),
+            _relation(_identifier(ROOT), "DEPENDS_ON", PYTHON),
+            *(
+                _relation(_identifier(one), "DEPENDS_ON", _identifier(other))
+                for one, (_, required) in found.items()
+                for other in sorted(required)
+            ),
+        ],
+    }
+    # clause 6.5: it need not lead anywhere, but has to be this document's alone
+    unique = uuid5(NAMESPACE_URL, json.dumps(contents, sort_keys=True))
+    contents["documentNamespace"] = f"https://spdx.org/spdxdocs/{quote(name, safe='')}-{unique}"
+    return (json.dumps(contents, indent=2) + "\n").encode()
+
+
+def _installed() -> dict[str, tuple[Distribution, set[str]]]:
+    """Every package and the names of those it requires, by name, in order.
+
+    What is required and not installed is left out: a torch for the CPU says it wants CUDA's libraries, and does not.
+    """
+    found: dict[str, tuple[Distribution, set[str]]] = {}
+    waiting = [(ROOT, frozenset[str]()), *((name, frozenset[str]()) for name in installed_runtimes())]
+    done = set()
+    while waiting:
+        name, extras = waiting.pop()
+        if (name, extras) in done:
+            continue
+        done.add((name, extras))
+        package = distribution(name)
+        _, required = found.setdefault(name, (package, set()))
+        for requirement in _requirements(package, extras):
+            other = canonicalize_name(requirement.name)
+            try:
+                distribution(other)
+            except PackageNotFoundError:
+                continue
+            required.add(other)
+            waiting.append((other, frozenset(requirement.extras)))
+    found[ROOT][1].update(installed_runtimes())
+    return dict(sorted(found.items()))
+
+
+def _requirements(package: Distribution, extras: frozenset[str]) -> Iterator[Requirement]:
+    """What the package requires here, with these extras of its own."""
+    for line in package.requires or ():
+        requirement = Requirement(line)
+        marker = requirement.marker
+        if marker is None or any(marker.evaluate({"extra": extra}) for extra in ("", *extras)):
+            yield requirement
+
+
+def _python() -> dict[str, Any]:
+    implementation, number = sys.implementation.name, platform.python_version()
+    return _entry(PYTHON, implementation, number, UNKNOWN) | _purl(f"pkg:generic/{implementation}@{quote(number)}")
+
+
+def _package(package: Distribution) -> dict[str, Any]:
+    name, number = package.metadata["Name"], package.version
+    entry = _entry(_identifier(name), name, number, _licence(package))
+    stated = package.metadata["License-Expression"]
+    if entry["licenseDeclared"] == UNKNOWN and stated:
+        entry["licenseComments"] = f"The package states {stated}."
+    if package.read_text("direct_url.json") is not None:
+        return entry  # it came from a folder, a file or a repository: the index's package of that name is another one
+    return entry | _purl(f"pkg:pypi/{canonicalize_name(name)}@{quote(number, safe='')}")
+
+
+def _entry(identifier: str, name: str, number: str, licence: str) -> dict[str, Any]:
+    return {
+        "SPDXID": identifier,
+        "name": name,
+        "versionInfo": number,
+        "supplier": UNKNOWN,
+        "downloadLocation": UNKNOWN,
+        "filesAnalyzed": False,
+        "licenseConcluded": UNKNOWN,
+        "licenseDeclared": licence,
+        "copyrightText": UNKNOWN,
+    }
+
+
+def _purl(locator: str) -> dict[str, Any]:
+    reference = {"referenceCategory": "PACKAGE-MANAGER", "referenceType": "purl", "referenceLocator": locator}
+    return {"externalRefs": [reference]}
+
+
+def _licence(package: Distribution) -> str:
+    """The licence as an SPDX expression, or `UNKNOWN`.
+
+    A field that holds one says it, also the old ``License``, which may hold any text. A ``LicenseRef-`` would need the
+    licence's text in the document.
+    """
+    for field in ("License-Expression", "License"):
+        try:
+            expression = str(canonicalize_license_expression(package.metadata[field] or ""))
+        except InvalidLicenseExpression:
+            continue
+        return UNKNOWN if "LicenseRef-" in expression else expression
+    stated = [line for line in package.metadata.get_all("Classifier") or () if line.startswith("License :: ")]
+    return CLASSIFIERS.get(stated[0], UNKNOWN) if len(stated) == 1 else UNKNOWN
+
+
+def _identifier(name: str) -> str:
+    return f"SPDXRef-Package-{canonicalize_name(name)}"
+
+
+def _relation(one: str, kind: str, other: str) -> dict[str, str]:
+    return {"spdxElementId": one, "relationshipType": kind, "relatedSpdxElement": other}

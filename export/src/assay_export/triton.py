@@ -1,0 +1,247 @@
+"""Hand a bundle's ONNX graphs over as a model repository that Triton Inference Server serves as it is."""
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from assay_deploy.bundle import (
+    CLASSIFICATION,
+    MANIFEST,
+    Artifact,
+    Manifest,
+    Tensor,
+    read_manifest,
+    read_verified,
+    write_manifest,
+)
+from assay_deploy.errors import BundleError
+from assay_deploy.runtime import CUDA_OPTIONS
+from assay_export.errors import ExportError
+from assay_research.checkpoint import write_atomically
+
+CONFIG = "config.pbtxt"
+LABELS = "labels.txt"
+GRAPH = "model.onnx"
+"""What Triton's ONNX Runtime backend looks for in a version's folder."""
+
+DATA_TYPES = {"uint8": "TYPE_UINT8", "float32": "TYPE_FP32", "int64": "TYPE_INT64"}
+"""Triton's names of the manifest's types: ``DataType`` in triton-inference-server/common, model_config.proto."""
+
+DEVICES = {
+    "any": "",
+    "cpu": "instance_group [ { kind: KIND_CPU } ]\n",
+    "cuda": "instance_group [ { kind: KIND_GPU } ]\n",
+}
+"""Where instances run. Left to Triton, which takes every GPU there is, unless the artifact was proven on one kind."""
+
+CONV_SEARCHES = ("EXHAUSTIVE", "HEURISTIC", "DEFAULT")
+"""Triton's numbers for ONNX Runtime's ``cudnn_conv_algo_search``, in order."""
+
+
+@dataclass(frozen=True)
+class _Model:
+    """An artifact on its way: `content` are its verified bytes."""
+
+    name: str
+    artifact: Artifact
+    content: bytes
+
+
+def write_repository(bundle: Path, manifest: Manifest, repository: Path, *, max_batch_size: int) -> tuple[Path, ...]:
+    """Add every ONNX graph of a bundle to a model repository, each as the next version of a model of its own.
+
+    The models are ``<bundle>``, and with a suffix for what differs ``<bundle>_tta``, ``<bundle>_fp16``,
+    ``<bundle>_tta_fp16``. A model's ``config.pbtxt`` is written anew with every version: settings of one's own belong
+    into ``<model>/configs/<name>.pbtxt``, which Triton takes with ``--model-config-name=<name>``. Beside each
+    version's graph lies the manifest it came with.
+
+    Everything is made in ``.<repository>.partial`` beside the repository and then renamed: killed at any instant,
+    there is no half model and no half version. Not inside it: Triton takes every folder there for a model, whatever its
+    name, and does not start if it cannot load one.
+
+    Args:
+        bundle: the bundle's folder.
+        manifest: what `read_manifest` made of it.
+        repository: the folder that ``tritonserver --model-repository`` is given; made if it is not there.
+        max_batch_size: how many pictures Triton may put in one batch; 1 or more.
+
+    Returns:
+        The folders of the new versions, ``<repository>/<model>/<version>``.
+
+    Raises:
+        BundleError: a graph is missing or not the one that was proven; nothing was written.
+        ExportError: the bundle has no ONNX graph, its name is no folder's name, a folder in the repository is in the
+            way (no model of ours, or one with another interface), or the repository cannot be written or is being
+            written right now.
+    """
+    assert max_batch_size > 0
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", manifest.name):
+        raise ExportError(f"'{manifest.name}' cannot be a model's name: expected letters, digits, '.', '_' and '-'")
+    models = [
+        _Model(_name(manifest.name, artifact), artifact, read_verified(bundle, artifact))
+        for artifact in manifest.artifacts
+        if artifact.format == "onnx"
+    ]
+    if not models:
+        raise ExportError(f"bundle '{manifest.name}' has no ONNX graph, and Triton is given no other kind")
+    repository = repository.absolute()
+    with _workplace(repository) as partial:
+        versions = [_next_version(repository / model.name, model.artifact, manifest) for model in models]
+        for model, version in zip(models, versions, strict=True):
+            _stage(partial / model.name, model, manifest, version, max_batch_size)
+        return tuple(
+            _publish(partial / model.name, repository / model.name, version)
+            for model, version in zip(models, versions, strict=True)
+        )
+
+
+def _name(bundle: str, artifact: Artifact) -> str:
+    suffixes = (("tta", artifact.views > 1), (artifact.precision, artifact.precision != "fp32"))
+    return "_".join([bundle, *(suffix for suffix, there in suffixes if there)])
+
+
+@contextmanager
+def _workplace(repository: Path) -> Iterator[Path]:
+    """An empty folder on the repository's file system, for one export at a time."""
+    partial = repository.with_name(f".{repository.name}.partial")
+    try:
+        repository.mkdir(parents=True, exist_ok=True)
+        with FileLock(repository.with_name(f".{repository.name}.lock"), timeout=0):
+            if partial.exists():  # an export was killed
+                shutil.rmtree(partial)
+            partial.mkdir()
+            try:
+                yield partial
+            finally:
+                shutil.rmtree(partial)
+    except Timeout as error:
+        raise ExportError(f"another export is writing to '{repository}' right now") from error
+    except OSError as error:
+        raise ExportError(
+            f"'{repository}' cannot be written by way of '{partial}' ({error.strerror}). Both have to be writable, and "
+            "on one file system"
+        ) from error
+
+
+def _stage(folder: Path, model: _Model, manifest: Manifest, version: int, max_batch_size: int) -> None:
+    (folder / str(version)).mkdir(parents=True)
+    write_atomically(model.content, folder / str(version) / GRAPH)
+    write_manifest(manifest, folder / str(version))
+    write_atomically("".join(f"{label}\n" for label in manifest.labels).encode(), folder / LABELS)
+    write_atomically(_config(model, manifest, version, max_batch_size).encode(), folder / CONFIG)
+
+
+def _publish(staged: Path, place: Path, version: int) -> Path:
+    if version == 1:
+        staged.rename(place)
+    else:
+        (staged / CONFIG).replace(place / CONFIG)
+        (staged / str(version)).rename(place / str(version))
+    return place / str(version)
+
+
+def _next_version(place: Path, artifact: Artifact, manifest: Manifest) -> int:
+    """Number of the next version, from 1.
+
+    All versions of a model share one config.pbtxt and one labels.txt, and clients address them by one name, so their
+    interfaces have to be one.
+    """
+    if not os.path.lexists(place):
+        return 1
+    # not int() of any name: Triton ignores those with a zero in front, and knows no other digits
+    found = place.iterdir() if place.is_dir() else ()
+    newest = max((int(path.name) for path in found if re.fullmatch("[1-9][0-9]*", path.name)), default=0)
+    elsewhere = "Choose another repository, or export under another name"
+    try:
+        before = read_manifest(place / str(newest))
+    except BundleError as error:
+        raise ExportError(
+            f"'{place}' is there, but its newest version has no {MANIFEST} of an export, so nothing is added to it "
+            f"({error}). {elsewhere}"
+        ) from error
+    if _interface(before, artifact) != _interface(manifest, artifact):
+        raise ExportError(
+            f"'{place}' has other inputs, outputs, labels or another canvas than this bundle, and versions of a model "
+            f"share theirs. {elsewhere}"
+        )
+    return newest + 1
+
+
+def _interface(manifest: Manifest, artifact: Artifact) -> object:
+    """What a client of the model relies on."""
+    tensors = [(tensor.name, tensor.dtype, tensor.shape) for tensor in (*manifest.inputs, *manifest.outputs)]
+    computed = {manifest.inputs[0].name, *artifact.outputs}
+    return manifest.task, manifest.preprocess, manifest.labels, [tensor for tensor in tensors if tensor[0] in computed]
+
+
+def _config(model: _Model, manifest: Manifest, version: int, max_batch_size: int) -> str:
+    """The ``ModelConfig`` as protobuf text.
+
+    Fields: triton-inference-server/common, protobuf/model_config.proto at 83adf7c. What Triton demands of them: core,
+    src/model_config_utils.cc at 73aad7c, and onnxruntime_backend, src/onnxruntime.cc at 00fd3e8. The accelerator
+    ``cuda`` is known since June 2024 (onnxruntime_backend d992c5b).
+    """
+    described = {tensor.name: tensor for tensor in manifest.outputs}
+    label = f" label_filename: {_quoted(LABELS)}" if manifest.task == CLASSIFICATION else ""
+    outputs = ",\n".join(f"  {{ {_tensor(described[name])}{label} }}" for name in model.artifact.outputs)
+    options = " ".join(f"parameters {{ key: {_quoted(k)} value: {_quoted(v)} }}" for k, v in CUDA_OPTIONS.items())
+    parameters = "".join(
+        f"parameters {{ key: {_quoted(key)} value: {{ string_value: {_quoted(value)} }} }}\n"
+        for key, value in _parameters(model.artifact, manifest, version).items()
+    )
+    return (
+        f"# Version {version} of this model, from the bundle {manifest.name}. The next one replaces this file:\n"
+        "# settings of your own belong into configs/<name>.pbtxt, see tritonserver --model-config-name.\n"
+        f"name: {_quoted(model.name)}\n"
+        'platform: "onnxruntime_onnx"\n'
+        'backend: "onnxruntime"\n'
+        f"max_batch_size: {max_batch_size}\n"
+        f"input [\n  {{ {_tensor(manifest.inputs[0])} format: FORMAT_NHWC }}\n]\n"
+        f"output [\n{outputs}\n]\n"
+        "dynamic_batching { }\n"
+        "version_policy { latest { num_versions: 1 } }\n"
+        f"{DEVICES[model.artifact.device]}"
+        "optimization { execution_accelerators { gpu_execution_accelerator [\n"
+        f'  {{ name: "cuda" {options} }}\n'
+        "] } }\n"
+        f"{parameters}"
+    )
+
+
+def _tensor(tensor: Tensor) -> str:
+    """Without the batch, which Triton puts in front where max_batch_size is above 0."""
+    dims = ", ".join(map(str, tensor.shape[1:]))
+    return f"name: {_quoted(tensor.name)} data_type: {DATA_TYPES[tensor.dtype]} dims: [ {dims} ]"
+
+
+def _parameters(artifact: Artifact, manifest: Manifest, version: int) -> dict[str, str]:
+    """Where the model comes from, for whoever asks Triton, and the one option that has to be said again.
+
+    Where a model has parameters and this one is not among them, the backend goes back to EXHAUSTIVE, whatever the
+    accelerator said.
+    """
+    source = manifest.source
+    return {
+        "cudnn_conv_algo_search": str(CONV_SEARCHES.index(CUDA_OPTIONS["cudnn_conv_algo_search"])),
+        "assay.version": str(version),
+        "assay.bundle": manifest.name,
+        "assay.run": source.run,
+        "assay.checkpoint": source.checkpoint,
+        "assay.commit": source.commit,
+        "assay.config_sha256": source.config_sha256,
+        "assay.weights_sha256": source.weights_sha256,
+        "assay.data_sha256": source.data_sha256,
+        "assay.model_sha256": artifact.sha256,
+    }
+
+
+def _quoted(text: str) -> str:
+    """A string of protobuf's text format; a manifest holds no control characters, the one place where JSON differs."""
+    return json.dumps(text, ensure_ascii=False)
