@@ -125,7 +125,7 @@ def test_every_exported_form_answers_as_the_network_does(builder: Callable[[], n
         warnings.filterwarnings("ignore", r"`torch\.jit\.\w+` is deprecated")
         traced = torch.jit.trace(graph, images[:2])
     program = torch.export.export(graph, (images[:2],), dynamic_shapes=({0: torch.export.Dim("batch")},)).module()
-    session = onnxruntime.InferenceSession(onnx_graph.export(graph, images[:2], "logits"))
+    session = onnxruntime.InferenceSession(onnx_graph.export(graph, images[:2], ("logits",), {}))
     torch.testing.assert_close(traced(images), expected)
     torch.testing.assert_close(program(images), expected)
     np.testing.assert_allclose(session.run(None, {"images": images.numpy()})[0], expected, rtol=1e-3, atol=1e-4)

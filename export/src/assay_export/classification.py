@@ -32,12 +32,12 @@ TOLERANCES = {
     # scaled by 1.01, the smallest fault the tests plant, moves a logit by 2e-1 and a probability by 2e-2.
     ("onnx", "fp32"): {"logits": 1e-3, "probabilities": 1e-4},
     ("aoti", "fp32"): {"logits": 1e-3, "probabilities": 1e-4},
-    # 8 bits a weight and an activation. What such a graph is worth its accuracy tells; a fault tells itself here.
-    ("onnx", "int8"): {"logits": 4.0, "probabilities": 0.5},
+    # 8 bits a weight and an activation: up to 0.72 of 20.8 and 0.084 on TinyVGG D and ResNet-14, trained on digits.
+    ("onnx", "int8"): {"logits": 1.5, "probabilities": 0.2},
 }
 """Largest absolute difference from the eager model on the probe, by format and precision, then output."""
 
-FLIPS = {"fp32": 5e-4, "int8": 0.1}
+FLIPS = {"fp32": 5e-4, "int8": 0.05}
 """Which share of the test pictures may change class. In fp32 rounding alone flips a picture only where two classes tie
 to five digits; the smallest planted fault flips 1 in 70."""
 
