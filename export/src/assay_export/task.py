@@ -1,6 +1,7 @@
 """What a task is to an export: the graphs that leave, and what their answers to the test split are worth."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
@@ -98,12 +99,27 @@ def module_runner(module: Callable[..., Any], names: tuple[str, ...], device: st
     """
 
     def run(images: Images) -> Outputs:
-        with torch.inference_mode(), torch.backends.cudnn.flags(allow_tf32=False):
+        with torch.inference_mode(), _full_float32(device):
             given = module(torch.from_numpy(images).to(device))
         tensors = (given,) if isinstance(given, Tensor) else tuple(given)
         return {name: tensor.cpu().numpy() for name, tensor in zip(names, tensors, strict=True)}
 
     return run
+
+
+@contextmanager
+def _full_float32(device: str) -> Iterator[None]:
+    """Without TF32, which rounds the factors of cuDNN's convolutions to 10 bits of mantissa unless it is told not to."""
+    if device == "cpu":
+        yield
+        return
+    convolutions: Any = torch.backends.cudnn.conv  # type: ignore[attr-defined]
+    before = convolutions.fp32_precision
+    convolutions.fp32_precision = "ieee"
+    try:
+        yield
+    finally:
+        convolutions.fp32_precision = before
 
 
 def answers(run: Runner, images: Tensor, batch: int) -> Outputs:
