@@ -67,7 +67,7 @@ def _row(verdict: Verdict) -> tuple[str, ...]:
         verdict.path,
         verdict.device,
         str(verdict.views),
-        "-" if off is None else ", ".join(f"{off[name]:.1e} / {most:.0e}" for name, most in verdict.tolerances.items()),
+        "-" if off is None else ", ".join(f"{off[name]:.1e} / {most:g}" for name, most in verdict.tolerances.items()),
         "-" if verdict.task is None else f"{verdict.task.eager:.4f}",
         "-" if verdict.task is None else f"{verdict.task.artifact:.4f}",
         changed(verdict),

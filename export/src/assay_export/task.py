@@ -109,7 +109,7 @@ def module_runner(module: Callable[..., Any], names: tuple[str, ...], device: st
 
 @contextmanager
 def _full_float32(device: str) -> Iterator[None]:
-    """Without TF32, which rounds the factors of cuDNN's convolutions to 10 bits of mantissa unless it is told not to."""
+    """Without TF32, which rounds the factors of cuDNN's convolutions to 10 bits of mantissa by default."""
     if device == "cpu":
         yield
         return
