@@ -155,8 +155,9 @@ def test_where_nothing_passes_the_threshold_all_places_are_empty(name: str) -> N
 
 
 @pytest.mark.parametrize(("threshold", "proposals"), [(0.95, 3), (2.0, 0)])
-def test_an_empty_proposal_gives_no_box(threshold: float, proposals: int) -> None:
-    """Even where the class predictor is sure of an object everywhere."""
+def test_an_empty_proposal_gives_no_box(threshold: float, proposals: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Even where the class predictor is sure of an object everywhere; nor does it take a box's place before NMS."""
+    monkeypatch.setattr("assay_export.detector_graph.CANDIDATES", 6)  # two classes of three proposals
     model = copy.deepcopy(trained("faster_rcnn_mobilenet"))
     torch.manual_seed(0)
     rpn, predictor = model.network.model.rpn, model.network.model.roi_heads.box_predictor.cls_score
@@ -166,6 +167,17 @@ def test_an_empty_proposal_gives_no_box(threshold: float, proposals: int) -> Non
     predictor.bias.data.copy_(torch.tensor([-5.0, 5, -5]))
     expected = own(model, pictures(3))
     assert ((expected.labels >= 0).sum(1) == proposals).all()
+    with torch.inference_mode():
+        assert_same(exportable(model, CANVAS, VIEWS[:1])(pictures(3)), expected)
+
+
+def test_boxes_that_are_too_small_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("assay_export.detector_graph.fold_norms", lambda *_: None)
+    model = copy.deepcopy(untrained("faster_rcnn_mobilenet"))
+    assert set(own(model, pictures(3)).labels.unique().tolist()) == {0, 1}
+    model.network.model.roi_heads.box_predictor.bbox_pred.bias.data[10] = -75.0  # class 1 of the three: its widths
+    expected = own(model, pictures(3))
+    assert set(expected.labels.unique().tolist()) <= {0, -1}
     with torch.inference_mode():
         assert_same(exportable(model, CANVAS, VIEWS[:1])(pictures(3)), expected)
 
