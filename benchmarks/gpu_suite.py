@@ -180,13 +180,12 @@ def way(site: Site, name: str, overrides: list[str], pictures: Path) -> list[Ste
     exported = (f"export {name}",)
     return [
         training(site, name, overrides),
-        Step(
-            f"export {name}",
-            lambda _: module(
-                "assay_export.cli", f"run={site.newest_run(name)}", f"bundles={bundle.parent}", f"name={name}"
-            ),
-            lambda _: outcomes.parity(bundle),
-            needs=(f"train {name}",),
+        exporting(site, name, name),
+        replace(exporting(site, name, f"{name}_compiled", f"formats=aoti-{site.device}"), devices=(site.device,)),
+        replace(
+            exporting(site, name, f"{name}_fp16", "formats=onnx", "precisions=fp32,fp16"),
+            devices=("cuda",),
+            skip=skip(site) or ("" if site.provider == "cuda" else "onnxruntime-gpu is not installed"),
         ),
         Step(
             f"doctor {name}",
@@ -232,6 +231,18 @@ def training(site: Site, name: str, overrides: list[str]) -> Step:
         lambda _: outcomes.scores(site.newest_run(name)),
         devices=(site.device,),
         resumable=True,
+    )
+
+
+def exporting(site: Site, name: str, bundle: str, *options: str) -> Step:
+    """An experiment's newest run as a bundle."""
+    bundles = site.out / "bundles"
+    place = (f"bundles={bundles}", f"name={bundle}")
+    return Step(
+        f"export {bundle}",
+        lambda _: module("assay_export.cli", f"run={site.newest_run(name)}", *place, *options),
+        lambda _: outcomes.parity(bundles / bundle),
+        needs=(f"train {name}",),
     )
 
 

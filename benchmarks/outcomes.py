@@ -1,6 +1,7 @@
 """Read the figures that the commands of the GPU suite leave, from their output and their files."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,12 @@ def scores(run: Path) -> Figures:
 
 def parity(bundle: Path) -> Figures:
     """From the verdict of the gate."""
+    found = json.loads((bundle / "parity.json").read_text())
     return {
-        artifact["path"]: f"differs by {artifact['probe_max_abs_diff']:.2g} on the probe; "
-        f"{len(artifact['flipped'])} of {artifact['n']} test pictures changed"
-        for artifact in json.loads((bundle / "parity.json").read_text())["artifacts"]
+        f"{each['path']} on {each['device']}": f"{_apart(each['differences'])} on the probe; "
+        f"{len(each['task']['flipped'])} of {each['task']['n']} test pictures changed"
+        + ("" if each["passed"] else "; left out: " + "; ".join(each["reasons"]))
+        for each in (*found["artifacts"], *found["left_out"])
     }
 
 
@@ -31,10 +34,15 @@ def placement(output: str) -> Figures:
     """From what the doctor says: where each graph runs."""
     (report,) = json_lines(output)
     return {
-        graph["path"]: f"runs on {graph['provider']}, differs by {graph['difference']:.2g} on the probe; nodes: "
+        graph["path"]: graph["skipped"]
+        or f"runs on {graph['provider']}, {_apart(graph['differences'])} on the probe; nodes: "
         + ", ".join(f"{provider} {sum(kinds.values())}" for provider, kinds in graph["nodes"].items())
         for graph in report["graphs"]
     }
+
+
+def _apart(differences: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} differ by {each:.2g}" for name, each in differences.items())
 
 
 def accuracy(output: str) -> Figures:

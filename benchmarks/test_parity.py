@@ -72,7 +72,7 @@ def test_artifact_answers_as_eager_on_the_test_split(
     finding = _judge(answers.argmax(1), eager_answers(artifact.tta).argmax(1), test.labels.numpy())
     parity.append({"target": str(artifact), "device": device, "dataset": expected.dataset, **finding})
     assert finding["changed"] <= flips_allowed(len(test), artifact.precision)
-    assert finding["top1"] >= expected.value - drop_allowed(len(test), artifact.precision) - 1e-9
+    assert finding["top1"] == pytest.approx(expected.value, abs=drop_allowed(len(test), artifact.precision))
 
 
 def test_prediction_from_files_answers_as_eager(
