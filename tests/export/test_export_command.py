@@ -3,16 +3,21 @@
 import json
 import os
 import shutil
+import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
+import onnx
 import pytest
 import torch
+from onnx import numpy_helper
 
 from assay_deploy.bundle import read_manifest
 from assay_deploy.errors import BundleError
 from assay_export import cli
 from assay_export.classification import TOLERANCES
+from assay_export.formats import FORMATS
 from assay_research.run import CONFIG, Run
 
 
@@ -160,3 +165,102 @@ def test_a_view_smaller_than_the_canvas_is_refused(command, copied):
 def test_a_place_that_cannot_be_written_is_refused(command, copied):
     Path("file").write_text("a file, not a folder")
     assert refused(command("bundles=file/bundles"), "file/bundles")
+
+
+# Where the gate stops an export
+
+
+def plant(monkeypatch, fault) -> None:
+    """Let this fault happen to every ONNX graph after it was exported."""
+    made = FORMATS["onnx"].make
+    monkeypatch.setitem(FORMATS, "onnx", replace(FORMATS["onnx"], make=lambda *arguments: fault(made(*arguments))))
+
+
+def favour_the_last_class(content: bytes) -> bytes:
+    model = onnx.load_model_from_string(content)
+    bias = next(weight for weight in model.graph.initializer if weight.name == model.graph.node[-1].input[2])
+    values = numpy_helper.to_array(bias).copy()
+    values[-1] += 5
+    bias.CopyFrom(numpy_helper.from_array(values, bias.name))
+    return model.SerializeToString()
+
+
+def test_other_answers_to_the_test_pictures_are_a_failure_of_their_own(command, plain_run: Run, monkeypatch):
+    plant(monkeypatch, favour_the_last_class)
+    monkeypatch.setitem(TOLERANCES, ("onnx", "fp32"), {"logits": 1e6})
+    code, _, err = command(f"run={plain_run.folder}", "formats=onnx")
+    assert code == 4
+    assert "test pictures change class" in err
+
+
+def test_a_file_that_does_not_run_is_a_failure_of_its_own(command, plain_run: Run, monkeypatch):
+    plant(monkeypatch, lambda content: content[: len(content) // 2])
+    code, _, err = command(f"run={plain_run.folder}", "formats=onnx")
+    assert code == 5
+    assert "does not run" in err
+
+
+def test_a_failed_file_is_looked_into(command, plain_run: Run, monkeypatch):
+    plant(monkeypatch, favour_the_last_class)
+    code, out, _ = command(f"run={plain_run.folder}", "formats=onnx")
+    assert code == 4  # its outputs differ too, which is the lesser failure
+    script = Path("bundles/digits.unproven/drift/model.onnx/reproduce.py")
+    assert str(script) in out
+    assert subprocess.run([sys.executable, script], capture_output=True, check=False).returncode == 1
+
+
+# Precisions, layouts, and all experiments
+
+
+def test_int8_is_proven_and_handed_to_triton(command, plain_run: Run):
+    code, out, _ = command(f"run={plain_run.folder}", "formats=onnx", "precisions=fp32,int8", "layout=triton")
+    assert code == 0
+    assert [(each.path, each.device) for each in read_manifest(Path("bundles/digits")).artifacts] == [
+        ("model.onnx", "any"),
+        ("model-int8.onnx", "cpu"),
+    ]
+    for model in ("digits", "digits_int8"):
+        assert f"bundles/digits.triton/{model}/1" in out
+        assert Path("bundles/digits.triton", model, "1", "model.onnx").is_file()
+
+
+def test_a_precision_too_far_from_the_model_is_left_out(command, plain_run: Run, monkeypatch):
+    monkeypatch.setitem(TOLERANCES, ("onnx", "int8"), {"logits": 1e-9})
+    code, out, _ = command(f"run={plain_run.folder}", "formats=onnx", "precisions=fp32,int8")
+    assert code == 0
+    assert "model-int8.onnx is too far from the model, and left out" in out
+    bundle = Path("bundles/digits")
+    assert [each.path for each in read_manifest(bundle).artifacts] == ["model.onnx"]
+    assert not (bundle / "model-int8.onnx").exists()
+    parity = json.loads((bundle / "parity.json").read_text())
+    assert parity["passed"]
+    assert [each["path"] for each in parity["left_out"]] == ["model-int8.onnx"]
+    assert "left out" in (bundle / "parity.html").read_text()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
+def test_half_precision_without_a_gpu_is_refused(command, copied):
+    assert refused(command("precisions=fp32,fp16"), "fp16 is proven on a GPU or not made")
+
+
+def test_all_exports_every_experiment_whatever_happens_to_the_others(command, copied, plain_run: Run):
+    shutil.copytree(plain_run.folder, "runs/small/2026-01-31_12-00-00")
+    shutil.copytree(copied, "runs/broken/2026-01-31_12-00-00")
+    Path("runs/broken/2026-01-31_12-00-00/checkpoints/best.pt").write_bytes(b"?")
+    Path("runs/begun/2026-01-31_12-00-00").mkdir(parents=True)
+    for path in Path("runs").glob("small/*/config.yaml"):
+        path.write_text(path.read_text().replace("name: digits", "name: small"))
+    code, out, _ = command("all=true", "formats=onnx")
+    assert code == 1
+    head, *rows = out.splitlines()[-4:]
+    assert head.split() == ["model", "onnx", "fp32"]
+    assert [row.split()[:2] for row in rows] == [["broken", "-"], ["digits", "passed"], ["small", "passed"]]
+    assert read_manifest(Path("bundles/small")).name == "small"
+
+
+@pytest.mark.slow
+def test_compiled_code_is_proven_too(command, plain_run: Run):
+    code, _, _ = command(f"run={plain_run.folder}", "formats=aoti-cpu")
+    assert code == 0
+    (artifact,) = read_manifest(Path("bundles/digits")).artifacts
+    assert (artifact.format, artifact.device, artifact.reproducible) == ("aoti", "cpu", False)

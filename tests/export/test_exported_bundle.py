@@ -15,10 +15,12 @@ import torch
 
 from assay_deploy.bundle import MANIFEST, read_manifest, read_verified, sha256
 from assay_deploy.canvas import View
+from assay_deploy.doctor import examine
 from assay_deploy.session import Session
 from assay_export import formats
 from assay_export.bundle import export_bundle
 from assay_research.run import CONFIG, Run
+from benchmarks import outcomes
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 ONNX = ("model.onnx", "model_tta.onnx")
@@ -152,6 +154,15 @@ def test_the_same_run_gives_the_same_bytes_again(bundle, tmp_path):
         before = next(each for each in bundle.manifest.artifacts if each.path == artifact.path)
         assert artifact.reproducible
         assert artifact.sha256 == before.sha256, artifact.path
+
+
+def test_the_gpu_suite_reads_the_verdict_and_the_doctors_report(bundle):
+    found = outcomes.parity(bundle.folder)
+    assert len(found) == 6
+    assert found["model.onnx on cpu"].startswith("logits differ by ")
+    assert found["model.onnx on cpu"].endswith(f"on the probe; 0 of {len(bundle.data.test)} test pictures changed")
+    placed = outcomes.placement(json.dumps(examine(bundle.folder, provider="cpu")))
+    assert placed["model_tta.onnx"].startswith("runs on cpu, probabilities differ by ")
 
 
 @pytest.mark.slow

@@ -179,3 +179,11 @@ def test_a_graph_with_branches_is_refused(plain):
     model.graph.node.append(helper.make_node("If", ["images"], [], then_branch=branch, else_branch=branch))
     with pytest.raises(ExportError, match="branches or loops"):
         half.to_half(model.SerializeToString(), ())
+
+
+def test_what_is_lowered_is_close_on_other_pictures(overflowing):
+    lowered = half.lower(overflowing, pictures(32), TOLERANCE, "cpu")
+    others = pictures(40)[32:]
+    (found,), (expected,) = (half._run(each, others, "cpu") for each in (half.spell_out(lowered), overflowing))
+    assert np.isfinite(found).all()
+    assert 0 < np.abs(found - expected).max() < 2 * TOLERANCE

@@ -7,6 +7,7 @@ import re
 import socket
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, timezone
+from importlib import metadata
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -172,3 +173,16 @@ def test_document_says_nothing_of_the_machine() -> None:
     assert str(Path.cwd()) not in content
     assert "file:" not in content
     assert f"/{getpass.getuser()}/" not in content
+
+
+def test_a_checkout_is_described_by_what_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def installed(name: str) -> metadata.Distribution:
+        if name.startswith("assay-"):
+            raise metadata.PackageNotFoundError(name)
+        return metadata.distribution(name)
+
+    monkeypatch.setattr(sbom, "distribution", installed)
+    found = json.loads(sbom.document("digits", datetime(2026, 1, 31, tzinfo=UTC)))
+    names = {package["name"] for package in found["packages"]}
+    assert {"assay-export", "torch", "onnx", "numpy"} <= names
+    assert "assay-deploy" not in names

@@ -102,7 +102,7 @@ class Artifact:
 
     def probed(self, output: str) -> str:
         """Name of the array of the probe that this output has to equal."""
-        return output if self.views == 1 else f"{output}_tta"
+        return probed(output, self.views)
 
 
 @dataclass(frozen=True)
@@ -192,6 +192,11 @@ class Manifest:
             f"{precision} {format} graph with test-time augmentation" if tta else f"plain {precision} {format} graph"
         )
         raise BundleError(f"bundle '{self.name}' has no {wanted}; it has {have}")
+
+
+def probed(output: str, views: int) -> str:
+    """Name of the probe's array for an output of a graph that looks at so many views."""
+    return output if views == 1 else f"{output}_tta"
 
 
 def sha256(content: bytes) -> str:

@@ -1,53 +1,46 @@
 """Make a bundle from a run: export the graphs, pass the gate, read everything back, publish."""
 
 import io
-import math
-import platform
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType
 
 import numpy as np
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-import assay_deploy
 import assay_export
-import assay_research
 from assay_deploy.bundle import (
     CLASSIFICATION,
-    MANIFEST_VERSION,
     Artifact,
-    Expected,
     File,
     Manifest,
-    Source,
+    probed,
     read_manifest,
     read_verified,
     sha256,
     write_manifest,
 )
-from assay_deploy.bundle import Tensor as Described
 from assay_deploy.runtime import import_runtime
-from assay_export import drift, onnx_graph, page, quantized, sbom
+from assay_export import drift, half, page, quantized, sbom
 from assay_export.errors import ExportError, ParityError
-from assay_export.formats import FORMATS, USUAL, devices
+from assay_export.formats import FORMATS, USUAL, devices, has_cuda
 from assay_export.gate import Reference, Verdict, ask_eager, prove
+from assay_export.manifest import describe
 from assay_export.publish import publish, workplace
-from assay_export.task import make_probe, task_of
+from assay_export.subject import Subject, read
+from assay_export.task import make_probe
 from assay_research import checkpoint as checkpoints
 from assay_research.analysis import finite_json
-from assay_research.data import ClassificationData
-from assay_research.data.boxes import DetectionData
-from assay_research.run import CONFIG, Run, Trained
+from assay_research.run import Run
+
+LOWERED_ON = {"fp16": "cuda", "int8": "cpu"}
+"""Where a precision is proven, and so may run."""
 
 Say = Callable[[str], None]
-Data = ClassificationData | DetectionData
 
 
 @dataclass(frozen=True)
@@ -71,18 +64,6 @@ class Exported:
     gate_seconds: float
 
 
-@dataclass(frozen=True)
-class _Subject:
-    """What is exported and what it has to equal, by the number of views looked at."""
-
-    task: ModuleType
-    trained: Trained
-    data: Data
-    source: Source
-    eager: dict[int, nn.Module]
-    graphs: dict[int, nn.Module]
-
-
 def export_bundle(
     run: Run,
     bundles: Path,
@@ -101,7 +82,7 @@ def export_bundle(
         name: of the bundle; an older one of that name is replaced, but only by one that passed.
         checkpoint: ``best``, ``last`` or ``epoch-0005``.
         formats: names of `assay_export.formats.FORMATS`.
-        precisions: of the ONNX graphs: ``fp32``, and ``int8`` beside it.
+        precisions: of the ONNX graphs: ``fp32``, and ``fp16`` or ``int8`` beside it.
         say: is told what happens, as text with its own line ends.
 
     Raises:
@@ -111,7 +92,7 @@ def export_bundle(
     import_runtime()  # the gate needs it at the end; without it nothing else is worth its time
     with workplace(bundles, name) as folder:
         with _stage("read run and data", say):
-            subject = _read(run, checkpoint)
+            subject = read(run, checkpoint)
         _check_precisions(precisions, formats, subject.task.NAME)
         probe = make_probe(subject.data.test.images)
         start = time.perf_counter()
@@ -126,7 +107,7 @@ def export_bundle(
         artifacts = _make(folder, subject, formats, precisions, probe[:2], say)
         made = time.perf_counter() - start
         bill = _write(folder, "sbom.spdx.json", sbom.document(name, datetime.now(UTC)))
-        manifest = _manifest(name, subject, artifacts, references, _write_probe(folder, probe, references), bill)
+        manifest = describe(name, subject, artifacts, references, _write_probe(folder, probe, references), bill)
         start = time.perf_counter()
         verdicts = _prove(folder, manifest, subject, probe, references, say)
         failed = {verdict.path for verdict in verdicts if not verdict.passed}
@@ -145,44 +126,19 @@ def export_bundle(
         return Exported(publish(folder), manifest, kept, left_out, made, proven)
 
 
-def _read(run: Run, checkpoint: str) -> _Subject:
-    """The trained model, its data, and where both come from."""
-    path = run.checkpoint(checkpoint)
-    fingerprint = checkpoints.load(path).get("fingerprint")
-    hashes = [sha256(file.read_bytes()) for file in (run.folder / CONFIG, path)]
-    trained = run.load(checkpoint)
-    if hashes != [sha256(file.read_bytes()) for file in (run.folder / CONFIG, path)]:
-        raise ExportError(f"'{path}' changed while it was read: its training goes on. Export again")
-    data = run.data()
-    found = data.fingerprint()
-    if (data.classes, data.canvas) != (trained.classes, trained.canvas) or fingerprint not in (None, found):
-        raise ExportError(
-            f"the data set '{data.name}' is not the one '{path}' was trained on: its pictures, labels or splits "
-            "have changed, and the gate would compare on other pictures. Give the old data set back"
-        )
-    if len(data.test) == 0:
-        raise ExportError(f"the data set '{data.name}' has no test pictures, and the gate needs some")
-    commit = str(run.summary().get("commit", ""))
-    task = task_of(data)
-    ways = (1, len(trained.views)) if len(trained.views) > 1 else (1,)
-    return _Subject(
-        task=task,
-        trained=trained,
-        data=data,
-        source=Source(run.name, checkpoint, commit, hashes[0], hashes[1], found),
-        eager={views: task.eager(trained, views) for views in ways},
-        graphs={views: task.exported(trained, views) for views in ways},
-    )
-
-
 def _check_precisions(precisions: Sequence[str], formats: Sequence[str], task: str) -> None:
     """Refuse what cannot be made before anything is."""
     if "fp32" not in precisions:
         raise ExportError(f"precisions must have fp32, which the others are made from; got {','.join(precisions)}")
     if len(precisions) > 1 and ("onnx" not in formats or task != CLASSIFICATION):
         raise ExportError(
-            f"{','.join(precisions)}: int8 is for the ONNX graphs of classifiers; got "
+            f"{','.join(precisions)}: fp16 and int8 are for the ONNX graphs of classifiers; got "
             f"formats={','.join(formats)} and a model for {task}"
+        )
+    if "fp16" in precisions and not has_cuda("onnx"):
+        raise ExportError(
+            "fp16 is proven on a GPU or not made, for ONNX Runtime computes it in float32 on a CPU. Here is no CUDA "
+            "device, or this ONNX Runtime has no CUDA (`pip install onnxruntime-gpu[cuda,cudnn]`)"
         )
 
 
@@ -196,7 +152,7 @@ def _check_finite(references: dict[int, Reference], path: Path) -> None:
 
 
 def _make(
-    folder: Path, subject: _Subject, formats: Sequence[str], precisions: Sequence[str], images: Tensor, say: Say
+    folder: Path, subject: Subject, formats: Sequence[str], precisions: Sequence[str], images: Tensor, say: Say
 ) -> tuple[Artifact, ...]:
     """Write every artifact: each format of each graph, then the other precisions of the ONNX graphs."""
     origin: dict[str, str] = asdict(subject.source) | {"assay_export": assay_export.__version__}
@@ -216,9 +172,18 @@ def _make(
             path = form.path(views > 1, wanted)
             with _stage(f"export {path}", say):
                 whole = (folder / form.path(views > 1)).read_bytes()
-                file = _write(folder, path, quantized.quantize(whole, subject.data.train.images))
-            artifacts.append(_artifact(subject.task, form.name, wanted, "cpu", views, file))
+                file = _write(folder, path, _lower(whole, wanted, subject, views))
+            artifacts.append(_artifact(subject.task, form.name, wanted, LOWERED_ON[wanted], views, file))
     return tuple(artifacts)
+
+
+def _lower(content: bytes, wanted: str, subject: Subject, views: int) -> bytes:
+    """A float32 ONNX graph of so many views in another precision, chosen by what training pictures show."""
+    images = subject.data.train.images
+    if wanted == "int8":
+        return quantized.quantize(content, images)
+    (output,) = subject.task.outputs(views)
+    return half.lower(content, images, subject.task.TOLERANCES["onnx", wanted][output], LOWERED_ON[wanted])
 
 
 def _artifact(task: ModuleType, name: str, wanted: str, device: str, views: int, file: File) -> Artifact:
@@ -238,7 +203,7 @@ def _artifact(task: ModuleType, name: str, wanted: str, device: str, views: int,
 
 
 def _prove(
-    folder: Path, manifest: Manifest, subject: _Subject, probe: Tensor, references: dict[int, Reference], say: Say
+    folder: Path, manifest: Manifest, subject: Subject, probe: Tensor, references: dict[int, Reference], say: Say
 ) -> list[Verdict]:
     verdicts = []
     for artifact in manifest.artifacts:
@@ -260,13 +225,13 @@ def _without(folder: Path, manifest: Manifest, paths: set[str], say: Say) -> Man
 def _write_probe(folder: Path, probe: Tensor, references: dict[int, Reference]) -> File:
     arrays = {"images": probe.numpy()}
     for views, reference in references.items():
-        arrays |= {name if views == 1 else f"{name}_tta": array for name, array in reference.probe.items()}
+        arrays |= {probed(name, views): array for name, array in reference.probe.items()}
     buffer = io.BytesIO()
     np.savez(buffer, allow_pickle=False, **arrays)
     return _write(folder, "probe.npz", buffer.getvalue())
 
 
-def _write_parity(folder: Path, subject: _Subject, verdicts: Sequence[Verdict], left_out: Sequence[Verdict]) -> File:
+def _write_parity(folder: Path, subject: Subject, verdicts: Sequence[Verdict], left_out: Sequence[Verdict]) -> File:
     document = {
         "passed": all(verdict.passed for verdict in verdicts),
         "dataset": f"{subject.data.name}/test",
@@ -283,63 +248,8 @@ def _write(folder: Path, path: str, content: bytes) -> File:
     return File(path, sha256(content))
 
 
-def _manifest(
-    name: str,
-    subject: _Subject,
-    artifacts: tuple[Artifact, ...],
-    references: dict[int, Reference],
-    probe: File,
-    sbom_file: File,
-) -> Manifest:
-    """The manifest, but for the verdict, which is not known before the gate has read the manifest."""
-    trained, data, task = subject.trained, subject.data, subject.task
-    n, canvas = len(data.test), trained.canvas
-    scores = {task.METRIC + "_tta" * (views > 1): task.score(data, each.test) for views, each in references.items()}
-    return Manifest(
-        version=MANIFEST_VERSION,
-        name=name,
-        task=task.NAME,
-        source=subject.source,
-        toolchain=_toolchain(),
-        artifacts=artifacts,
-        probe=probe,
-        parity=File("parity.json", sha256(b"")),
-        report=File("parity.html", sha256(b"")),
-        sbom=sbom_file,
-        inputs=(
-            Described(
-                onnx_graph.INPUT,
-                "uint8",
-                (onnx_graph.BATCH, canvas.height, canvas.width, 3),
-                "RGB pictures on the canvas, 0 to 255, as an image decoder gives them",
-            ),
-        ),
-        outputs=task.described(trained, len(references) > 1),
-        preprocess=canvas,
-        labels=trained.classes,
-        views=trained.views,
-        expected=tuple(
-            Expected(f"{data.name}/test", metric, value, n, task.drop_allowed(n, "fp32"))
-            for metric, value in scores.items()
-            if math.isfinite(value)  # mAP of pictures without objects is not
-        ),
-    )
-
-
-def _toolchain() -> dict[str, str]:
-    """What made the artifacts, and proved them."""
-    ours = {
-        "assay-research": assay_research.__version__,
-        "assay-export": assay_export.__version__,
-        "assay-deploy": assay_deploy.__version__,
-    }
-    theirs = {name: version(name) for name in ("torchvision", "onnx", "onnxscript", "numpy", "pillow")}
-    runtime = {"torch": torch.__version__, "onnxruntime": import_runtime().__version__}
-    return {"python": platform.python_version(), **ours, **runtime, **theirs}
-
-
 def _refuse_failed(
-    folder: Path, manifest: Manifest, subject: _Subject, verdicts: Sequence[Verdict], probe: Tensor, say: Say
+    folder: Path, manifest: Manifest, subject: Subject, verdicts: Sequence[Verdict], probe: Tensor, say: Say
 ) -> None:
     failed = [verdict for verdict in verdicts if not verdict.passed]
     if not failed:

@@ -32,16 +32,18 @@ TOLERANCES = {
     # scaled by 1.01, the smallest fault the tests plant, moves a logit by 2e-1 and a probability by 2e-2.
     ("onnx", "fp32"): {"logits": 1e-3, "probabilities": 1e-4},
     ("aoti", "fp32"): {"logits": 1e-3, "probabilities": 1e-4},
+    # Rounded after every layer as a GPU does it: up to 0.020 of 20.8 and 0.0037 on TinyVGG D and ResNet-14, on a CPU.
+    ("onnx", "fp16"): {"logits": 0.1, "probabilities": 0.02},
     # 8 bits a weight and an activation: up to 0.72 of 20.8 and 0.084 on TinyVGG D and ResNet-14, trained on digits.
     ("onnx", "int8"): {"logits": 1.5, "probabilities": 0.2},
 }
 """Largest absolute difference from the eager model on the probe, by format and precision, then output."""
 
-FLIPS = {"fp32": 5e-4, "int8": 0.05}
+FLIPS = {"fp32": 5e-4, "fp16": 5e-3, "int8": 0.05}
 """Which share of the test pictures may change class. In fp32 rounding alone flips a picture only where two classes tie
 to five digits; the smallest planted fault flips 1 in 70."""
 
-DROP = {"fp32": 5e-4, "int8": 1e-2}
+DROP = {"fp32": 5e-4, "fp16": 2e-3, "int8": 1e-2}
 """By how much top-1 may be lower than the eager model's; one picture may always be lost."""
 
 MEANINGS = {

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
+from assay_deploy.bundle import PRECISIONS
 from assay_deploy.errors import AssayError
 from assay_deploy.predict import BATCH
 from assay_export import report, triton
@@ -21,8 +22,6 @@ EXIT_CODES = {TENSORS: 3, TASK: 4, DOES_NOT_RUN: 5}
 
 LAYOUTS = ("bundle", "triton")
 
-PRECISIONS = ("fp32", "int8")
-
 RUNS = Path("runs")
 
 HELP = f"""\
@@ -35,8 +34,8 @@ usage: assay-export [run=<folder>] [formats=...] [precisions=...] [layout=triton
   formats     of {", ".join(FORMATS)}, with commas between them (default
               {",".join(USUAL)}). aoti packages are compiled, for this kind of machine; they need a C++
               compiler, and aoti-cuda a GPU
-  precisions  of the ONNX graphs: fp32 (the default), or fp32,int8 of classifiers. A precision that costs too much
-              accuracy is left out, and parity.html says what it would have cost
+  precisions  of the ONNX graphs: fp32 (the default), and of classifiers with it fp16, which is proven on a GPU or not
+              made, and int8. A precision that costs too much accuracy is left out, and parity.html says so
   layout      triton: also write a Triton model repository, <bundles>/<name>.triton
   all         true: the newest run of every experiment under {RUNS}/, then one table
   bundles     the folder that holds bundles; by default bundles

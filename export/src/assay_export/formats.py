@@ -78,13 +78,14 @@ USUAL = ("torchscript", "onnx", "exported_program")
 """What is exported unless something else is asked for: what every machine makes, for every machine."""
 
 
+def has_cuda(form: str) -> bool:
+    """Whether there is a GPU here, and what runs that format can use it."""
+    return torch.cuda.is_available() and (form != "onnx" or CUDA in import_runtime().get_available_providers())
+
+
 def devices(artifact: Artifact) -> tuple[str, ...]:
     """Where an artifact can be proven on this machine, of where it is to run."""
-    if artifact.format == "onnx":
-        cuda = torch.cuda.is_available() and CUDA in import_runtime().get_available_providers()
-    else:
-        cuda = torch.cuda.is_available()
-    here = ("cpu", *(("cuda",) if cuda else ()))
+    here = ("cpu", "cuda") if has_cuda(artifact.format) else ("cpu",)
     return tuple(device for device in here if artifact.device in ("any", device))
 
 

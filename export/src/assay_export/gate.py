@@ -13,9 +13,7 @@ from torch import Tensor, nn
 from assay_deploy.bundle import Artifact, Manifest
 from assay_deploy.difference import differences
 from assay_export import formats
-from assay_export.task import Outputs, Worst, answers, module_runner
-from assay_research.data import ClassificationData
-from assay_research.data.boxes import DetectionData
+from assay_export.task import Data, Outputs, Worst, answers, module_runner
 
 REASON_LENGTH = 400
 """Characters of an engine's own error that are kept; some add a stack of their own source code."""
@@ -71,9 +69,7 @@ class Verdict:
     seconds: float
 
 
-def ask_eager(
-    task: ModuleType, graph: nn.Module, views: int, probe: Tensor, data: ClassificationData | DetectionData
-) -> Reference:
+def ask_eager(task: ModuleType, graph: nn.Module, views: int, probe: Tensor, data: Data) -> Reference:
     """The answers that every artifact has to give.
 
     Args:
@@ -95,7 +91,7 @@ def prove(
     device: str,
     task: ModuleType,
     probe: Tensor,
-    data: ClassificationData | DetectionData,
+    data: Data,
     reference: Reference,
 ) -> Verdict:
     """Run an artifact as its users will, and compare its answers with the eager model's.

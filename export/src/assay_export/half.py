@@ -6,6 +6,7 @@ from math import inf
 
 import numpy as np
 import onnx
+import torch
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor
@@ -14,6 +15,9 @@ from assay_deploy.runtime import CPU, available_cores, start, start_cuda
 from assay_export.errors import ExportError
 from assay_export.onnx_graph import INPUT
 from assay_export.quantized import LAYERS, outside
+
+PICTURES = 64
+"""Training pictures a search looks at."""
 
 LARGEST = 65504.0
 """The largest finite number of float16."""
@@ -41,6 +45,24 @@ class Search:
     whole: float
     alone: dict[str, float]
     largest: dict[str, float]
+
+
+def lower(content: bytes, images: Tensor, tolerance: float, device: str) -> bytes:
+    """Lower a graph to float16 but for the blocks that `search` finds on training pictures.
+
+    Args:
+        content: the float32 graph.
+        images: of the training split, uint8 ``[n, height, width, 3]``; `PICTURES` from all over it are used.
+        tolerance: see `search`.
+        device: see `search`.
+
+    Raises:
+        ExportError: see `to_half`.
+        RuntimeUnavailableError: see `search`.
+    """
+    chosen = images[torch.linspace(0, len(images) - 1, min(PICTURES, len(images))).long()]
+    parts = blocks(content)
+    return to_half(content, [node for name in search(content, chosen, tolerance, device).keep for node in parts[name]])
 
 
 def to_half(content: bytes, keep: Collection[str]) -> bytes:

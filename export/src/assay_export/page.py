@@ -13,9 +13,8 @@ from assay_deploy.bundle import Manifest
 from assay_export import report
 from assay_export.classification import Top1
 from assay_export.gate import Verdict
-from assay_export.task import Worst
+from assay_export.task import Data, Worst
 from assay_research.data import ClassificationData
-from assay_research.data.boxes import DetectionData
 
 TEMPLATE = "parity.html.jinja"
 
@@ -53,7 +52,7 @@ def render(
     manifest: Manifest,
     verdicts: Sequence[Verdict],
     left_out: Sequence[Verdict],
-    data: ClassificationData | DetectionData,
+    data: Data,
 ) -> bytes:
     """The page, HTML in UTF-8.
 
@@ -100,7 +99,7 @@ def _row(verdict: Verdict, left_out: bool) -> Row:
     return Row(verdict, outputs, metric, interval, report.changed(verdict), left_out)
 
 
-def _pictures(verdict: Verdict, data: ClassificationData | DetectionData) -> Iterator[Shown]:
+def _pictures(verdict: Verdict, data: Data) -> Iterator[Shown]:
     for worst in verdict.worst:
         image = Image.fromarray(data.test.images[worst.index].numpy())
         factor = max(1, -(-SHOWN // image.width)) if worst.eager_boxes or worst.artifact_boxes else 1
@@ -110,6 +109,7 @@ def _pictures(verdict: Verdict, data: ClassificationData | DetectionData) -> Ite
             for *box, score, _ in boxes:
                 if score >= DRAWN:
                     draw.rectangle([side * factor for side in box], outline=colour, width=width)
+        kind = "jpeg" if factor > 1 or image.width > SHOWN else "png"  # a page of photographs as PNG had 12 MB
         buffer = io.BytesIO()
-        image.save(buffer, "PNG")
-        yield Shown(f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}", worst)
+        image.save(buffer, kind)
+        yield Shown(f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}", worst)

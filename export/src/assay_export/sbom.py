@@ -15,8 +15,12 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from assay_deploy.runtime import installed_runtimes
+from assay_export import __version__
 
 ROOT = "assay-export"
+
+MAKERS = ("numpy", "onnx", "onnxscript", "pillow", "torch", "torchvision")
+"""What makes artifacts, where assay-export is not installed and so has no list of what it requires."""
 
 UNKNOWN = "NOASSERTION"
 
@@ -53,7 +57,7 @@ def document(name: str, created: datetime) -> bytes:
         "name": name,
         "creationInfo": {
             "created": created.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-            "creators": [f"Tool: {ROOT}-{found[ROOT][0].version}"],
+            "creators": [f"Tool: {ROOT}-{__version__}"],
         },
         "packages": [_python(), *(_package(package) for package, _ in found.values())],
         "relationships": [
@@ -72,12 +76,13 @@ def document(name: str, created: datetime) -> bytes:
     return (json.dumps(contents, indent=2) + "\n").encode()
 
 
-def _installed() -> dict[str, tuple[Distribution, set[str]]]:
+def _installed() -> dict[str, tuple[Distribution | None, set[str]]]:
     """Every package and the names of those it requires, by name, in order.
 
     What is required and not installed is left out: a torch for the CPU says it wants CUDA's libraries, and does not.
+    assay-export itself is None where it runs from a checkout.
     """
-    found: dict[str, tuple[Distribution, set[str]]] = {}
+    found: dict[str, tuple[Distribution | None, set[str]]] = {}
     waiting = [(ROOT, frozenset[str]()), *((name, frozenset[str]()) for name in installed_runtimes())]
     done = set()
     while waiting:
@@ -85,23 +90,27 @@ def _installed() -> dict[str, tuple[Distribution, set[str]]]:
         if (name, extras) in done:
             continue
         done.add((name, extras))
-        package = distribution(name)
+        package = _find(name)
         _, required = found.setdefault(name, (package, set()))
         for requirement in _requirements(package, extras):
             other = canonicalize_name(requirement.name)
-            try:
-                distribution(other)
-            except PackageNotFoundError:
-                continue
-            required.add(other)
-            waiting.append((other, frozenset(requirement.extras)))
+            if _find(other) is not None:
+                required.add(other)
+                waiting.append((other, frozenset(requirement.extras)))
     found[ROOT][1].update(installed_runtimes())
     return dict(sorted(found.items()))
 
 
-def _requirements(package: Distribution, extras: frozenset[str]) -> Iterator[Requirement]:
+def _find(name: str) -> Distribution | None:
+    try:
+        return distribution(name)
+    except PackageNotFoundError:
+        return None
+
+
+def _requirements(package: Distribution | None, extras: frozenset[str]) -> Iterator[Requirement]:
     """What the package requires here, with these extras of its own."""
-    for line in package.requires or ():
+    for line in MAKERS if package is None else package.requires or ():
         requirement = Requirement(line)
         marker = requirement.marker
         if marker is None or any(marker.evaluate({"extra": extra}) for extra in ("", *extras)):
@@ -113,7 +122,9 @@ def _python() -> dict[str, Any]:
     return _entry(PYTHON, implementation, number, UNKNOWN) | _purl(f"pkg:generic/{implementation}@{quote(number)}")
 
 
-def _package(package: Distribution) -> dict[str, Any]:
+def _package(package: Distribution | None) -> dict[str, Any]:
+    if package is None:
+        return _entry(_identifier(ROOT), ROOT, __version__, "Apache-2.0")
     name, number = package.metadata["Name"], package.version
     entry = _entry(_identifier(name), name, number, _licence(package))
     stated = package.metadata["License-Expression"]

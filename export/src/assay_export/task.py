@@ -16,6 +16,7 @@ from assay_export.errors import ExportError
 from assay_research.data import ClassificationData
 from assay_research.data.boxes import DetectionData
 
+Data = ClassificationData | DetectionData
 Images = NDArray[np.uint8]
 Outputs = dict[str, NDArray[Any]]
 Runner = Callable[[Images], Outputs]
@@ -65,7 +66,7 @@ class Weighed:
     worst: tuple[Worst, ...]
 
 
-def task_of(data: ClassificationData | DetectionData) -> ModuleType:
+def task_of(data: Data) -> ModuleType:
     """The task that such data are for: `classification` or `detection`, two modules of the same functions."""
     from assay_export import classification, detection  # which import this module
 

@@ -1,0 +1,82 @@
+"""What a bundle's manifest says of an export."""
+
+import math
+import platform
+from collections.abc import Mapping
+from importlib.metadata import version
+
+import torch
+
+import assay_deploy
+import assay_export
+import assay_research
+from assay_deploy.bundle import MANIFEST_VERSION, Artifact, Expected, File, Manifest, sha256
+from assay_deploy.bundle import Tensor as Described
+from assay_deploy.runtime import import_runtime
+from assay_export import onnx_graph
+from assay_export.gate import Reference
+from assay_export.subject import Subject
+
+
+def describe(
+    name: str,
+    subject: Subject,
+    artifacts: tuple[Artifact, ...],
+    references: Mapping[int, Reference],
+    probe: File,
+    sbom: File,
+) -> Manifest:
+    """The manifest, but for the verdict, which is not known before the gate has read the manifest.
+
+    Args:
+        name: of the bundle.
+        subject: what is exported.
+        artifacts: of the bundle.
+        references: the eager model's answers, by the number of views.
+        probe: the file.
+        sbom: the file.
+    """
+    trained, data, task = subject.trained, subject.data, subject.task
+    n, canvas = len(data.test), trained.canvas
+    scores = {task.METRIC + "_tta" * (views > 1): task.score(data, each.test) for views, each in references.items()}
+    return Manifest(
+        version=MANIFEST_VERSION,
+        name=name,
+        task=task.NAME,
+        source=subject.source,
+        toolchain=toolchain(),
+        artifacts=artifacts,
+        probe=probe,
+        parity=File("parity.json", sha256(b"")),
+        report=File("parity.html", sha256(b"")),
+        sbom=sbom,
+        inputs=(
+            Described(
+                onnx_graph.INPUT,
+                "uint8",
+                (onnx_graph.BATCH, canvas.height, canvas.width, 3),
+                "RGB pictures on the canvas, 0 to 255, as an image decoder gives them",
+            ),
+        ),
+        outputs=task.described(trained, len(references) > 1),
+        preprocess=canvas,
+        labels=trained.classes,
+        views=trained.views,
+        expected=tuple(
+            Expected(f"{data.name}/test", metric, value, n, task.drop_allowed(n, "fp32"))
+            for metric, value in scores.items()
+            if math.isfinite(value)  # mAP of pictures without objects is not
+        ),
+    )
+
+
+def toolchain() -> dict[str, str]:
+    """What makes the artifacts and proves them: name -> version."""
+    ours = {
+        "assay-research": assay_research.__version__,
+        "assay-export": assay_export.__version__,
+        "assay-deploy": assay_deploy.__version__,
+    }
+    theirs = {name: version(name) for name in ("torchvision", "onnx", "onnxscript", "numpy", "pillow")}
+    runtime = {"torch": torch.__version__, "onnxruntime": import_runtime().__version__}
+    return {"python": platform.python_version(), **ours, **runtime, **theirs}

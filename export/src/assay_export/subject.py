@@ -1,0 +1,71 @@
+"""What a run left to be exported: the model, its data, and the graphs that look at them."""
+
+from dataclasses import dataclass
+from types import ModuleType
+
+from torch import nn
+
+from assay_deploy.bundle import Source, sha256
+from assay_export.errors import ExportError
+from assay_export.task import Data, task_of
+from assay_research import checkpoint as checkpoints
+from assay_research.run import CONFIG, Run, Trained
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is exported and what it has to equal.
+
+    Attributes:
+        task: `assay_export.classification` or `assay_export.detection`.
+        trained: the model.
+        data: what it was trained on, read again.
+        source: where both come from.
+        eager: the model as it was trained, by the number of views it looks at: one, and all where they are several.
+        graphs: what leaves, by the same.
+    """
+
+    task: ModuleType
+    trained: Trained
+    data: Data
+    source: Source
+    eager: dict[int, nn.Module]
+    graphs: dict[int, nn.Module]
+
+
+def read(run: Run, checkpoint: str) -> Subject:
+    """Read what a run left.
+
+    Args:
+        run: where the model comes from.
+        checkpoint: ``best``, ``last`` or ``epoch-0005``.
+
+    Raises:
+        AssayError: it cannot be read, changes while it is, or its data set is not the one it was trained on any more.
+    """
+    path = run.checkpoint(checkpoint)
+    fingerprint = checkpoints.load(path).get("fingerprint")
+    hashes = [sha256(file.read_bytes()) for file in (run.folder / CONFIG, path)]
+    trained = run.load(checkpoint)
+    if hashes != [sha256(file.read_bytes()) for file in (run.folder / CONFIG, path)]:
+        raise ExportError(f"'{path}' changed while it was read: its training goes on. Export again")
+    data = run.data()
+    found = data.fingerprint()
+    if (data.classes, data.canvas) != (trained.classes, trained.canvas) or fingerprint not in (None, found):
+        raise ExportError(
+            f"the data set '{data.name}' is not the one '{path}' was trained on: its pictures, labels or splits "
+            "have changed, and the gate would compare on other pictures. Give the old data set back"
+        )
+    if len(data.test) == 0:
+        raise ExportError(f"the data set '{data.name}' has no test pictures, and the gate needs some")
+    commit = str(run.summary().get("commit", ""))
+    task = task_of(data)
+    ways = (1, len(trained.views)) if len(trained.views) > 1 else (1,)
+    return Subject(
+        task=task,
+        trained=trained,
+        data=data,
+        source=Source(run.name, checkpoint, commit, hashes[0], hashes[1], found),
+        eager={views: task.eager(trained, views) for views in ways},
+        graphs={views: task.exported(trained, views) for views in ways},
+    )
