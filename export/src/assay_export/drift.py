@@ -1,9 +1,8 @@
 """Find the first layer at which an artifact parts from the model it was exported from, and show it.
 
-Both are run on the same pictures and every tensor of one is looked for among the tensors of the other. Exporters fold
-and fuse, so a correct export lacks many of the model's tensors: a convolution whose BatchNorm went into its weights has
-no output of its own any more. What is lost so reappears further on. The drift begins at the first tensor that is not
-found, and nothing computed from it either, though all it is computed from is.
+Both are run on the same pictures, and every tensor of the model is looked for among those of the artifact
+(`assay_export.drift_match`), by what it holds: files keep no names of layers. Where the trail is lost, weights and
+whole tensors tell what the difference looks like (`assay_export.drift_evidence`).
 """
 
 from collections.abc import Mapping
