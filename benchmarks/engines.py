@@ -112,6 +112,7 @@ class Subject:
         return eager + [
             Graph(artifact.format, artifact.views > 1, artifact.precision, artifact.device)
             for artifact in self.manifest.artifacts
+            if artifact.dense is None
         ]
 
     def trained(self, device: str) -> Trained:
@@ -142,7 +143,7 @@ class Subject:
         (artifact,) = (
             each
             for each in self.manifest.artifacts
-            if (each.format, each.views > 1, each.precision, each.device) == wanted
+            if each.dense is None and (each.format, each.views > 1, each.precision, each.device) == wanted
         )
         return artifact
 

@@ -32,8 +32,10 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         source=Source("digits/noon", "best", "", HASH, sha256(b"weights"), HASH),
         toolchain={},
         artifacts=(
-            Artifact("onnx", "fp32", "any", 1, ("logits",), {"logits": 1e-3}, True, "model.onnx", HASH),
-            Artifact("onnx", "int8", "cpu", 2, ("probabilities",), {"probabilities": 0.5}, True, "int8.onnx", HASH),
+            Artifact("onnx", "fp32", "any", 1, None, ("logits",), {"logits": 1e-3}, True, {}, "model.onnx", HASH),
+            Artifact(
+                "onnx", "int8", "cpu", 2, None, ("probabilities",), {"probabilities": 0.5}, True, {}, "int8.onnx", HASH
+            ),
         ),
         probe=File("probe.npz", HASH),
         parity=File("parity.json", HASH),

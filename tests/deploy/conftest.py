@@ -100,7 +100,9 @@ def master_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (probe[name],) = ReferenceEvaluator(model).run(None, {"images": probe["images"]})
         content = model.SerializeToString()
         (folder / path).write_bytes(content)
-        artifacts.append(Artifact("onnx", "fp32", "any", views, (output,), {output: 1e-5}, True, path, sha256(content)))
+        artifacts.append(
+            Artifact("onnx", "fp32", "any", views, None, (output,), {output: 1e-5}, True, {}, path, sha256(content))
+        )
     buffer = io.BytesIO()
     np.savez(buffer, **probe)
     (folder / "probe.npz").write_bytes(buffer.getvalue())
@@ -201,7 +203,9 @@ def detector_bundle(master_bundle: Path, tmp_path: Path) -> Path:
             read_manifest(master_bundle),
             name="detector",
             task="detection",
-            artifacts=(Artifact("onnx", "fp32", "any", 1, outputs, tolerances, True, "model.onnx", sha256(content)),),
+            artifacts=(
+                Artifact("onnx", "fp32", "any", 1, None, outputs, tolerances, True, {}, "model.onnx", sha256(content)),
+            ),
             probe=File("probe.npz", sha256(buffer.getvalue())),
             outputs=(
                 Tensor("boxes", "float32", ("batch", 2, 4), "left, top, right, bottom"),

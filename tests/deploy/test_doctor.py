@@ -29,7 +29,7 @@ def test_a_sound_bundle_has_nothing_wrong(bundle: Path, capsys: pytest.CaptureFi
     assert main(["doctor", str(bundle)]) == 0
     text = capsys.readouterr().out
     for words in (
-        "name        tiny, classification, manifest version 2",
+        "name        tiny, classification, manifest version 3",
         "run tiny/2026-01-01, checkpoint best, commit 0123abc",
         "canvas      8x8 pixels, stretch",
         "labels      5: red, green",

@@ -33,8 +33,8 @@ def test_what_is_written_is_read(bundle: Path, manifest: Manifest) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda d: d.update(version=1), "manifest version 1, but this assay-deploy reads version 2"),
-        (lambda d: d.update(version=3), "manifest version 3, but this assay-deploy reads version 2"),
+        (lambda d: d.update(version=1), "manifest version 1, but this assay-deploy reads version 3"),
+        (lambda d: d.update(version=4), "manifest version 4, but this assay-deploy reads version 3"),
         (lambda d: d.update(version=True), "manifest version True"),
         (lambda d: d.update(version="1"), "manifest version '1'"),
         (lambda d: d.pop("version"), "manifest version None"),
@@ -55,6 +55,8 @@ def test_what_is_written_is_read(bundle: Path, manifest: Manifest) -> None:
         (lambda d: d["artifacts"][0].update(tolerances={}), r"has the tolerances \{\}, expected one above 0 for each"),
         (lambda d: d["artifacts"][0].update(outputs=["odds"]), r"computes \['odds'\], the manifest's outputs are"),
         (lambda d: d["artifacts"][0].update(outputs=[]), r"computes \[\], the manifest's outputs are"),
+        (lambda d: d["artifacts"][0].update(dense=0), "model.onnx is dense, every 0 pixels"),
+        (lambda d: d["artifacts"][1].update(dense=8), "model_tta.onnx is dense, every 8 pixels"),
         (lambda d: d["artifacts"][0].update(precision="fp8"), "unknown precision 'fp8'; known are fp32"),
         (lambda d: d["artifacts"][0].update(device="tpu"), "unknown device 'tpu'; known are any, cpu, cuda"),
         (lambda d: d["artifacts"][0].update(format="pickle"), "unknown format 'pickle'"),
@@ -264,7 +266,7 @@ def test_what_is_no_file_is_refused(bundle: Path) -> None:
 
 def test_an_artifact_that_is_not_there_is_named_with_those_that_are(manifest: Manifest) -> None:
     with pytest.raises(
-        BundleError, match=r"no plain fp32 torchscript graph; it has model\.onnx \(onnx, fp32, 1 view\), model_tta"
+        BundleError, match=r"no plain fp32 torchscript graph; it has model\.onnx \(onnx, fp32, plain\), model_tta"
     ):
         manifest.artifact("torchscript")
     plain = replace(manifest, artifacts=manifest.artifacts[:1])

@@ -8,9 +8,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 from omegaconf import OmegaConf
-from torch import Tensor
+from torch import Tensor, nn
 
-from assay_deploy.bundle import Manifest
+from assay_deploy.bundle import DENSE, PLAIN, TTA, Manifest
 from assay_export import classification
 from assay_export.bundle import export_bundle
 from assay_export.gate import Reference, ask_eager
@@ -18,22 +18,21 @@ from assay_export.task import make_probe
 from assay_research import checkpoint
 from assay_research.data import ClassificationData
 from assay_research.run import Run, build_model, load_data
-from assay_research.views import Views
 
 VIEWS = [{}, {"flip": True}, {"size": 36}]
 
 
 @dataclass(frozen=True)
 class Bundle:
-    """A bundle and what its gate compared it with, by the number of views."""
+    """A bundle and what its gate compared it with, by how a graph looks at pictures."""
 
     folder: Path
     manifest: Manifest
     run: Run
     data: ClassificationData
     probe: Tensor
-    graphs: dict[int, Views]
-    references: dict[int, Reference]
+    graphs: dict[str, nn.Module]
+    references: dict[str, Reference]
 
 
 def silence(text: str) -> None:
@@ -96,9 +95,12 @@ def plain_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
 @pytest.fixture(scope="session")
 def bundle(normed_run: Run, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     """The bundle of `normed_run`; not to be altered."""
-    exported = export_bundle(normed_run, tmp_path_factory.mktemp("bundles"), "digits", say=silence)
+    exported = export_bundle(normed_run, tmp_path_factory.mktemp("bundles"), "digits", dense=8, say=silence)
     trained, data = normed_run.load(), normed_run.data()
     probe = make_probe(data.test.images)
-    graphs = {views: Views(trained.model, trained.canvas, trained.views[:views]).eval() for views in (1, 3)}
-    references = {views: ask_eager(classification, graph, views, probe, data) for views, graph in graphs.items()}
+    graphs = {look: classification.eager(trained, look, 8) for look in (PLAIN, TTA, DENSE)}
+    references = {
+        look: ask_eager(classification, graph, look, probe, data, {DENSE: 8}.get(look))
+        for look, graph in graphs.items()
+    }
     return Bundle(exported.folder, exported.manifest, normed_run, data, probe, graphs, references)

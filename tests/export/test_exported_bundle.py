@@ -13,17 +13,18 @@ import onnx
 import pytest
 import torch
 
-from assay_deploy.bundle import MANIFEST, read_manifest, read_verified, sha256
+from assay_deploy.bundle import MANIFEST, PICTURES, PLAIN, TTA, read_manifest, read_verified, sha256
 from assay_deploy.canvas import View
 from assay_deploy.doctor import examine
 from assay_deploy.session import Session
 from assay_export import formats
 from assay_export.bundle import export_bundle
+from assay_export.task import enlarged
 from assay_research.run import CONFIG, Run
 from benchmarks import outcomes
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-ONNX = ("model.onnx", "model_tta.onnx")
+ONNX = ("model.onnx", "model_tta.onnx", "model_dense.onnx")
 
 
 def test_bundle_reads_back_as_a_client_reads_it(bundle):
@@ -48,20 +49,23 @@ def test_manifest_says_where_the_model_comes_from(bundle):
 def test_manifest_expects_the_eager_scores(bundle):
     labels = bundle.data.test.labels.numpy()
     expected = {score.metric: score for score in bundle.manifest.expected}
-    for metric, views, output in (("top1", 1, "logits"), ("top1_tta", 3, "probabilities")):
-        assert expected[metric].value == (bundle.references[views].test[output].argmax(1) == labels).mean()
+    for metric, look, output in (("top1", PLAIN, "logits"), ("top1_tta", TTA, "probabilities")):
+        assert expected[metric].value == (bundle.references[look].test[output].argmax(1) == labels).mean()
         assert expected[metric].dataset == "digits/test"
         assert expected[metric].n == len(labels)
 
 
 def test_every_format_and_all_views_are_exported(bundle):
-    assert [(a.path, a.format, *a.outputs, a.views) for a in bundle.manifest.artifacts] == [
-        ("model.torchscript", "torchscript", "logits", 1),
-        ("model_tta.torchscript", "torchscript", "probabilities", 3),
-        ("model.onnx", "onnx", "logits", 1),
-        ("model_tta.onnx", "onnx", "probabilities", 3),
-        ("exported.pt2", "exported_program", "logits", 1),
-        ("exported_tta.pt2", "exported_program", "probabilities", 3),
+    assert [(a.path, a.format, *a.outputs, a.views, a.dense) for a in bundle.manifest.artifacts] == [
+        ("model.torchscript", "torchscript", "logits", 1, None),
+        ("model_tta.torchscript", "torchscript", "probabilities", 3, None),
+        ("model_dense.torchscript", "torchscript", "logits", 1, 8),
+        ("model.onnx", "onnx", "logits", 1, None),
+        ("model_tta.onnx", "onnx", "probabilities", 3, None),
+        ("model_dense.onnx", "onnx", "logits", 1, 8),
+        ("exported.pt2", "exported_program", "logits", 1, None),
+        ("exported_tta.pt2", "exported_program", "probabilities", 3, None),
+        ("exported_dense.pt2", "exported_program", "logits", 1, 8),
     ]
     assert bundle.manifest.views == (View(), View(flip=True), View(size=36))
 
@@ -80,12 +84,13 @@ def test_a_single_view_gives_no_tta_graph_and_is_looked_through(plain_run: Run, 
 
 def test_probe_replays_through_deploy(bundle):
     probe = np.load(bundle.folder / bundle.manifest.probe.path, allow_pickle=False)
-    assert set(probe.files) == {"images", "logits", "probabilities_tta"}
+    assert set(probe.files) == {"images", "logits", "probabilities_tta", "images_dense", "logits_dense"}
     for artifact in bundle.manifest.artifacts:
         if artifact.format == "onnx":
             session = Session.load(bundle.folder, bundle.manifest, artifact, provider="cpu")
             (output,) = artifact.outputs
-            difference = np.abs(session.run(probe["images"])[output] - probe[artifact.probed(output)]).max()
+            found = session.run(probe[artifact.probed(PICTURES)])[output]
+            difference = np.abs(found - probe[artifact.probed(output)]).max()
             assert difference <= artifact.tolerances[output]
 
 
@@ -99,14 +104,15 @@ def test_any_batch_size_runs_in_every_format(bundle, batch):
     images = bundle.data.test.images[:batch].numpy()
     for artifact in bundle.manifest.artifacts:
         (output,) = artifact.outputs
-        found = formats.start(bundle.folder, bundle.manifest, artifact, "cpu")(images)[output]
+        run = formats.start(bundle.folder, bundle.manifest, artifact, "cpu")
+        found = (run if artifact.dense is None else enlarged(run, artifact.dense))(images)[output]
         assert found.shape == (batch, 10)
-        expected = bundle.references[artifact.views].test[output][:batch]
+        expected = bundle.references[artifact.look].test[output][:batch]
         assert np.abs(found - expected).max() <= artifact.tolerances[output]
 
 
 def test_batchnorm_is_folded(bundle):
-    assert any(isinstance(module, torch.nn.BatchNorm2d) for module in bundle.graphs[1].modules())
+    assert any(isinstance(module, torch.nn.BatchNorm2d) for module in bundle.graphs[PLAIN].modules())
     for path in ONNX:
         assert "BatchNormalization" not in {node.op_type for node in onnx.load(bundle.folder / path).graph.node}
 
@@ -149,7 +155,7 @@ def test_files_say_themselves_where_the_model_comes_from(bundle):
 
 
 def test_the_same_run_gives_the_same_bytes_again(bundle, tmp_path):
-    again = export_bundle(bundle.run, tmp_path, "digits", say=lambda text: None)
+    again = export_bundle(bundle.run, tmp_path, "digits", dense=8, say=lambda text: None)
     for artifact in again.manifest.artifacts:
         before = next(each for each in bundle.manifest.artifacts if each.path == artifact.path)
         assert artifact.reproducible
@@ -158,7 +164,7 @@ def test_the_same_run_gives_the_same_bytes_again(bundle, tmp_path):
 
 def test_the_gpu_suite_reads_the_verdict_and_the_doctors_report(bundle):
     found = outcomes.parity(bundle.folder)
-    assert len(found) == 6
+    assert len(found) == 9
     assert found["model.onnx on cpu"].startswith("logits differ by ")
     assert found["model.onnx on cpu"].endswith(f"on the probe; 0 of {len(bundle.data.test)} test pictures changed")
     placed = outcomes.placement(json.dumps(examine(bundle.folder, provider="cpu")))
@@ -167,7 +173,7 @@ def test_the_gpu_suite_reads_the_verdict_and_the_doctors_report(bundle):
 
 @pytest.mark.slow
 def test_another_process_gives_the_same_bytes(bundle, tmp_path):
-    command = [sys.executable, "-m", "assay_export.cli", f"run={bundle.run.folder}", f"bundles={tmp_path}"]
+    command = [sys.executable, "-m", "assay_export.cli", f"run={bundle.run.folder}", f"bundles={tmp_path}", "dense=8"]
     subprocess.run(command, check=True, capture_output=True)
     again = read_manifest(tmp_path / "digits")
     assert {each.path: each.sha256 for each in again.artifacts} == {

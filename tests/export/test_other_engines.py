@@ -18,7 +18,7 @@ from onnx.reference.op_run import OpRun
 from assay_deploy.bundle import BOXES, read_verified
 from assay_deploy.canvas import Canvas, View
 from assay_deploy.difference import differences
-from assay_export import classification, detection, onnx_graph
+from assay_export import detection, onnx_graph
 from assay_export.detector_graph import exportable
 from assay_export.task import Images, Outputs, Runner, module_runner
 from assay_research.box_views import BoxViews
@@ -53,7 +53,7 @@ class Graph:
 def classifier(bundle: Any, views: int) -> Graph:
     """That of the bundle, and pictures in colour, in white and in black."""
     artifact = bundle.manifest.artifact("onnx", tta=views > 1)
-    eager = module_runner(bundle.graphs[views], classification.outputs(views))
+    eager = module_runner(bundle.graphs[artifact.look], artifact.outputs)
     pictures = np.ascontiguousarray(bundle.probe.numpy()[-3:][::-1])
     return Graph(read_verified(bundle.folder, artifact), eager, artifact.tolerances, pictures)
 

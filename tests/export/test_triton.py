@@ -103,8 +103,8 @@ def read_config(model: Path) -> Any:
     return text_format.Parse((model / "config.pbtxt").read_text(encoding="utf-8"), model_config()())
 
 
-def graph(tensors: tuple[Tensor, ...], seed: float) -> bytes:
-    """An ONNX graph of the bundle's input and these outputs, each the pictures' mean, spread over its shape."""
+def graph(tensors: tuple[Tensor, ...], seed: float, size: tuple[int | str, int | str] = (HEIGHT, WIDTH)) -> bytes:
+    """An ONNX graph of pictures of that size and these outputs, each the pictures' mean, spread over its shape."""
     nodes = [
         helper.make_node("Cast", ["images"], ["floats"], to=TensorProto.FLOAT),
         helper.make_node("ReduceMean", ["floats", "axes"], ["mean"], keepdims=0),
@@ -126,7 +126,7 @@ def graph(tensors: tuple[Tensor, ...], seed: float) -> bytes:
         helper.make_graph(
             nodes,
             "tiny",
-            [helper.make_tensor_value_info("images", TensorProto.UINT8, ["batch", HEIGHT, WIDTH, 3])],
+            [helper.make_tensor_value_info("images", TensorProto.UINT8, ["batch", *size, 3])],
             [
                 helper.make_tensor_value_info(
                     tensor.name, TensorProto.INT64 if tensor.dtype == "int64" else TensorProto.FLOAT, tensor.shape
@@ -154,20 +154,26 @@ def make_bundle(folder: Path, task: str, seed: float = 1.0) -> tuple[Path, Manif
     folder.mkdir(parents=True)
     outputs = SCORES if task == CLASSIFICATION else FOUND
     artifacts = []
-    for path, form, precision, device, views in (
-        ("model.torchscript", "torchscript", "fp32", "any", 1),
-        ("model.onnx", "onnx", "fp32", "any", 1),
-        ("model_tta.onnx", "onnx", "fp32", "any", 2),
-        ("model-fp16.onnx", "onnx", "fp16", "cuda", 1),
-        ("model-int8.onnx", "onnx", "int8", "cpu", 1),
-        ("model_tta-fp16.onnx", "onnx", "fp16", "cuda", 2),
+    for path, form, precision, device, views, dense in (
+        ("model.torchscript", "torchscript", "fp32", "any", 1, None),
+        ("model.onnx", "onnx", "fp32", "any", 1, None),
+        ("model_tta.onnx", "onnx", "fp32", "any", 2, None),
+        ("model_dense.onnx", "onnx", "fp32", "any", 1, 8),
+        ("model-fp16.onnx", "onnx", "fp16", "cuda", 1, None),
+        ("model-int8.onnx", "onnx", "int8", "cpu", 1, None),
+        ("model_tta-fp16.onnx", "onnx", "fp16", "cuda", 2, None),
     ):
+        if dense and task == DETECTION:
+            continue
         computed = outputs if task == DETECTION else outputs[views - 1 : views]
-        content = graph(computed, seed + len(artifacts))
+        size = ("height", "width") if dense else (HEIGHT, WIDTH)
+        content = graph(computed, seed + len(artifacts), size)
         (folder / path).write_bytes(content)
         names = tuple(tensor.name for tensor in computed)
         tolerances = dict.fromkeys(names, 1e-5)
-        artifacts.append(Artifact(form, precision, device, views, names, tolerances, True, path, sha256(content)))
+        artifacts.append(
+            Artifact(form, precision, device, views, dense, names, tolerances, True, {}, path, sha256(content))
+        )
     nothing = sha256(b"")
     return folder, Manifest(
         version=MANIFEST_VERSION,
@@ -213,6 +219,7 @@ def test_every_onnx_graph_is_a_model_and_its_bytes_are_the_proven_ones(
     expected = {
         "tiny": "model.onnx",
         "tiny_tta": "model_tta.onnx",
+        **({"tiny_dense": "model_dense.onnx"} if manifest.task == CLASSIFICATION else {}),
         "tiny_fp16": "model-fp16.onnx",
         "tiny_int8": "model-int8.onnx",
         "tiny_tta_fp16": "model_tta-fp16.onnx",
@@ -238,7 +245,8 @@ def test_config_satisfies_triton(bundle: tuple[Path, Manifest], tmp_path: Path) 
             assert tensor.name
             assert tensor.data_type
             assert tensor.dims
-            assert all(size >= 1 for size in tensor.dims)
+            free = config.name == "tiny_dense" and tensor in config.input
+            assert all(size >= 1 for size in tensor.dims) or (free and list(tensor.dims) == [-1, -1, 3])
 
 
 def test_config_describes_the_graph(bundle: tuple[Path, Manifest], tmp_path: Path) -> None:
@@ -251,7 +259,7 @@ def test_config_describes_the_graph(bundle: tuple[Path, Manifest], tmp_path: Pat
             for tensor, value in zip(described, computed, strict=True):
                 batch, *sizes = value.type.tensor_type.shape.dim
                 assert batch.dim_param == "batch"
-                assert list(tensor.dims) == [size.dim_value for size in sizes]
+                assert list(tensor.dims) == [-1 if size.dim_param else size.dim_value for size in sizes]
                 kind = ENUMS["DataType"]
                 name = next(name for name, number in kind.items() if number == tensor.data_type)
                 assert value.type.tensor_type.elem_type == ELEMENTS[name]
@@ -263,7 +271,7 @@ def test_pictures_enter_as_bytes_of_the_canvas(bundle: tuple[Path, Manifest], tm
         (images,) = config.input
         assert images.name == "images"
         assert images.data_type == ENUMS["DataType"]["TYPE_UINT8"]
-        assert list(images.dims) == [HEIGHT, WIDTH, 3]
+        assert list(images.dims) == ([-1, -1, 3] if config.name == "tiny_dense" else [HEIGHT, WIDTH, 3])
         assert images.format == ENUMS["Format"]["FORMAT_NHWC"]
 
 
@@ -289,7 +297,14 @@ def test_model_runs_only_where_it_was_proven(classifier: tuple[Path, Manifest], 
         place.name: [group.kind for group in config.instance_group] for place, config in models(tmp_path / "repository")
     }
     gpu, cpu = ENUMS["Kind"]["KIND_GPU"], ENUMS["Kind"]["KIND_CPU"]
-    assert kinds == {"tiny": [], "tiny_tta": [], "tiny_fp16": [gpu], "tiny_int8": [cpu], "tiny_tta_fp16": [gpu]}
+    assert kinds == {
+        "tiny": [],
+        "tiny_tta": [],
+        "tiny_dense": [],
+        "tiny_fp16": [gpu],
+        "tiny_int8": [cpu],
+        "tiny_tta_fp16": [gpu],
+    }
 
 
 def test_triton_runs_cuda_as_the_gate_did(classifier: tuple[Path, Manifest], tmp_path: Path) -> None:
@@ -329,7 +344,7 @@ def test_exporting_again_adds_a_version(classifier: tuple[Path, Manifest], tmp_p
     written = write_repository(newer_folder, newer, repository, max_batch_size=4)
 
     assert {path.relative_to(repository).as_posix() for path in written} == {
-        *("tiny/11", "tiny_tta/2", "tiny_fp16/2", "tiny_int8/2", "tiny_tta_fp16/2"),
+        *("tiny/11", "tiny_tta/2", "tiny_dense/2", "tiny_fp16/2", "tiny_int8/2", "tiny_tta_fp16/2"),
     }
     assert (repository / "tiny" / "1" / "model.onnx").read_bytes() == (folder / "model.onnx").read_bytes()
     assert (repository / "tiny" / "11" / "model.onnx").read_bytes() == (newer_folder / "model.onnx").read_bytes()
@@ -388,7 +403,7 @@ def test_what_a_killed_export_left_does_not_get_into_the_next(
 def test_repository_holds_nothing_but_models(classifier: tuple[Path, Manifest], tmp_path: Path) -> None:
     """Triton takes any other folder for a model that it cannot load, and does not start."""
     write_repository(*classifier, tmp_path / "repository", max_batch_size=8)
-    names = {"tiny", "tiny_tta", "tiny_fp16", "tiny_int8", "tiny_tta_fp16"}
+    names = {"tiny", "tiny_tta", "tiny_dense", "tiny_fp16", "tiny_int8", "tiny_tta_fp16"}
     assert {path.name for path in (tmp_path / "repository").iterdir()} == names
 
 

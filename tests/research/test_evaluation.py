@@ -110,7 +110,7 @@ def test_dense_at_the_stride_of_the_network_is_the_network(model):
 @pytest.mark.parametrize("stride", [4, 8, 16])
 def test_dense_answers_of_a_finer_stride_hold_those_of_the_coarser(model, stride):
     picture = torch.randn(2, 3, 64, 96)
-    fine, coarse = (dense(model.network, each)[:-2].eval()(picture) for each in (stride, 32))
+    fine, coarse = (dense(model.network, each)[:-1].eval()(picture) for each in (stride, 32))
     assert coarse.shape[2:] == (2, 3)
     assert fine.shape[2:] == (32 // stride + 1, 64 // stride + 1)
     every = 32 // stride
@@ -125,7 +125,7 @@ def test_dense_view_resizes_the_whole_picture_and_crops_nothing(model):
     )
     answers = Normalized(dense(model.network, 8), model.mean.flatten(), model.std.flatten()).eval()(resized)
     torch.testing.assert_close(graph(split.images), answers, rtol=1e-3, atol=1e-4)
-    assert dense(model.network, 8)[:-2].eval()(resized).shape[2:] == (2, 2)
+    assert dense(model.network, 8)[:-1].eval()(resized).shape[2:] == (2, 2)
 
 
 def test_what_dense_evaluation_is_not_for_is_refused(model):

@@ -11,7 +11,7 @@ from assay_deploy.errors import BundleError
 from assay_deploy.strict_json import decode, parse
 
 MANIFEST = "manifest.json"
-MANIFEST_VERSION = 2
+MANIFEST_VERSION = 3
 MAX_MANIFEST_BYTES = 1 << 20
 
 FORMATS = ("onnx", "torchscript", "exported_program", "aoti")
@@ -20,11 +20,17 @@ DEVICES = ("any", "cpu", "cuda")
 
 CLASSIFICATION, DETECTION = "classification", "detection"
 
+PICTURES = "images"
+"""Name of the probe's pictures."""
+
 SCORES_OF_CLASSES = ("logits", "probabilities")
 """The outputs of classifiers: of the plain view, and averaged over all views."""
 
 BOXES = ("boxes", "scores", "labels")
 """The outputs of detectors."""
+
+PLAIN, TTA, DENSE = "plain", "tta", "dense"
+"""The ways a graph looks at pictures: through the first view, through all, or sliding over larger pictures."""
 
 
 @dataclass(frozen=True)
@@ -82,10 +88,14 @@ class Artifact:
         precision: one of `PRECISIONS`: what it computes in; its inputs and outputs are the same in all of them.
         device: where it runs, and where its verdict was reached: ``any``, ``cpu`` or ``cuda``.
         views: how many of the manifest's views the graph runs: the first, or all of them, averaged or fused.
+        dense: None where the graph takes the canvas; else it slides over larger pictures, both sides at least so many
+            pixels longer than the canvas', with an answer every so many pixels, and averages them.
         outputs: names of the tensors it computes, in order.
         tolerances: of each output, the largest difference from the probe's that counts as the same model; see
             `assay_deploy.difference.differences`.
         reproducible: whether exporting the same run again, with the same toolchain, gives the same bytes.
+        requires: what machine code needs of the machine that runs it, see `assay_export.aoti.requirements`; empty for
+            all other formats.
         path: file, relative to the bundle.
         sha256: of the file's bytes, hex.
     """
@@ -94,15 +104,24 @@ class Artifact:
     precision: str
     device: str
     views: int
+    dense: int | None
     outputs: tuple[str, ...]
     tolerances: dict[str, float]
     reproducible: bool
+    requires: dict[str, str]
     path: str
     sha256: str
 
-    def probed(self, output: str) -> str:
-        """Name of the array of the probe that this output has to equal."""
-        return probed(output, self.views)
+    @property
+    def look(self) -> str:
+        """How it looks at pictures: `PLAIN`, `TTA` or `DENSE`."""
+        if self.dense is not None:
+            return DENSE
+        return PLAIN if self.views == 1 else TTA
+
+    def probed(self, tensor: str) -> str:
+        """Name of the array of the probe that is this input, ``images``, or that this output has to equal."""
+        return probed(tensor, self.look)
 
 
 @dataclass(frozen=True)
@@ -136,11 +155,11 @@ class Manifest:
         source: where the model comes from.
         toolchain: package name -> version that made the artifacts.
         artifacts: the exported model files.
-        probe: ``.npz`` with ``images`` and the eager outputs, named as `Artifact.probed` says.
+        probe: ``.npz`` with pictures and what the eager model makes of them, named as `Artifact.probed` says.
         parity: ``parity.json``, the gate's verdict.
         report: ``parity.html``, the same for people.
         sbom: ``sbom.spdx.json``, the packages that made the artifacts, in SPDX 2.3.
-        inputs: of every artifact.
+        inputs: of every artifact; one that is `Artifact.dense` takes other heights and widths too.
         outputs: of the artifacts; each computes those it names.
         preprocess: the canvas a picture is put on before it enters the graph.
         labels: class names, in the order of the outputs' last axis.
@@ -177,26 +196,25 @@ class Manifest:
         tta: bool = False,
         precision: str = "fp32",
     ) -> Artifact:
-        """The artifact of that format and precision that runs the plain view or, with `tta`, all views.
+        """The artifact of that format and precision that runs the plain view or, with `tta`, all views of the canvas.
 
         Raises:
             BundleError: the bundle has none.
         """
         for artifact in self.artifacts:
-            if (artifact.format, artifact.precision, artifact.views > 1) == (format, precision, tta):
+            if (artifact.format, artifact.precision, artifact.look) == (format, precision, TTA if tta else PLAIN):
                 return artifact
-        have = ", ".join(
-            f"{a.path} ({a.format}, {a.precision}, {a.views} view{'s' * (a.views > 1)})" for a in self.artifacts
-        )
+        have = ", ".join(f"{each.path} ({each.format}, {each.precision}, {each.look})" for each in self.artifacts)
         wanted = (
             f"{precision} {format} graph with test-time augmentation" if tta else f"plain {precision} {format} graph"
         )
         raise BundleError(f"bundle '{self.name}' has no {wanted}; it has {have}")
 
 
-def probed(output: str, views: int) -> str:
-    """Name of the probe's array for an output of a graph that looks at so many views."""
-    return output if views == 1 else f"{output}_tta"
+def probed(tensor: str, look: str) -> str:
+    """Name of the probe's array for an input or output of a graph that looks at pictures that way."""
+    same = look == PLAIN or (look == TTA and tensor == PICTURES)
+    return tensor if same else f"{tensor}_{look}"
 
 
 def sha256(content: bytes) -> str:
@@ -329,6 +347,10 @@ def _check_artifact(artifact: Artifact, manifest: Manifest, path: Path) -> None:
             raise BundleError(f"{where} has the unknown {kind} {value!r}; known are {', '.join(known)}")
     if artifact.views not in (1, len(manifest.views)):
         raise BundleError(f"{where} runs {artifact.views} views, but the manifest lists {len(manifest.views)}")
+    if artifact.dense is not None and (artifact.views != 1 or artifact.dense < 1 or manifest.task != CLASSIFICATION):
+        raise BundleError(
+            f"{where} is dense, every {artifact.dense} pixels, which only a classifier's plain graph can be"
+        )
     wanted = 1 if manifest.task == CLASSIFICATION else len(BOXES)
     if not set(artifact.outputs) <= set(names) or len(artifact.outputs) != wanted:
         raise BundleError(f"{where} computes {list(artifact.outputs)}, the manifest's outputs are {names}")

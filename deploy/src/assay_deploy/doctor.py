@@ -13,7 +13,7 @@ import numpy as np
 import PIL
 
 from assay_deploy import __version__
-from assay_deploy.bundle import MANIFEST, Artifact, Manifest, read_manifest, read_verified
+from assay_deploy.bundle import MANIFEST, PICTURES, Artifact, Manifest, read_manifest, read_verified
 from assay_deploy.difference import differences
 from assay_deploy.errors import AssayError, BundleError, RuntimeUnavailableError
 from assay_deploy.runtime import CPU, CUDA, available_cores, import_runtime, installed_runtimes, stray_nodes
@@ -93,8 +93,8 @@ def _graph(
     problems: list[str],
 ) -> dict[str, Any]:
     """Load a graph and replay the probe through it."""
-    found: dict[str, Any] = {"path": artifact.path, "views": artifact.views, "tolerances": artifact.tolerances}
-    found |= {"precision": artifact.precision, "ok": False, "skipped": ""}
+    found: dict[str, Any] = {"path": artifact.path, "views": artifact.views, "dense": artifact.dense}
+    found |= {"tolerances": artifact.tolerances, "precision": artifact.precision, "ok": False, "skipped": ""}
     try:
         session = Session.load(bundle, manifest, artifact, provider=provider, allow_fallback=allow_fallback)
         found["provider"] = session.provider
@@ -128,7 +128,7 @@ def _replay(session: Session, artifact: Artifact, bundle: Path, manifest: Manife
     content = read_verified(bundle, manifest.probe)
     try:
         with np.load(io.BytesIO(content), allow_pickle=False) as probe:
-            images = probe["images"]
+            images = probe[artifact.probed(PICTURES)]
             expected = {output: probe[artifact.probed(output)] for output in artifact.outputs}
         return differences(session.run(images), expected)
     except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
@@ -180,7 +180,10 @@ def _manifest_lines(manifest: dict[str, Any]) -> Iterator[str]:
 
 
 def _graph_lines(graph: dict[str, Any]) -> Iterator[str]:
-    yield f"graph       {graph['path']}, {graph['precision']}, {graph['views']} view{'s' * (graph['views'] > 1)}"
+    look = f"{graph['views']} view{'s' * (graph['views'] > 1)}"
+    if graph["dense"] is not None:
+        look = f"dense, an answer every {graph['dense']} pixels"
+    yield f"graph       {graph['path']}, {graph['precision']}, {look}"
     if graph["skipped"]:
         yield f"  note    not tried here: {graph['skipped']}"
         return

@@ -51,7 +51,8 @@ class Session:
         self.placement = placement(graph)
         self._graph = graph
         self._input = manifest.inputs[0].name
-        self._picture = (manifest.preprocess.height, manifest.preprocess.width, 3)
+        self._canvas = manifest.preprocess
+        self._dense = artifact.dense
 
     @classmethod
     def load(
@@ -105,7 +106,8 @@ class Session:
         """Compute the graph's outputs.
 
         Args:
-            images: uint8 ``[batch, height, width, 3]``, RGB, of the canvas' size.
+            images: uint8 ``[batch, height, width, 3]``, RGB, of the canvas' size; for a dense graph larger, see
+                `assay_deploy.bundle.Artifact`.
 
         Returns:
             `outputs` by name, of the types and shapes that the manifest says.
@@ -114,9 +116,14 @@ class Session:
             ValueError: the array has another type or shape.
             RuntimeUnavailableError: ONNX Runtime failed; on a GPU, most likely out of memory.
         """
-        if images.dtype != np.uint8 or images.shape[1:] != self._picture:
-            expected = ", ".join(map(str, self._picture))
-            raise ValueError(f"expected uint8 [batch, {expected}], got {images.dtype} {list(images.shape)}")
+        height, width = (side + (self._dense or 0) for side in (self._canvas.height, self._canvas.width))
+        pictures = images.dtype == np.uint8 and images.ndim == 4 and images.shape[3] == 3
+        large = pictures and images.shape[1] >= height and images.shape[2] >= width
+        if not large or (images.shape[1:3] != (height, width) and self._dense is None):
+            least = "at least " if self._dense else ""
+            raise ValueError(
+                f"expected uint8 [batch, {least}{height}, {least}{width}, 3], got {images.dtype} {list(images.shape)}"
+            )
         try:
             results = self._graph.run(self.outputs, {self._input: images})
         except Exception as error:  # its exceptions share no public base class

@@ -32,7 +32,7 @@ time; what is compiled is what lies between them. With AVX-512 instead, 64 pictu
 _METADATA = "_metadata.json"
 
 
-def export(graph: nn.Module, images: Tensor, device: str) -> bytes:
+def export(graph: nn.Module, images: Tensor, device: str, any_size: bool = False) -> bytes:
     """Compile a graph for a device of the kind that this machine has.
 
     Takes half a minute on the CPU whatever the graph, for torch's own headers are most of what is compiled.
@@ -41,6 +41,7 @@ def export(graph: nn.Module, images: Tensor, device: str) -> bytes:
         graph: see `assay_export.exported_program.trace`.
         images: see `assay_export.exported_program.trace`.
         device: ``cpu`` or ``cuda``.
+        any_size: see `assay_export.exported_program.trace`.
 
     Returns:
         The package that ``torch._inductor.aoti_load_package`` and libtorch's ``AOTIModelPackageLoader`` read.
@@ -50,7 +51,7 @@ def export(graph: nn.Module, images: Tensor, device: str) -> bytes:
     """
     compiler = _compiler()
     _check_device(device)
-    program = trace(graph, images)
+    program = trace(graph, images, any_size)
     program.example_inputs = ((images.to(device, copy=True),), {})
     program = torch.export.passes.move_to_device_pass(program, device)
     with tempfile.TemporaryDirectory() as folder, fresh_cache(dir=folder):
@@ -75,8 +76,7 @@ def requirements(content: bytes) -> dict[str, str]:
 
     Returns:
         ``device`` (``cpu`` or ``cuda``), ``platform`` (as ``sys.platform``), ``machine`` (as ``platform.machine()``),
-        ``isa`` (``AVX2``: the processor's vector instructions) and ``compute_capability`` (of the GPU, "90"; "" on
-        the CPU).
+        ``isa`` (``AVX2``: the processor's vector instructions) and, of CUDA, ``compute_capability`` ("90").
 
     Raises:
         ExportError: it is no package, or a damaged one.
@@ -88,13 +88,8 @@ def requirements(content: bytes) -> dict[str, str]:
         device, system, machine, isa, capability = (found[f"AOTI_{name}"] for name in names)
     except (zipfile.BadZipFile, StopIteration, KeyError, ValueError) as error:
         raise ExportError(f"it is not an AOTInductor package, or a damaged one ({error}). Export it again") from error
-    return {
-        "device": device,
-        "platform": system,
-        "machine": machine,
-        "isa": isa,
-        "compute_capability": "" if device == "cpu" else capability,
-    }
+    needed = {"device": device, "platform": system, "machine": machine, "isa": isa}
+    return needed if device == "cpu" else needed | {"compute_capability": capability}
 
 
 def load(content: bytes, device: str) -> Callable[..., Any]:

@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 from torch import Tensor
@@ -15,6 +14,9 @@ from torch import Tensor
 import assay_export
 from assay_deploy.bundle import (
     CLASSIFICATION,
+    DENSE,
+    PICTURES,
+    TTA,
     Artifact,
     File,
     Manifest,
@@ -27,8 +29,8 @@ from assay_deploy.bundle import (
 from assay_deploy.runtime import import_runtime
 from assay_export import drift, half, page, quantized, sbom
 from assay_export.errors import ExportError, ParityError
-from assay_export.formats import FORMATS, USUAL, devices, has_cuda
-from assay_export.gate import Reference, Verdict, ask_eager, prove
+from assay_export.formats import FORMATS, USUAL, Format, devices, has_cuda
+from assay_export.gate import Reference, Verdict, ask_eager, probe_for, prove
 from assay_export.manifest import describe
 from assay_export.publish import publish, workplace
 from assay_export.subject import Subject, read
@@ -72,6 +74,7 @@ def export_bundle(
     checkpoint: str = "best",
     formats: Sequence[str] = USUAL,
     precisions: Sequence[str] = ("fp32",),
+    dense: int | None = None,
     say: Say,
 ) -> Exported:
     """Turn one checkpoint of a run into the bundle ``<bundles>/<name>``, if every artifact passes the gate.
@@ -83,6 +86,7 @@ def export_bundle(
         checkpoint: ``best``, ``last`` or ``epoch-0005``.
         formats: names of `assay_export.formats.FORMATS`.
         precisions: of the ONNX graphs: ``fp32``, and ``fp16`` or ``int8`` beside it.
+        dense: pixels between two answers of a fully convolutional graph that is made too; None: there is none.
         say: is told what happens, as text with its own line ends.
 
     Raises:
@@ -92,14 +96,14 @@ def export_bundle(
     import_runtime()  # the gate needs it at the end; without it nothing else is worth its time
     with workplace(bundles, name) as folder:
         with _stage("read run and data", say):
-            subject = read(run, checkpoint)
+            subject = read(run, checkpoint, dense)
         _check_precisions(precisions, formats, subject.task.NAME)
         probe = make_probe(subject.data.test.images)
         start = time.perf_counter()
         with _stage("ask eager model", say):
             references = {
-                views: ask_eager(subject.task, graph, views, probe, subject.data)
-                for views, graph in subject.eager.items()
+                look: ask_eager(subject.task, graph, look, probe, subject.data, dense if look == DENSE else None)
+                for look, graph in subject.eager.items()
             }
         _check_finite(references, run.checkpoint(checkpoint))
         asked = time.perf_counter() - start
@@ -142,7 +146,7 @@ def _check_precisions(precisions: Sequence[str], formats: Sequence[str], task: s
         )
 
 
-def _check_finite(references: dict[int, Reference], path: Path) -> None:
+def _check_finite(references: dict[str, Reference], path: Path) -> None:
     answers = (array for each in references.values() for part in (each.probe, each.test) for array in part.values())
     if not all(np.isfinite(array).all() for array in answers):
         raise ExportError(
@@ -159,57 +163,58 @@ def _make(
     artifacts = []
     for name in formats:
         form = FORMATS[name]
-        for views, graph in subject.graphs.items():
-            path, outputs = form.path(views > 1), subject.task.outputs(views)
+        for look, graph in subject.graphs.items():
+            path, outputs = form.path(look), subject.task.outputs(look)
             with _stage(f"export {path}", say):
-                file = _write(folder, path, form.make(graph, images, outputs, origin))
-            artifacts.append(_artifact(subject.task, form.name, "fp32", form.device, views, file))
+                content = form.make(graph, probe_for(look, images), outputs, origin, look == DENSE)
+                artifacts.append(_artifact(folder, subject, form, "fp32", look, content))
+    form = FORMATS["onnx"]
     for wanted in precisions:
-        if wanted == "fp32":
-            continue
-        for views in subject.graphs:
-            form = FORMATS["onnx"]
-            path = form.path(views > 1, wanted)
-            with _stage(f"export {path}", say):
-                whole = (folder / form.path(views > 1)).read_bytes()
-                file = _write(folder, path, _lower(whole, wanted, subject, views))
-            artifacts.append(_artifact(subject.task, form.name, wanted, LOWERED_ON[wanted], views, file))
+        for look in subject.graphs:
+            if wanted == "fp32" or look == DENSE:
+                continue
+            with _stage(f"export {form.path(look, wanted)}", say):
+                content = _lower((folder / form.path(look)).read_bytes(), wanted, subject, look)
+                artifacts.append(_artifact(folder, subject, form, wanted, look, content))
     return tuple(artifacts)
 
 
-def _lower(content: bytes, wanted: str, subject: Subject, views: int) -> bytes:
-    """A float32 ONNX graph of so many views in another precision, chosen by what training pictures show."""
+def _lower(content: bytes, wanted: str, subject: Subject, look: str) -> bytes:
+    """A float32 ONNX graph in another precision, chosen by what training pictures show."""
     images = subject.data.train.images
     if wanted == "int8":
         return quantized.quantize(content, images)
-    (output,) = subject.task.outputs(views)
+    (output,) = subject.task.outputs(look)
     return half.lower(content, images, subject.task.TOLERANCES["onnx", wanted][output], LOWERED_ON[wanted])
 
 
-def _artifact(task: ModuleType, name: str, wanted: str, device: str, views: int, file: File) -> Artifact:
-    form, outputs = FORMATS[name], task.outputs(views)
-    tolerances = task.TOLERANCES[form.format, wanted]
+def _artifact(folder: Path, subject: Subject, form: Format, wanted: str, look: str, content: bytes) -> Artifact:
+    """Write an artifact's file and describe it."""
+    file, outputs = _write(folder, form.path(look, wanted), content), subject.task.outputs(look)
+    tolerances = subject.task.TOLERANCES[form.format, wanted]
     return Artifact(
         format=form.format,
         precision=wanted,
-        device=device,
-        views=views,
+        device=LOWERED_ON.get(wanted, form.device),
+        views=len(subject.trained.views) if look == TTA else 1,
+        dense=subject.dense if look == DENSE else None,
         outputs=outputs,
         tolerances={output: tolerances[output] for output in outputs},
         reproducible=form.reproducible,
+        requires=form.requires(content),
         path=file.path,
         sha256=file.sha256,
     )
 
 
 def _prove(
-    folder: Path, manifest: Manifest, subject: Subject, probe: Tensor, references: dict[int, Reference], say: Say
+    folder: Path, manifest: Manifest, subject: Subject, probe: Tensor, references: dict[str, Reference], say: Say
 ) -> list[Verdict]:
     verdicts = []
     for artifact in manifest.artifacts:
         for device in devices(artifact):
             with _stage(f"prove {artifact.path} on {device}", say):
-                reference = references[artifact.views]
+                reference = references[artifact.look]
                 verdicts.append(prove(folder, manifest, artifact, device, subject.task, probe, subject.data, reference))
     return verdicts
 
@@ -222,10 +227,11 @@ def _without(folder: Path, manifest: Manifest, paths: set[str], say: Say) -> Man
     return replace(manifest, artifacts=tuple(each for each in manifest.artifacts if each.path not in paths))
 
 
-def _write_probe(folder: Path, probe: Tensor, references: dict[int, Reference]) -> File:
-    arrays = {"images": probe.numpy()}
-    for views, reference in references.items():
-        arrays |= {probed(name, views): array for name, array in reference.probe.items()}
+def _write_probe(folder: Path, probe: Tensor, references: dict[str, Reference]) -> File:
+    arrays = {}
+    for look, reference in references.items():
+        arrays[probed(PICTURES, look)] = probe_for(look, probe).numpy()
+        arrays |= {probed(name, look): array for name, array in reference.probe.items()}
     buffer = io.BytesIO()
     np.savez(buffer, allow_pickle=False, **arrays)
     return _write(folder, "probe.npz", buffer.getvalue())
@@ -254,9 +260,11 @@ def _refuse_failed(
     failed = [verdict for verdict in verdicts if not verdict.passed]
     if not failed:
         return
+    looks = {artifact.path: artifact.look for artifact in manifest.artifacts}
     for verdict in failed:
+        look = looks[verdict.path]
         with _stage(f"find drift in {verdict.path}", say):
-            text = drift.explain(folder, manifest, verdict, subject.eager[verdict.views], probe)
+            text = drift.explain(folder, manifest, verdict, subject.eager[look], probe_for(look, probe))
         say(text)
     reasons = "".join(f"\n  {each.path} ({each.format} on {each.device}): {'; '.join(each.reasons)}" for each in failed)
     raise ParityError(

@@ -6,9 +6,11 @@ from math import sqrt
 import numpy as np
 from torch import nn
 
-from assay_deploy.bundle import CLASSIFICATION, Artifact, Tensor
+from assay_deploy.bundle import CLASSIFICATION, DENSE, PLAIN, TTA, Artifact, Tensor
+from assay_deploy.canvas import View
 from assay_export.task import WORST, Outputs, Weighed, Worst, same_views
 from assay_research.data import ClassificationData
+from assay_research.evaluation import sliding
 from assay_research.run import Trained
 from assay_research.views import Views
 
@@ -47,7 +49,7 @@ DROP = {"fp32": 5e-4, "fp16": 2e-3, "int8": 1e-2}
 """By how much top-1 may be lower than the eager model's; one picture may always be lost."""
 
 MEANINGS = {
-    "logits": "unnormalised log-probabilities of the labels, from the first view",
+    "logits": "unnormalised log-probabilities of the labels, from the first view or averaged over a dense map",
     "probabilities": "probabilities of the labels, averaged over all views",
 }
 
@@ -100,9 +102,9 @@ class Top1:
     flipped: tuple[Flip, ...]
 
 
-def outputs(views: int) -> tuple[str, ...]:
-    """Names of what a graph of so many views gives."""
-    return ("logits",) if views == 1 else ("probabilities",)
+def outputs(look: str) -> tuple[str, ...]:
+    """Names of what a graph gives that looks at pictures that way."""
+    return ("probabilities",) if look == TTA else ("logits",)
 
 
 def described(trained: Trained, tta: bool) -> tuple[Tensor, ...]:
@@ -111,13 +113,23 @@ def described(trained: Trained, tta: bool) -> tuple[Tensor, ...]:
     return tuple(Tensor(name, "float32", ("batch", len(trained.classes)), MEANINGS[name]) for name in names)
 
 
-def eager(trained: Trained, views: int) -> nn.Module:
-    """The model as it was trained, looking at the first so many views: what every artifact has to equal.
+def eager(trained: Trained, look: str, dense: int | None) -> nn.Module:
+    """The model as it was trained, looking at pictures that way: what every artifact has to equal.
+
+    Args:
+        trained: the model.
+        look: `PLAIN`, `TTA` or `DENSE`.
+        dense: of the last, the pixels between two answers.
 
     Raises:
         ExportError: the views do not fit the canvas.
+        ConfigError: the model has no fully convolutional form.
     """
-    return same_views(lambda: Views(trained.model, trained.canvas, trained.views[:views]), trained.canvas)
+    if look == DENSE:
+        assert dense is not None
+        return Views(sliding(trained.model, dense), trained.canvas, [View()]).eval()
+    views = trained.views[:1] if look == PLAIN else trained.views
+    return same_views(lambda: Views(trained.model, trained.canvas, views), trained.canvas)
 
 
 exported = eager

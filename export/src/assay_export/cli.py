@@ -27,8 +27,8 @@ RUNS = Path("runs")
 HELP = f"""\
 Turn a run into a bundle whose every artifact is proven to be the model.
 
-usage: assay-export [run=<folder>] [formats=...] [precisions=...] [layout=triton] [all=true] [bundles=<folder>]
-                    [name=<name>] [checkpoint=<checkpoint>]
+usage: assay-export [run=<folder>] [formats=...] [precisions=...] [dense=<pixels>] [layout=triton] [all=true]
+                    [bundles=<folder>] [name=<name>] [checkpoint=<checkpoint>]
 
   run         the run's folder; by default the newest one under {RUNS}/
   formats     of {", ".join(FORMATS)}, with commas between them (default
@@ -36,6 +36,8 @@ usage: assay-export [run=<folder>] [formats=...] [precisions=...] [layout=triton
               compiler, and aoti-cuda a GPU
   precisions  of the ONNX graphs: fp32 (the default), and of classifiers with it fp16, which is proven on a GPU or not
               made, and int8. A precision that costs too much accuracy is left out, and parity.html says so
+  dense       of a VGG-style classifier also its fully convolutional form, for larger pictures of any size: answers
+              every so many pixels, 1 to 32 (8 say), averaged
   layout      triton: also write a Triton model repository, <bundles>/<name>.triton
   all         true: the newest run of every experiment under {RUNS}/, then one table
   bundles     the folder that holds bundles; by default bundles
@@ -62,6 +64,7 @@ class Options:
     checkpoint: str = "best"
     formats: str = ",".join(USUAL)
     precisions: str = "fp32"
+    dense: str | None = None
     layout: str = "bundle"
     all: str = "false"
 
@@ -86,6 +89,8 @@ def parse(arguments: Sequence[str]) -> Options:
     for key, known in (("layout", LAYOUTS), ("all", ("true", "false"))):
         if getattr(options, key) not in known:
             raise ExportError(f"{key} must be {' or '.join(known)}, got '{getattr(options, key)}'")
+    if options.dense is not None and not options.dense.isdecimal():
+        raise ExportError(f"dense={options.dense}: expected a number of pixels, as in dense=8")
     if options.all == "true" and (options.run or options.name):
         raise ExportError("all=true exports every experiment under its own name; leave out run= and name=")
     return options
@@ -132,7 +137,14 @@ def _export(run: Run, options: Options, formats: Sequence[str], precisions: Sequ
     name = options.name or str(run.config().get("name") or run.folder.resolve().parent.name)
     _say(f"run {run.folder}, checkpoint {options.checkpoint}\n")
     exported = export_bundle(
-        run, bundles, name, checkpoint=options.checkpoint, formats=formats, precisions=precisions, say=_say
+        run,
+        bundles,
+        name,
+        checkpoint=options.checkpoint,
+        formats=formats,
+        precisions=precisions,
+        dense=int(options.dense) if options.dense else None,
+        say=_say,
     )
     dataset, n = f"{run.config().get('name')}", exported.verdicts[0].task.n
     dataset = exported.manifest.expected[0].dataset if exported.manifest.expected else dataset

@@ -6,9 +6,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from assay_deploy.bundle import BOXES, DETECTION, Artifact, Tensor
+from assay_deploy.bundle import BOXES, DETECTION, PLAIN, Artifact, Tensor
+from assay_deploy.canvas import View
 from assay_deploy.difference import differences, match_detections
 from assay_export.detector_graph import exportable
+from assay_export.errors import ExportError
 from assay_export.task import WORST, Outputs, Weighed, Worst, same_views
 from assay_research.box_views import BoxViews
 from assay_research.data.boxes import DetectionData
@@ -74,7 +76,7 @@ class Boxes:
     alone_allowed: float
 
 
-def outputs(views: int) -> tuple[str, ...]:  # noqa: ARG001 - the same for any number
+def outputs(look: str) -> tuple[str, ...]:  # noqa: ARG001 - the same for any
     """Names of what a graph gives."""
     return BOXES
 
@@ -91,24 +93,31 @@ def described(trained: Trained, tta: bool) -> tuple[Tensor, ...]:  # noqa: ARG00
     )
 
 
-def eager(trained: Trained, views: int) -> nn.Module:
-    """The model as it was trained, looking at the first so many views: what every artifact has to equal.
+def eager(trained: Trained, look: str, dense: int | None) -> nn.Module:
+    """The model as it was trained, looking at pictures that way: what every artifact has to equal.
 
     Raises:
-        ExportError: the views do not fit the canvas.
+        ExportError: the views do not fit the canvas, or there is to be a dense graph.
     """
-    return same_views(lambda: BoxViews(trained.model, trained.canvas, trained.views[:views]), trained.canvas)
+    views = _views(trained, look, dense)
+    return same_views(lambda: BoxViews(trained.model, trained.canvas, views), trained.canvas)
 
 
-def exported(trained: Trained, views: int) -> nn.Module:
+def exported(trained: Trained, look: str, dense: int | None) -> nn.Module:
     """The graph that leaves: the same weights, with selections of fixed size.
 
     Raises:
-        ExportError: the views do not fit the canvas.
+        ExportError: the views do not fit the canvas, or there is to be a dense graph.
     """
-    model = trained.model
+    model, views = trained.model, _views(trained, look, dense)
     assert isinstance(model, Normalized)
-    return same_views(lambda: exportable(model, trained.canvas, trained.views[:views]), trained.canvas)
+    return same_views(lambda: exportable(model, trained.canvas, views), trained.canvas)
+
+
+def _views(trained: Trained, look: str, dense: int | None) -> tuple[View, ...]:
+    if dense is not None:
+        raise ExportError("dense= is for classifiers; this run has trained a detector")
+    return trained.views[:1] if look == PLAIN else trained.views
 
 
 def score(data: DetectionData, found: Outputs) -> float:

@@ -9,12 +9,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.export import Dim, ExportedProgram
+from torch.export import ExportedProgram
 from torch.export.passes import move_to_device_pass
 
 from assay_export import archive
 from assay_export.errors import ExportError
-from assay_export.onnx_graph import BATCH
+from assay_export.onnx_graph import BATCH, dynamic_sizes
 from assay_export.torchscript import ORIGIN
 
 _RECORDS = re.compile(
@@ -47,13 +47,14 @@ _STRUCTURE = re.compile(
 _NAME = re.compile(r"[\w.]*")
 
 
-def trace(graph: nn.Module, images: Tensor) -> ExportedProgram:
+def trace(graph: nn.Module, images: Tensor, any_size: bool = False) -> ExportedProgram:
     """Trace a graph with a dynamic batch.
 
     Args:
         graph: in eval mode; its output may be a tensor or a tuple of tensors.
         images: uint8 ``[batch, height, width, 3]`` to trace with, at least two pictures (one would be taken for a
             constant).
+        any_size: whether it takes pictures of other sizes too.
 
     Raises:
         ExportError: its forward does not work for every number of pictures, or makes an output without them.
@@ -61,7 +62,7 @@ def trace(graph: nn.Module, images: Tensor) -> ExportedProgram:
     assert len(images) > 1
     try:
         with torch.no_grad():
-            program = torch.export.export(graph, (images,), dynamic_shapes=({0: Dim(BATCH, min=1)},))
+            program = torch.export.export(graph, (images,), dynamic_shapes=(dynamic_sizes(any_size),))
     except torch._dynamo.exc.UserError as error:
         reason = " ".join(str(error).split())[:400]
         raise ExportError(f"the model cannot be traced for any number of pictures: {reason}") from error
@@ -74,6 +75,9 @@ def trace(graph: nn.Module, images: Tensor) -> ExportedProgram:
     # They would be pickled into the archive with all of their storage: two pictures that are a slice of the test
     # split bring the whole split along.
     program.example_inputs = None
+    # What the tracer assumed of sizes, that no map has a side of one pixel: it follows from their ranges, and is Python
+    # that torch.export.load would evaluate.
+    program._guards_code = []
     _check_batch(program)
     return program
 
@@ -89,7 +93,7 @@ def _check_batch(program: ExportedProgram) -> None:
             )
 
 
-def export(graph: nn.Module, images: Tensor, origin: Mapping[str, str]) -> bytes:
+def export(graph: nn.Module, images: Tensor, origin: Mapping[str, str], any_size: bool = False) -> bytes:
     """Export a graph.
 
     The same graph and origin give the same bytes, on the same version of torch.
@@ -98,6 +102,7 @@ def export(graph: nn.Module, images: Tensor, origin: Mapping[str, str]) -> bytes
         graph: see `trace`.
         images: see `trace`; their number is kept as a hint for compilers, their pixels are not.
         origin: where the model comes from, kept as JSON in the extra file `ORIGIN`.
+        any_size: see `trace`.
 
     Returns:
         The archive that ``torch.export.load`` reads.
@@ -107,7 +112,7 @@ def export(graph: nn.Module, images: Tensor, origin: Mapping[str, str]) -> bytes
     """
     buffer = io.BytesIO()
     extra = {ORIGIN: json.dumps(dict(origin), sort_keys=True)}
-    torch.export.save(trace(graph, images), buffer, extra_files=extra)
+    torch.export.save(trace(graph, images, any_size), buffer, extra_files=extra)
     records = archive.read(buffer.getvalue())
     _check_records(records)
     return archive.write(records)

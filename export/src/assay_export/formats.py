@@ -7,15 +7,16 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from assay_deploy.bundle import Artifact, Manifest, read_verified
+from assay_deploy.bundle import Artifact, Manifest, probed, read_verified
 from assay_deploy.runtime import CUDA, import_runtime
 from assay_deploy.session import Session
 from assay_export import aoti, exported_program, onnx_graph, torchscript
 from assay_export.errors import ExportError
 from assay_export.task import Runner, module_runner
 
-Make = Callable[[nn.Module, Tensor, Sequence[str], Mapping[str, str]], bytes]
-"""From a graph, pictures to trace with, the names of its outputs and where it comes from, to a file's content."""
+Make = Callable[[nn.Module, Tensor, Sequence[str], Mapping[str, str], bool], bytes]
+"""From a graph, pictures to trace with, the names of its outputs, where it comes from and whether it takes pictures of
+other sizes too, to a file's content."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,7 @@ class Format:
         stem, suffix: of the file's name; what views and precision it has stands between them.
         reproducible: whether the same run gives the same bytes again.
         make: makes it.
+        requires: what a file needs of a machine, see `assay_deploy.bundle.Artifact`.
     """
 
     name: str
@@ -38,27 +40,34 @@ class Format:
     suffix: str
     reproducible: bool
     make: Make
+    requires: Callable[[bytes], dict[str, str]] = lambda _: {}
 
-    def path(self, tta: bool, precision: str = "fp32") -> str:
+    def path(self, look: str, precision: str = "fp32") -> str:
         """The file's name."""
-        return self.stem + "_tta" * tta + f"-{precision}" * (precision != "fp32") + self.suffix
+        return probed(self.stem, look) + f"-{precision}" * (precision != "fp32") + self.suffix
 
 
-def _exported(graph: nn.Module, images: Tensor, outputs: Sequence[str], origin: Mapping[str, str]) -> bytes:
+def _exported(
+    graph: nn.Module, images: Tensor, outputs: Sequence[str], origin: Mapping[str, str], any_size: bool
+) -> bytes:
     del outputs  # a program's outputs have an order, no names
-    return exported_program.export(graph, images, origin)
+    return exported_program.export(graph, images, origin, any_size)
 
 
 def _aoti(device: str) -> Make:
-    def make(graph: nn.Module, images: Tensor, outputs: Sequence[str], origin: Mapping[str, str]) -> bytes:
+    def make(
+        graph: nn.Module, images: Tensor, outputs: Sequence[str], origin: Mapping[str, str], any_size: bool
+    ) -> bytes:
         del outputs, origin  # a package has no place for either
-        return aoti.export(graph, images, device)
+        return aoti.export(graph, images, device, any_size)
 
     return make
 
 
-def _torchscript(graph: nn.Module, images: Tensor, outputs: Sequence[str], origin: Mapping[str, str]) -> bytes:
-    del outputs  # a trace's outputs have an order, no names
+def _torchscript(
+    graph: nn.Module, images: Tensor, outputs: Sequence[str], origin: Mapping[str, str], any_size: bool
+) -> bytes:
+    del outputs, any_size  # a trace's outputs have an order, no names, and its inputs no sizes
     return torchscript.export(graph, images, origin)
 
 
@@ -68,8 +77,8 @@ FORMATS = {
         Format("torchscript", "torchscript", "any", "model", ".torchscript", True, _torchscript),
         Format("onnx", "onnx", "any", "model", ".onnx", True, onnx_graph.export),
         Format("exported_program", "exported_program", "any", "exported", ".pt2", True, _exported),
-        Format("aoti-cpu", "aoti", "cpu", "aoti-cpu", ".pt2", False, _aoti("cpu")),
-        Format("aoti-cuda", "aoti", "cuda", "aoti-cuda", ".pt2", False, _aoti("cuda")),
+        Format("aoti-cpu", "aoti", "cpu", "aoti-cpu", ".pt2", False, _aoti("cpu"), aoti.requirements),
+        Format("aoti-cuda", "aoti", "cuda", "aoti-cuda", ".pt2", False, _aoti("cuda"), aoti.requirements),
     )
 }
 

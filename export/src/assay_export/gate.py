@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from torch import Tensor, nn
 
-from assay_deploy.bundle import Artifact, Manifest
+from assay_deploy.bundle import DENSE, Artifact, Manifest
 from assay_deploy.difference import differences
 from assay_export import formats
-from assay_export.task import Data, Outputs, Worst, answers, module_runner
+from assay_export.task import Data, Outputs, Runner, Worst, answers, enlarged, module_runner, tiled
 
 REASON_LENGTH = 400
 """Characters of an engine's own error that are kept; some add a stack of their own source code."""
@@ -40,7 +40,7 @@ class Verdict:
     """What the gate found about one artifact on one device.
 
     Attributes:
-        path, format, precision, views, tolerances: the artifact's, from the manifest.
+        path, format, precision, views, dense, tolerances: the artifact's, from the manifest.
         device: where it ran, ``cpu`` or ``cuda``.
         passed: whether there is no reason against it.
         failures: the kinds of what is wrong: `DOES_NOT_RUN`, `TENSORS`, `TASK`.
@@ -58,6 +58,7 @@ class Verdict:
     precision: str
     device: str
     views: int
+    dense: int | None
     passed: bool
     failures: tuple[str, ...]
     reasons: tuple[str, ...]
@@ -69,19 +70,27 @@ class Verdict:
     seconds: float
 
 
-def ask_eager(task: ModuleType, graph: nn.Module, views: int, probe: Tensor, data: Data) -> Reference:
+def probe_for(look: str, probe: Tensor) -> Tensor:
+    """What a graph is probed with that looks at pictures that way; see `assay_export.task.make_probe` and `tiled`."""
+    return tiled(probe) if look == DENSE else probe
+
+
+def ask_eager(
+    task: ModuleType, graph: nn.Module, look: str, probe: Tensor, data: Data, dense: int | None = None
+) -> Reference:
     """The answers that every artifact has to give.
 
     Args:
         task: `classification` or `detection`.
-        graph: the eager model, looking at so many views.
-        views: how many.
+        graph: the eager model, looking at pictures that way.
+        look: which way.
         probe: of `make_probe`.
         data: whose test split is asked for.
+        dense: where it looks densely, the pixels between two answers.
     """
-    run = module_runner(graph, task.outputs(views))
-    together = answers(run, probe, len(probe))
-    return Reference(together, answers(run, data.test.images, task.REFERENCE_BATCH))
+    run, pictures = module_runner(graph, task.outputs(look)), probe_for(look, probe)
+    together = answers(run, pictures, len(pictures))
+    return Reference(together, answers(_for_test(run, dense), data.test.images, task.REFERENCE_BATCH))
 
 
 def prove(
@@ -97,7 +106,7 @@ def prove(
     """Run an artifact as its users will, and compare its answers with the eager model's.
 
     The probe goes through it in one batch and picture by picture, the test split in batches of another size and what
-    is left over, so a graph that knows only one size of batch fails.
+    is left over, so a graph that knows only one size of batch fails. A dense graph is shown both in other sizes.
 
     Args:
         folder: where the artifact is.
@@ -107,15 +116,16 @@ def prove(
         task: `classification` or `detection`.
         probe: uint8 ``[pictures, height, width, 3]``.
         data: whose test split it has to answer.
-        reference: the eager model's outputs for the same views.
+        reference: the eager model's outputs, looking the same way.
     """
     start = time.perf_counter()
+    pictures = probe_for(artifact.look, probe)
     failures, reasons = [], []
     off = relative = weighed = None
     try:
         run = formats.start(folder, manifest, artifact, device)
-        together, alone = answers(run, probe, len(probe)), answers(run, probe, 1)
-        tested = answers(run, data.test.images, task.BATCH)
+        together, alone = answers(run, pictures, len(pictures)), answers(run, pictures, 1)
+        tested = answers(_for_test(run, artifact.dense), data.test.images, task.BATCH)
         _check(together, reference.probe)
         _check(alone, reference.probe)
         _check(tested, reference.test)
@@ -139,6 +149,7 @@ def prove(
         precision=artifact.precision,
         device=device,
         views=artifact.views,
+        dense=artifact.dense,
         passed=not reasons,
         failures=tuple(dict.fromkeys(failures)),
         reasons=tuple(reasons),
@@ -149,6 +160,10 @@ def prove(
         worst=weighed.worst if weighed else (),
         seconds=round(time.perf_counter() - start, 2),
     )
+
+
+def _for_test(run: Runner, dense: int | None) -> Runner:
+    return run if dense is None else enlarged(run, dense)
 
 
 def _check(found: Outputs, expected: Outputs) -> None:

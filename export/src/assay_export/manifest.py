@@ -10,7 +10,7 @@ import torch
 import assay_deploy
 import assay_export
 import assay_research
-from assay_deploy.bundle import MANIFEST_VERSION, Artifact, Expected, File, Manifest, sha256
+from assay_deploy.bundle import MANIFEST_VERSION, PLAIN, TTA, Artifact, Expected, File, Manifest, probed, sha256
 from assay_deploy.bundle import Tensor as Described
 from assay_deploy.runtime import import_runtime
 from assay_export import onnx_graph
@@ -22,7 +22,7 @@ def describe(
     name: str,
     subject: Subject,
     artifacts: tuple[Artifact, ...],
-    references: Mapping[int, Reference],
+    references: Mapping[str, Reference],
     probe: File,
     sbom: File,
 ) -> Manifest:
@@ -32,13 +32,17 @@ def describe(
         name: of the bundle.
         subject: what is exported.
         artifacts: of the bundle.
-        references: the eager model's answers, by the number of views.
+        references: the eager model's answers, by how it looks at pictures.
         probe: the file.
         sbom: the file.
     """
     trained, data, task = subject.trained, subject.data, subject.task
     n, canvas = len(data.test), trained.canvas
-    scores = {task.METRIC + "_tta" * (views > 1): task.score(data, each.test) for views, each in references.items()}
+    scores = {
+        probed(task.METRIC, look): task.score(data, references[look].test)
+        for look in (PLAIN, TTA)
+        if look in references
+    }
     return Manifest(
         version=MANIFEST_VERSION,
         name=name,
@@ -58,7 +62,7 @@ def describe(
                 "RGB pictures on the canvas, 0 to 255, as an image decoder gives them",
             ),
         ),
-        outputs=task.described(trained, len(references) > 1),
+        outputs=task.described(trained, TTA in references),
         preprocess=canvas,
         labels=trained.classes,
         views=trained.views,

@@ -17,7 +17,9 @@ INPUT = "images"
 BATCH = "batch"
 
 
-def export(graph: nn.Module, images: Tensor, outputs: Sequence[str], origin: Mapping[str, str]) -> bytes:
+def export(
+    graph: nn.Module, images: Tensor, outputs: Sequence[str], origin: Mapping[str, str], any_size: bool = False
+) -> bytes:
     """Export a graph and check what came out.
 
     The same graph and origin give the same bytes, on the same versions of torch, onnx and onnxscript.
@@ -28,6 +30,7 @@ def export(graph: nn.Module, images: Tensor, outputs: Sequence[str], origin: Map
             a constant).
         outputs: names of the tensors it computes, in order.
         origin: where the model comes from, kept as the file's ``metadata_props``.
+        any_size: whether it takes pictures of other sizes too.
 
     Returns:
         The serialized model, weights included.
@@ -47,16 +50,25 @@ def export(graph: nn.Module, images: Tensor, outputs: Sequence[str], origin: Map
             opset_version=OPSET,
             input_names=[INPUT],
             output_names=list(outputs),
-            dynamic_shapes=({0: torch.export.Dim(BATCH)},),
+            dynamic_shapes=(dynamic_sizes(any_size),),
             external_data=False,
         )
     assert program is not None
     model = program.model_proto
     _strip(model)
     onnx.helper.set_model_props(model, dict(origin))
+    for size, name in zip(model.graph.input[0].type.tensor_type.shape.dim[1:3], ("height", "width"), strict=True):
+        if size.dim_param:
+            size.dim_param = name
     _check(model)
     content: bytes = model.SerializeToString()
     return content
+
+
+def dynamic_sizes(any_size: bool) -> dict[int, Any]:
+    """Which of ``[batch, height, width, 3]`` may be another size: the batch, and where asked for height and width."""
+    sizes = {0: torch.export.Dim(BATCH, min=1)}
+    return sizes | dict.fromkeys((1, 2), torch.export.Dim.AUTO) if any_size else sizes
 
 
 def _strip(message: Any) -> None:

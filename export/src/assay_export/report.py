@@ -66,7 +66,7 @@ def _row(verdict: Verdict) -> tuple[str, ...]:
     return (
         verdict.path,
         verdict.device,
-        str(verdict.views),
+        str(verdict.views) if verdict.dense is None else "dense",
         "-" if off is None else ", ".join(f"{off[name]:.1e} / {most:g}" for name, most in verdict.tolerances.items()),
         "-" if verdict.task is None else f"{verdict.task.eager:.4f}",
         "-" if verdict.task is None else f"{verdict.task.artifact:.4f}",

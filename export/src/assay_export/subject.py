@@ -5,7 +5,7 @@ from types import ModuleType
 
 from torch import nn
 
-from assay_deploy.bundle import Source, sha256
+from assay_deploy.bundle import DENSE, PLAIN, TTA, Source, sha256
 from assay_export.errors import ExportError
 from assay_export.task import Data, task_of
 from assay_research import checkpoint as checkpoints
@@ -21,7 +21,8 @@ class Subject:
         trained: the model.
         data: what it was trained on, read again.
         source: where both come from.
-        eager: the model as it was trained, by the number of views it looks at: one, and all where they are several.
+        dense: of the fully convolutional graph, the pixels between two answers; None if there is none.
+        eager: the model as it was trained, by how it looks at pictures: plain, and where asked for tta and dense.
         graphs: what leaves, by the same.
     """
 
@@ -29,19 +30,22 @@ class Subject:
     trained: Trained
     data: Data
     source: Source
-    eager: dict[int, nn.Module]
-    graphs: dict[int, nn.Module]
+    dense: int | None
+    eager: dict[str, nn.Module]
+    graphs: dict[str, nn.Module]
 
 
-def read(run: Run, checkpoint: str) -> Subject:
+def read(run: Run, checkpoint: str, dense: int | None = None) -> Subject:
     """Read what a run left.
 
     Args:
         run: where the model comes from.
         checkpoint: ``best``, ``last`` or ``epoch-0005``.
+        dense: pixels between two answers of a fully convolutional graph, which there is to be too.
 
     Raises:
-        AssayError: it cannot be read, changes while it is, or its data set is not the one it was trained on any more.
+        AssayError: it cannot be read, changes while it is, has no fully convolutional form, or its data set is not the
+            one it was trained on any more.
     """
     path = run.checkpoint(checkpoint)
     fingerprint = checkpoints.load(path).get("fingerprint")
@@ -60,12 +64,13 @@ def read(run: Run, checkpoint: str) -> Subject:
         raise ExportError(f"the data set '{data.name}' has no test pictures, and the gate needs some")
     commit = str(run.summary().get("commit", ""))
     task = task_of(data)
-    ways = (1, len(trained.views)) if len(trained.views) > 1 else (1,)
+    looks = [PLAIN, *[TTA] * (len(trained.views) > 1), *[DENSE] * (dense is not None)]
     return Subject(
         task=task,
         trained=trained,
         data=data,
         source=Source(run.name, checkpoint, commit, hashes[0], hashes[1], found),
-        eager={views: task.eager(trained, views) for views in ways},
-        graphs={views: task.exported(trained, views) for views in ways},
+        dense=dense,
+        eager={look: task.eager(trained, look, dense) for look in looks},
+        graphs={look: task.exported(trained, look, dense) for look in looks},
     )

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn import functional
 
 from assay_deploy.canvas import Canvas
 from assay_export.errors import ExportError
@@ -88,6 +89,24 @@ def make_probe(images: Tensor) -> Tensor:
     noise = np.random.default_rng(0).integers(0, 256, images.shape[1:], dtype=np.uint8)
     extremes = [torch.zeros_like(images[0]), torch.full_like(images[0], 255), torch.from_numpy(noise)]
     return torch.cat([chosen, torch.stack(extremes)])
+
+
+def tiled(probe: Tensor) -> Tensor:
+    """A probe for dense graphs: two by three of its pictures in each, uint8 ``[pictures, 2 height, 3 width, 3]``."""
+    row = torch.cat([probe.roll(shift, 0) for shift in range(3)], 2)
+    return torch.cat([row, row.roll(3, 0)], 1)
+
+
+def enlarged(run: Runner, dense: int) -> Runner:
+    """Show pictures, larger by so many pixels a side, to a dense graph: the smallest it takes."""
+
+    def run_larger(images: Images) -> Outputs:
+        planes = torch.from_numpy(images).permute(0, 3, 1, 2).float()
+        height, width = planes.shape[2:]
+        larger = functional.interpolate(planes, (height + dense, width + dense), mode="bilinear")
+        return run(larger.round().byte().permute(0, 2, 3, 1).contiguous().numpy())
+
+    return run_larger
 
 
 def module_runner(module: Callable[..., Any], names: tuple[str, ...], device: str = "cpu") -> Runner:

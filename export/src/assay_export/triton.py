@@ -6,7 +6,7 @@ import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -14,6 +14,7 @@ from filelock import FileLock, Timeout
 from assay_deploy.bundle import (
     CLASSIFICATION,
     MANIFEST,
+    PLAIN,
     Artifact,
     Manifest,
     Tensor,
@@ -57,10 +58,10 @@ class _Model:
 def write_repository(bundle: Path, manifest: Manifest, repository: Path, *, max_batch_size: int) -> tuple[Path, ...]:
     """Add every ONNX graph of a bundle to a model repository, each as the next version of a model of its own.
 
-    The models are ``<bundle>``, and with a suffix for what differs ``<bundle>_tta``, ``<bundle>_fp16``,
-    ``<bundle>_tta_fp16``. A model's ``config.pbtxt`` is written anew with every version: settings of one's own belong
-    into ``<model>/configs/<name>.pbtxt``, which Triton takes with ``--model-config-name=<name>``. Beside each
-    version's graph lies the manifest it came with.
+    The models are ``<bundle>``, and with a suffix for what differs ``<bundle>_tta``, ``<bundle>_dense``,
+    ``<bundle>_fp16``, ``<bundle>_tta_fp16``. A model's ``config.pbtxt`` is written anew with every version: settings of
+    one's own belong into ``<model>/configs/<name>.pbtxt``, which Triton takes with ``--model-config-name=<name>``.
+    Beside each version's graph lies the manifest it came with.
 
     Everything is made in ``.<repository>.partial`` beside the repository and then renamed: killed at any instant,
     there is no half model and no half version. Not inside it: Triton takes every folder there for a model, whatever its
@@ -103,7 +104,7 @@ def write_repository(bundle: Path, manifest: Manifest, repository: Path, *, max_
 
 
 def _name(bundle: str, artifact: Artifact) -> str:
-    suffixes = (("tta", artifact.views > 1), (artifact.precision, artifact.precision != "fp32"))
+    suffixes = ((artifact.look, artifact.look != PLAIN), (artifact.precision, artifact.precision != "fp32"))
     return "_".join([bundle, *(suffix for suffix, there in suffixes if there)])
 
 
@@ -189,6 +190,9 @@ def _config(model: _Model, manifest: Manifest, version: int, max_batch_size: int
     ``cuda`` is known since June 2024 (onnxruntime_backend d992c5b).
     """
     described = {tensor.name: tensor for tensor in manifest.outputs}
+    (pictures,) = manifest.inputs
+    if model.artifact.dense is not None:
+        pictures = replace(pictures, shape=("batch", -1, -1, 3))  # Triton's sign for any size
     label = f" label_filename: {_quoted(LABELS)}" if manifest.task == CLASSIFICATION else ""
     outputs = ",\n".join(f"  {{ {_tensor(described[name])}{label} }}" for name in model.artifact.outputs)
     options = " ".join(f"parameters {{ key: {_quoted(k)} value: {_quoted(v)} }}" for k, v in CUDA_OPTIONS.items())
@@ -203,7 +207,7 @@ def _config(model: _Model, manifest: Manifest, version: int, max_batch_size: int
         'platform: "onnxruntime_onnx"\n'
         'backend: "onnxruntime"\n'
         f"max_batch_size: {max_batch_size}\n"
-        f"input [\n  {{ {_tensor(manifest.inputs[0])} format: FORMAT_NHWC }}\n]\n"
+        f"input [\n  {{ {_tensor(pictures)} format: FORMAT_NHWC }}\n]\n"
         f"output [\n{outputs}\n]\n"
         "dynamic_batching { }\n"
         "version_policy { latest { num_versions: 1 } }\n"

@@ -171,16 +171,38 @@ def worst_mistakes(logits: Tensor, labels: Tensor, count: int) -> Tensor:
     return wrong[confidence[wrong].argsort(descending=True, stable=True)][:count].cpu()
 
 
+def sliding(model: nn.Module, stride: int) -> Normalized:
+    """A classifier's fully convolutional form, for pictures of any size from the canvas' up.
+
+    Args:
+        model: a network of `assay_research.models.vgg.stages` and `head`; its weights are shared.
+        stride: of the answers, pixels; see `assay_research.models.vgg.dense`.
+
+    Returns:
+        From float32 ``[batch, 3, height, width]`` in [0, 1] to logits ``[batch, classes]``, averaged over the map.
+
+    Raises:
+        ConfigError: another stride, or a network of another form.
+    """
+    if not isinstance(model, Normalized) or not isinstance(model.network, nn.Sequential):
+        raise ConfigError("dense= needs a VGG-style model: stages of convolutions, then its head of linear layers")
+    try:
+        network = dense(model.network, stride)
+    except ValueError as error:
+        raise ConfigError(f"dense={stride}: {error}") from error
+    return Normalized(network, model.mean.flatten(), model.std.flatten())
+
+
 class DenseView(nn.Module):
     """The whole canvas at one test size, nothing cropped, seen by a fully convolutional classifier.
 
     The dense evaluation of Simonyan and Zisserman (arXiv:1409.1556, section 3.2): logits are averaged over the map.
 
     Args:
-        model: a network of `assay_research.models.vgg.stages` and `head`; its weights are shared.
+        model: see `sliding`.
         canvas: size of the pictures.
         view: its size and flip; the crop says nothing here.
-        stride: of the answers, pixels; see `assay_research.models.vgg.dense`.
+        stride: see `sliding`.
 
     Shape:
         - Input: uint8 ``[batch, height, width, 3]``, RGB.
@@ -195,17 +217,11 @@ class DenseView(nn.Module):
 
     def __init__(self, model: nn.Module, canvas: Canvas, view: View, stride: int) -> None:
         super().__init__()
-        if not isinstance(model, Normalized) or not isinstance(model.network, nn.Sequential):
-            raise ConfigError("dense= needs a VGG-style model: stages of convolutions, then its head of linear layers")
-        try:
-            network = dense(model.network, stride)
-        except ValueError as error:
-            raise ConfigError(f"dense={stride}: {error}") from error
+        self.model = sliding(model, stride)
         shorter = min(canvas.height, canvas.width)
         size = view.size or shorter
         if size < shorter:
             raise ConfigError(f"a view of size {size} is smaller than the {canvas.height}x{canvas.width} canvas")
-        self.model = Normalized(network, model.mean.flatten(), model.std.flatten())
         for name, length, flip in (("rows", canvas.height, False), ("columns", canvas.width, view.flip)):
             target = round(length * size / shorter)
             weights = axis_weights(length, target, torch.tensor([float(target)]), torch.zeros(1), torch.tensor([flip]))

@@ -138,7 +138,15 @@ def dense(network: nn.Sequential, stride: int = 32) -> nn.Sequential:
             layers.append(layer)
         elif not isinstance(layer, nn.Flatten):
             raise ValueError(f"expected a network of `stages` and `head`, got one with a {type(layer).__name__}")
-    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    return nn.Sequential(*layers, Average())
+
+
+class Average(nn.Module):
+    """The mean over a map of any size: from ``[batch, channels, height, width]`` to ``[batch, channels]``."""
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """Average each channel."""
+        return maps.mean((2, 3))
 
 
 def _convolution(weight: Tensor, bias: Tensor | None, dilation: int) -> nn.Conv2d:
