@@ -299,8 +299,11 @@ def test_every_engine_fuses_views_of_several_sizes(name: str) -> None:
 def test_every_engine_runs_every_detector_of_the_zoo(name: str) -> None:
     model = trained(name, steps=4)
     graph = exportable(model, CANVAS, VIEWS[:1])
-    with torch.inference_mode():
-        expected = graph(pictures(3))
-        assert_same(expected, own(model, pictures(3)))
-        for run in engines(graph, CANVAS).values():
-            assert_same(run(pictures(3)), expected)
+    running = engines(graph, CANVAS)
+    for batch in (1, 3, 32):
+        images = pictures(batch)
+        with torch.inference_mode():
+            expected = graph(images)
+            assert_same(expected, own(model, images))
+            for run in running.values():
+                assert_same(run(images), expected)
