@@ -11,6 +11,7 @@ from assay_deploy.errors import BundleError
 from assay_deploy.strict_json import decode, parse
 
 MANIFEST = "manifest.json"
+CHECKSUM = "manifest.sha256"
 MANIFEST_VERSION = 2
 MAX_MANIFEST_BYTES = 1 << 20
 
@@ -167,7 +168,7 @@ class Manifest:
 
     @property
     def files(self) -> "tuple[Artifact | File, ...]":
-        """Every file of the bundle but the manifest."""
+        """Every file of the bundle but the manifest and its checksum."""
         return (*self.artifacts, self.probe, self.parity, self.report, self.sbom)
 
     def artifact(
@@ -211,8 +212,8 @@ def read_manifest(bundle: Path) -> Manifest:
         bundle: the bundle's folder.
 
     Raises:
-        BundleError: no such folder, no manifest, not JSON, an unknown version or key, a wrong type, or a path
-            that leaves the bundle.
+        BundleError: no such folder, no manifest, not JSON, an unknown version, not the bytes that `CHECKSUM` names,
+            an unknown key, a wrong type, or a path that leaves the bundle.
     """
     path = bundle / MANIFEST
     try:
@@ -222,7 +223,8 @@ def read_manifest(bundle: Path) -> Manifest:
             raise BundleError(f"'{bundle}' is no bundle: it has no {MANIFEST}. `assay-export` makes one from a run")
         if path.stat().st_size > MAX_MANIFEST_BYTES:
             raise BundleError(f"{path}: larger than {MAX_MANIFEST_BYTES} bytes, which no manifest is")
-        document = decode(path.read_bytes())
+        content = path.read_bytes()
+        document = decode(content)
     except OSError as error:
         raise BundleError(f"{path}: cannot be read ({error.strerror})") from error
     except (ValueError, RecursionError) as error:
@@ -230,21 +232,28 @@ def read_manifest(bundle: Path) -> Manifest:
     version = document.get("version") if isinstance(document, dict) else None
     if type(version) is not int or version != MANIFEST_VERSION:
         raise BundleError(
-            f"{path}: manifest version {version!r}, but this assay-deploy reads version {MANIFEST_VERSION}. "
+            f"{path}: manifest version {version!r:.40}, but this assay-deploy reads version {MANIFEST_VERSION}. "
             "Export the run again, or install the assay-deploy that matches"
         )
+    _refuse_altered(content, bundle)
     try:
         manifest = parse(Manifest, document, "manifest")
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BundleError(f"{path}: {error}") from error
     _check(manifest, path)
     return manifest
 
 
 def write_manifest(manifest: Manifest, bundle: Path) -> None:
-    """Write ``manifest.json`` into the bundle's folder."""
-    text = json.dumps(asdict(manifest), indent=2, allow_nan=False) + "\n"
-    (bundle / MANIFEST).write_text(text, encoding="utf-8")
+    """Write ``manifest.json``, and first `CHECKSUM`, into the bundle's folder."""
+    content = (json.dumps(asdict(manifest), indent=2, allow_nan=False) + "\n").encode()
+    (bundle / CHECKSUM).write_bytes(checksum(content))
+    (bundle / MANIFEST).write_bytes(content)
+
+
+def checksum(manifest: bytes) -> bytes:
+    """What `CHECKSUM` holds for these bytes of a manifest: the line of ``sha256sum manifest.json``."""
+    return f"{sha256(manifest)}  {MANIFEST}\n".encode()
 
 
 def read_verified(bundle: Path, entry: File | Artifact) -> bytes:
@@ -273,6 +282,23 @@ def read_verified(bundle: Path, entry: File | Artifact) -> bytes:
             f"{entry.sha256[:12]}.... Fetch or export the bundle again"
         )
     return content
+
+
+def _refuse_altered(manifest: bytes, bundle: Path) -> None:
+    """Refuse bytes of a manifest that are not those of the checksum beside it."""
+    path, line = bundle / CHECKSUM, checksum(manifest)
+    try:
+        if not path.is_file():
+            problem = f"there is no {CHECKSUM} beside it to tell whether it was altered"
+        elif path.stat().st_size != len(line) or path.read_bytes() != line:
+            problem = (
+                f"not the manifest that was written: its sha256 is {line[:12].decode()}..., {CHECKSUM} names another"
+            )
+        else:
+            return
+    except OSError as error:
+        problem = f"{CHECKSUM} beside it cannot be read ({error.strerror})"
+    raise BundleError(f"{bundle / MANIFEST}: {problem}. Fetch or export the bundle again")
 
 
 def _check(manifest: Manifest, path: Path) -> None:
@@ -329,8 +355,8 @@ def _check_artifact(artifact: Artifact, manifest: Manifest, path: Path) -> None:
             raise BundleError(f"{where} has the unknown {kind} {value!r}; known are {', '.join(known)}")
     if artifact.views not in (1, len(manifest.views)):
         raise BundleError(f"{where} runs {artifact.views} views, but the manifest lists {len(manifest.views)}")
-    wanted = 1 if manifest.task == CLASSIFICATION else len(BOXES)
-    if not set(artifact.outputs) <= set(names) or len(artifact.outputs) != wanted:
+    known_outputs = [(name,) for name in names] if manifest.task == CLASSIFICATION else [BOXES]
+    if artifact.outputs not in known_outputs:
         raise BundleError(f"{where} computes {list(artifact.outputs)}, the manifest's outputs are {names}")
     if set(artifact.tolerances) != set(artifact.outputs) or min(artifact.tolerances.values()) <= 0:
         raise BundleError(

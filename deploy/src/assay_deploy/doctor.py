@@ -13,7 +13,7 @@ import numpy as np
 import PIL
 
 from assay_deploy import __version__
-from assay_deploy.bundle import MANIFEST, Artifact, Manifest, read_manifest, read_verified
+from assay_deploy.bundle import CHECKSUM, MANIFEST, Artifact, Manifest, read_manifest, read_verified
 from assay_deploy.difference import differences
 from assay_deploy.errors import AssayError, BundleError, RuntimeUnavailableError
 from assay_deploy.runtime import CPU, CUDA, available_cores, import_runtime, installed_runtimes, stray_nodes
@@ -79,7 +79,7 @@ def _files(bundle: Path, manifest: Manifest, problems: list[str]) -> Iterator[di
 
 
 def _unlisted(bundle: Path, manifest: Manifest) -> list[str]:
-    listed = {MANIFEST, *(entry.path for entry in manifest.files)}
+    listed = {MANIFEST, CHECKSUM, *(entry.path for entry in manifest.files)}
     found = {path.relative_to(bundle).as_posix() for path in bundle.rglob("*") if not path.is_dir()}
     return sorted(found - listed)
 
