@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from assay_export import archive
+from assay_export.errors import unloadable
 
 ORIGIN = "assay.json"
 """Name of the extra file that says where the model comes from."""
@@ -43,10 +44,17 @@ def export(graph: nn.Module, images: Tensor, origin: Mapping[str, str]) -> bytes
 
 
 def load(content: bytes, device: str = "cpu") -> torch.jit.ScriptModule:
-    """A traced graph, in eval mode."""
-    with _quiet():
-        module: torch.jit.ScriptModule = torch.jit.load(io.BytesIO(content), map_location=device)
-    return module.eval()
+    """A traced graph, in eval mode.
+
+    Raises:
+        ExportError: it is damaged, or torch cannot load it on that device.
+    """
+    try:
+        with _quiet():
+            module: torch.jit.ScriptModule = torch.jit.load(io.BytesIO(content), map_location=device)
+        return module.eval()
+    except Exception as error:  # a parser's in C++, which share no base class
+        raise unloadable(error) from error
 
 
 def _forget_classes() -> None:
