@@ -223,7 +223,7 @@ def read_manifest(bundle: Path) -> Manifest:
             raise BundleError(f"'{bundle}' is no bundle: it has no {MANIFEST}. `assay-export` makes one from a run")
         if path.stat().st_size > MAX_MANIFEST_BYTES:
             raise BundleError(f"{path}: larger than {MAX_MANIFEST_BYTES} bytes, which no manifest is")
-        content = path.read_bytes()
+        content = _read(path, bundle)
         document = decode(content)
     except OSError as error:
         raise BundleError(f"{path}: cannot be read ({error.strerror})") from error
@@ -266,13 +266,7 @@ def read_verified(bundle: Path, entry: File | Artifact) -> bytes:
     """
     path = bundle / entry.path
     try:
-        # not Path.resolve, which raises RuntimeError for a circle of links before Python 3.13
-        real = Path(os.path.realpath(path, strict=True))
-        if not real.is_relative_to(os.path.realpath(bundle, strict=True)):
-            raise BundleError(f"{path}: leads out of the bundle; refused")
-        if not real.is_file():
-            raise BundleError(f"{path}: the manifest names it, but it is not a file")
-        content = real.read_bytes()
+        content = _read(path, bundle)
     except OSError as error:
         raise BundleError(f"{path}: the manifest names it, but it cannot be read ({error.strerror})") from error
     found = sha256(content)
@@ -284,13 +278,24 @@ def read_verified(bundle: Path, entry: File | Artifact) -> bytes:
     return content
 
 
+def _read(path: Path, bundle: Path) -> bytes:
+    """Bytes of a file that lies in the bundle, wherever links lead."""
+    # not Path.resolve, which raises RuntimeError for a circle of links before Python 3.13
+    real = Path(os.path.realpath(path, strict=True))
+    if not real.is_relative_to(os.path.realpath(bundle, strict=True)):
+        raise BundleError(f"{path}: leads out of the bundle; refused")
+    if not real.is_file():
+        raise BundleError(f"{path}: is named as a file of the bundle, but is not a file")
+    return real.read_bytes()
+
+
 def _refuse_altered(manifest: bytes, bundle: Path) -> None:
     """Refuse bytes of a manifest that are not those of the checksum beside it."""
     path, line = bundle / CHECKSUM, checksum(manifest)
     try:
         if not path.is_file():
             problem = f"there is no {CHECKSUM} beside it to tell whether it was altered"
-        elif path.stat().st_size != len(line) or path.read_bytes() != line:
+        elif path.stat().st_size != len(line) or _read(path, bundle) != line:
             problem = (
                 f"not the manifest that was written: its sha256 is {line[:12].decode()}..., {CHECKSUM} names another"
             )
