@@ -95,25 +95,30 @@ def spoilt(generator: random.Random, content: bytes) -> bytes:
 
 
 def file_fault(generator: random.Random, path: Path) -> None:
-    """A file is spoilt, gone, another one's, or no file of the bundle."""
+    """A file is spoilt, another one's, gone, or no file of the bundle."""
     content, bundle = path.read_bytes(), path.parent
-    outside = bundle.parent / "outside"
-    kind = generator.randrange(12)
-    if kind < 6:
+    if generator.random() < 0.5:
         path.write_bytes(spoilt(generator, content))
-    elif kind == 6:
+        return
+    if generator.random() < 0.2:
         other = _any_file(generator, bundle)
         path.write_bytes(other.read_bytes())
         other.write_bytes(content)
-    else:
-        path.unlink()
-        outside.write_bytes(content if kind < 9 else spoilt(generator, content))
-        if kind in (7, 9):
-            path.symlink_to(generator.choice([outside, Path("..", "outside")]))
-        elif kind == 8:
-            path.symlink_to(path.name)
-        elif kind == 10:
-            generator.choice([Path.mkdir, os.mkfifo])(path)
+        return
+    outside = bundle.parent / "outside"
+    path.unlink()
+    outside.write_bytes(generator.choice([content, spoilt(generator, content)]))
+    put: Callable[[Path], object] = generator.choice(
+        [
+            lambda path: path.symlink_to(outside),
+            lambda path: path.symlink_to(Path("..", "outside")),
+            lambda path: path.symlink_to(path.name),
+            lambda path: None,
+            Path.mkdir,
+            os.mkfifo,
+        ]
+    )
+    put(path)
 
 
 def manifest_fault(generator: random.Random, document: Document) -> None:
@@ -132,7 +137,7 @@ def manifest_fault(generator: random.Random, document: Document) -> None:
         (document, generator.choice(list(document)), deep),
         (document["toolchain"], generator.choice(["\ud800", "\x1b[2J", "\0", "\u202e"]), "1"),
         (document["labels"], 0, generator.choice(["\udc80", "\n", "\u202e", "x" * 100_000])),
-        (document["artifacts"][0], "tolerances", dict.fromkeys(document["artifacts"][0]["outputs"], 1e+300)),
+        (document["artifacts"][0], "tolerances", dict.fromkeys(document["artifacts"][0]["outputs"], 1e300)),
         (document["artifacts"][0], "views", generator.choice([0, -1, 10**18, 10**4000])),
         (document["preprocess"], "height", generator.choice([0, 1, 10**9, 10**4000, 1e308])),
         (document, "version", generator.choice([0, document["version"] + 1, 10**4000, "x" * 10**5, [], deep])),

@@ -1,7 +1,6 @@
 """A bundle that is not as it was written ends in a clear error: it neither loads nor crashes what loads it."""
 
 import json
-from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -36,17 +35,13 @@ def doctor(bundle: Path, capsys: pytest.CaptureFixture[str]) -> int:
     return code
 
 
-@pytest.mark.parametrize("name", ["master_bundle", "detector_bundle"])
-def test_no_altered_bundle_loads(
-    name: str, request: pytest.FixtureRequest, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    master = request.getfixturevalue(name)
-    whole, (sound, answers) = snapshot(master), load(master)
-    codes: Counter[int] = Counter()
-    for bundle in mutated(master, tmp_path, any_fault, 300):
+def test_no_altered_bundle_loads(master_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    whole, (sound, answers) = snapshot(master_bundle), load(master_bundle)
+    refused = 0
+    for bundle in mutated(master_bundle, tmp_path, any_fault, 300):
         altered = {name for name, content in whole.items() if snapshot(bundle).get(name) != content}
         assert doctor(bundle, capsys) == (1 if altered else 0), bundle
-        codes[bool(altered)] += 1
+        refused += bool(altered)
         try:
             manifest, found = load(bundle)
         except REFUSED:
@@ -55,7 +50,7 @@ def test_no_altered_bundle_loads(
             assert not altered & {MANIFEST, *(artifact.path for artifact in sound.artifacts)}, bundle
             assert manifest == sound
             np.testing.assert_equal(found, answers)
-    assert codes[True] > 280
+    assert refused > 280
 
 
 @pytest.mark.parametrize("name", ["master_bundle", "detector_bundle"])
@@ -63,7 +58,7 @@ def test_what_is_hashed_anew_is_refused_or_is_what_it_says(
     name: str, request: pytest.FixtureRequest, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     refused = 0
-    for bundle in mutated(request.getfixturevalue(name), tmp_path, any_signed_fault, 300):
+    for bundle in mutated(request.getfixturevalue(name), tmp_path, any_signed_fault, 150):
         code = doctor(bundle, capsys)
         try:
             manifest, found = load(bundle)
@@ -73,4 +68,4 @@ def test_what_is_hashed_anew_is_refused_or_is_what_it_says(
             assert json.loads(json.dumps(asdict(manifest))) == json.loads((bundle / MANIFEST).read_bytes()), bundle
             assert [set(outputs) for outputs in found] == [set(each.outputs) for each in manifest.artifacts]
         assert code in (0, 1)
-    assert 100 < refused < 300
+    assert 50 < refused < 150
