@@ -45,6 +45,7 @@ def test_a_sound_bundle_has_nothing_wrong(bundle: Path, capsys: pytest.CaptureFi
         assert words in text
     assert "ok      probe logits off by" in text
     assert "ok      probe probabilities off by" in text
+    assert "not in the manifest" not in text
 
 
 def test_json_says_the_same(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:

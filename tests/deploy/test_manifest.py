@@ -3,25 +3,28 @@
 import json
 import os
 import random
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from assay_deploy.bundle import MANIFEST, File, Manifest, read_manifest, read_verified, sha256, write_manifest
+from assay_deploy.bundle import (
+    CHECKSUM,
+    MANIFEST,
+    File,
+    Manifest,
+    checksum,
+    read_manifest,
+    read_verified,
+    sha256,
+    write_manifest,
+)
 from assay_deploy.errors import BundleError
-
-Document = dict[str, Any]
-
-
-def edit(bundle: Path, change: Callable[[Document], object]) -> None:
-    path = bundle / MANIFEST
-    document = json.loads(path.read_text())
-    change(document)
-    path.write_text(json.dumps(document))
+from tests.deploy.mutations import Document, change_somewhere, edit, sign
 
 
 def test_what_is_written_is_read(bundle: Path, manifest: Manifest) -> None:
@@ -74,6 +77,8 @@ def test_what_is_written_is_read(bundle: Path, manifest: Manifest) -> None:
         (lambda d: d["sbom"].update(path="/sbom.json"), "not a plain path inside the bundle"),
         (lambda d: d["labels"].__setitem__(0, "\x1b[31mred"), "control character"),
         (lambda d: d["labels"].__setitem__(0, "\ud800"), "half a surrogate pair"),
+        (lambda d: d["toolchain"].update({"\x1b[31mtorch": "2"}), "control character"),
+        (lambda d: d["toolchain"].update({"\ud800": 2}), "half a surrogate pair"),
         (lambda d: d["labels"].pop(), r"tensor 'logits' must be float32 \['batch', 4\]"),
         (lambda d: d.update(labels=[]), "at least one label"),
         (lambda d: d.update(artifacts=[]), "at least one artifact"),
@@ -134,6 +139,80 @@ def test_a_truncated_manifest_is_refused_wherever_it_ends(bundle: Path) -> None:
             read_manifest(bundle)
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda d: d["labels"].reverse(),
+        lambda d: d["artifacts"][0]["tolerances"].update(logits=1.0),
+        lambda d: d["preprocess"].update(fit="letterbox"),
+        lambda d: None,  # the same, without indentation
+    ],
+)
+def test_a_manifest_that_was_altered_is_refused(bundle: Path, change: Callable[[Document], object]) -> None:
+    edit(bundle, change, signed=False)
+    with pytest.raises(BundleError, match=r"not the manifest that was written: .* Fetch or export the bundle again"):
+        read_manifest(bundle)
+    sign(bundle)
+    read_manifest(bundle)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda line: b"",
+        lambda line: line[:-1],
+        lambda line: line[:-1] + b"\r\n",
+        lambda line: line.upper(),
+        lambda line: line.replace(b"  ", b" *"),
+        lambda line: line.replace(b"manifest", b"manifesto"),
+        lambda line: line * 2,
+        lambda line: checksum(b"other"),
+        lambda line: b"\xff" * len(line),
+    ],
+)
+def test_a_checksum_that_is_not_the_manifests_is_refused(bundle: Path, change: Callable[[bytes], bytes]) -> None:
+    path = bundle / CHECKSUM
+    path.write_bytes(change(path.read_bytes()))
+    with pytest.raises(BundleError, match=r"not the manifest that was written"):
+        read_manifest(bundle)
+
+
+@pytest.mark.parametrize("put", [lambda path: None, Path.mkdir, os.mkfifo, lambda path: path.symlink_to(path.name)])
+def test_a_checksum_that_is_no_file_is_refused(bundle: Path, put: Callable[[Path], object]) -> None:
+    (bundle / CHECKSUM).unlink()
+    put(bundle / CHECKSUM)
+    with pytest.raises(BundleError, match=r"there is no manifest\.sha256 beside it"):
+        read_manifest(bundle)
+
+
+def test_sha256sum_checks_a_manifest(bundle: Path) -> None:
+    def check() -> int:
+        return subprocess.run(
+            ["sha256sum", "--check", CHECKSUM], cwd=bundle, capture_output=True, check=False
+        ).returncode
+
+    assert check() == 0
+    edit(bundle, lambda d: d["labels"].reverse(), signed=False)
+    assert check() == 1
+
+
+def test_another_version_is_told_before_an_altered_manifest(bundle: Path) -> None:
+    edit(bundle, lambda d: d.update(version=99, guarded="otherwise"), signed=False)
+    (bundle / CHECKSUM).unlink()
+    with pytest.raises(BundleError, match="manifest version 99"):
+        read_manifest(bundle)
+
+
+def test_nesting_is_refused_however_deep(bundle: Path) -> None:
+    whole = (bundle / MANIFEST).read_text()
+    for depth in range(sys.getrecursionlimit() - 200, sys.getrecursionlimit()):
+        text = whole.replace('"tiny"', "[" * depth + "]" * depth, 1)
+        (bundle / MANIFEST).write_text(text)
+        sign(bundle)
+        with pytest.raises(BundleError, match=MANIFEST):
+            read_manifest(bundle)
+
+
 def test_a_key_that_occurs_twice_is_refused(bundle: Path) -> None:
     path = bundle / MANIFEST
     path.write_text(path.read_text().replace('"name"', '"name": "other", "name"', 1))
@@ -149,6 +228,8 @@ def test_a_key_that_occurs_twice_is_refused(bundle: Path) -> None:
         (lambda d: d["outputs"][2].update(dtype="float32"), r"'labels' must be int64 \['batch', 2\]"),
         (lambda d: d["outputs"].pop(), "expected boxes, scores, labels"),
         (lambda d: d["artifacts"][0]["outputs"].pop(), r"computes \['boxes', 'scores'\]"),
+        (lambda d: d["artifacts"][0]["outputs"].__setitem__(2, "scores"), r"computes \['boxes', 'scores', 'scores'\]"),
+        (lambda d: d["artifacts"][0]["outputs"].reverse(), r"computes \['labels', 'scores', 'boxes'\]"),
         (lambda d: d["artifacts"][0]["tolerances"].pop("labels"), "expected one above 0 for each of boxes, scores, l"),
     ],
 )
@@ -168,31 +249,6 @@ def test_a_folder_without_manifest_is_no_bundle(tmp_path: Path) -> None:
         read_manifest(tmp_path / "nowhere")
 
 
-def _mutate(generator: random.Random, document: Any) -> None:
-    """Delete, rename, retype or duplicate something, somewhere."""
-    spot = document
-    while True:
-        keys: list[Any] = list(spot) if isinstance(spot, dict) else list(range(len(spot)))
-        if not keys:
-            spot.update(new=1) if isinstance(spot, dict) else spot.append(None)
-            return
-        key = generator.choice(keys)
-        if isinstance(spot[key], dict | list) and generator.random() < 0.8:
-            spot = spot[key]
-            continue
-        junk: list[Any] = [None, True, -1, 1e300, "", "../x", "\0", [], {}, [[]], {"a": 1}, 10**30, "x" * 100]
-        action = generator.randrange(4)
-        if action == 0:
-            del spot[key]
-        elif action == 1 and isinstance(spot, dict):
-            spot[f"{key}_"] = spot.pop(key)
-        elif action == 2 and isinstance(spot, list):
-            spot.append(spot[key])
-        else:
-            spot[key] = generator.choice(junk)
-        return
-
-
 def test_mutated_manifests_are_refused_or_read_to_the_letter(bundle: Path) -> None:
     path = bundle / MANIFEST
     whole = path.read_bytes()
@@ -202,11 +258,12 @@ def test_mutated_manifests_are_refused_or_read_to_the_letter(bundle: Path) -> No
         path.write_bytes(whole)
         for _ in range(generator.randint(1, 3)):
             if seed % 2:
-                edit(bundle, partial(_mutate, generator))
+                edit(bundle, partial(change_somewhere, generator))
             else:
                 content = bytearray(path.read_bytes())
                 content[generator.randrange(len(content))] = generator.randrange(256)
                 path.write_bytes(content)
+        sign(bundle)
         try:
             manifest = read_manifest(bundle)
         except BundleError as error:

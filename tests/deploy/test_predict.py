@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import termios
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from assay_deploy.bundle import Manifest, read_manifest
+from assay_deploy.bundle import Manifest, read_manifest, write_manifest
 from assay_deploy.canvas import place, read_picture
 from assay_deploy.cli import main
 from assay_deploy.errors import AssayError
@@ -353,6 +354,14 @@ def test_a_detector_says_a_line_an_object(
         ("b.png", "dark thing", ["4.0", "2.0", "7.0", "8.0"]),
     ]
     assert "c.png" in output.err
+
+
+def test_a_label_that_the_bundle_does_not_have_is_refused(
+    detector_bundle: Path, slides: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_manifest(replace(read_manifest(detector_bundle), labels=("one",)), detector_bundle)
+    assert main(["predict", str(detector_bundle), str(slides)]) == 2
+    assert "the graph gives label 1, but the bundle has 1" in capsys.readouterr().err
 
 
 def test_a_detectors_json_has_every_picture(

@@ -111,6 +111,23 @@ def test_a_graph_that_cannot_be_loaded_is_named(bundle: Path, manifest: Manifest
         Session.load(bundle, manifest, artifact)
 
 
+def test_a_graph_whose_names_are_no_text_is_refused(bundle: Path, manifest: Manifest) -> None:
+    artifact = manifest.artifact("onnx")
+    content = (bundle / artifact.path).read_bytes().replace(b"to_planes", b"to_\xff\xff\xff\xff\xff\xff")
+    (bundle / artifact.path).write_bytes(content)
+    with pytest.raises(BundleError, match=r"model\.onnx: a name in the graph is no text"):
+        Session.load(bundle, manifest, replace(artifact, sha256=sha256(content)))
+
+
+def test_outputs_of_another_shape_are_refused(bundle: Path, manifest: Manifest) -> None:
+    outputs = tuple(replace(tensor, shape=("batch", 4)) for tensor in manifest.outputs)
+    session = Session.load(bundle, replace(manifest, outputs=outputs), manifest.artifact("onnx"))
+    with pytest.raises(
+        BundleError, match=r"model\.onnx: gives logits of the shape \[2, 5\], the manifest says \[2, 4\]"
+    ):
+        session.run(np.zeros((2, 8, 8, 3), np.uint8))
+
+
 def test_a_graph_that_is_not_the_manifests_is_refused(bundle: Path, manifest: Manifest) -> None:
     artifact = manifest.artifact("onnx")
     with pytest.raises(BundleError, match=r"gives .*logits.*the manifest says probabilities"):

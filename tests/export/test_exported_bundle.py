@@ -13,7 +13,7 @@ import onnx
 import pytest
 import torch
 
-from assay_deploy.bundle import MANIFEST, PICTURES, PLAIN, TTA, read_manifest, read_verified, sha256
+from assay_deploy.bundle import CHECKSUM, MANIFEST, PICTURES, PLAIN, TTA, read_manifest, read_verified, sha256
 from assay_deploy.canvas import View
 from assay_deploy.doctor import examine
 from assay_deploy.session import Session
@@ -32,7 +32,8 @@ def test_bundle_reads_back_as_a_client_reads_it(bundle):
     for entry in manifest.files:
         read_verified(bundle.folder, entry)
     assert manifest == bundle.manifest
-    assert {path.name for path in bundle.folder.iterdir()} == {MANIFEST, *(entry.path for entry in manifest.files)}
+    files = {MANIFEST, CHECKSUM, *(entry.path for entry in manifest.files)}
+    assert {path.name for path in bundle.folder.iterdir()} == files
 
 
 def test_manifest_says_where_the_model_comes_from(bundle):

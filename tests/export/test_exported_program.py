@@ -204,3 +204,17 @@ def test_a_damaged_file_is_refused(exported):
     del records[MODEL]
     with pytest.raises(ExportError, match="damaged"):
         exported_program.load(archive.write(records))
+
+
+def test_a_program_of_another_schema_is_refused(exported, capfd):
+    records = archive.read(exported)
+    edit(records, MODEL, lambda document: document["schema_version"].update(major=99))
+    with pytest.raises(ExportError, match=r"schema version .*99.* does not match .* use the one that the manifest's"):
+        exported_program.load(archive.write(records))
+    assert "Traceback" not in capfd.readouterr().err
+
+
+def test_a_program_that_is_nested_too_deeply_is_refused(exported):
+    records = archive.read(exported) | {MODEL: b"[" * 100_000}
+    with pytest.raises(ExportError, match="damaged"):
+        exported_program.load(archive.write(records))

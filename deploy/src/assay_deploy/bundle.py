@@ -11,6 +11,7 @@ from assay_deploy.errors import BundleError
 from assay_deploy.strict_json import decode, parse
 
 MANIFEST = "manifest.json"
+CHECKSUM = "manifest.sha256"
 MANIFEST_VERSION = 3
 MAX_MANIFEST_BYTES = 1 << 20
 
@@ -186,7 +187,7 @@ class Manifest:
 
     @property
     def files(self) -> "tuple[Artifact | File, ...]":
-        """Every file of the bundle but the manifest."""
+        """Every file of the bundle but the manifest and its checksum."""
         return (*self.artifacts, self.probe, self.parity, self.report, self.sbom)
 
     def artifact(
@@ -229,8 +230,8 @@ def read_manifest(bundle: Path) -> Manifest:
         bundle: the bundle's folder.
 
     Raises:
-        BundleError: no such folder, no manifest, not JSON, an unknown version or key, a wrong type, or a path
-            that leaves the bundle.
+        BundleError: no such folder, no manifest, not JSON, an unknown version, not the bytes that `CHECKSUM` names,
+            an unknown key, a wrong type, or a path that leaves the bundle.
     """
     path = bundle / MANIFEST
     try:
@@ -240,7 +241,8 @@ def read_manifest(bundle: Path) -> Manifest:
             raise BundleError(f"'{bundle}' is no bundle: it has no {MANIFEST}. `assay-export` makes one from a run")
         if path.stat().st_size > MAX_MANIFEST_BYTES:
             raise BundleError(f"{path}: larger than {MAX_MANIFEST_BYTES} bytes, which no manifest is")
-        document = decode(path.read_bytes())
+        content = _read(path, bundle)
+        document = decode(content)
     except OSError as error:
         raise BundleError(f"{path}: cannot be read ({error.strerror})") from error
     except (ValueError, RecursionError) as error:
@@ -248,21 +250,28 @@ def read_manifest(bundle: Path) -> Manifest:
     version = document.get("version") if isinstance(document, dict) else None
     if type(version) is not int or version != MANIFEST_VERSION:
         raise BundleError(
-            f"{path}: manifest version {version!r}, but this assay-deploy reads version {MANIFEST_VERSION}. "
+            f"{path}: manifest version {version!r:.40}, but this assay-deploy reads version {MANIFEST_VERSION}. "
             "Export the run again, or install the assay-deploy that matches"
         )
+    _refuse_altered(content, bundle)
     try:
         manifest = parse(Manifest, document, "manifest")
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BundleError(f"{path}: {error}") from error
     _check(manifest, path)
     return manifest
 
 
 def write_manifest(manifest: Manifest, bundle: Path) -> None:
-    """Write ``manifest.json`` into the bundle's folder."""
-    text = json.dumps(asdict(manifest), indent=2, allow_nan=False) + "\n"
-    (bundle / MANIFEST).write_text(text, encoding="utf-8")
+    """Write ``manifest.json``, and first `CHECKSUM`, into the bundle's folder."""
+    content = (json.dumps(asdict(manifest), indent=2, allow_nan=False) + "\n").encode()
+    (bundle / CHECKSUM).write_bytes(checksum(content))
+    (bundle / MANIFEST).write_bytes(content)
+
+
+def checksum(manifest: bytes) -> bytes:
+    """What `CHECKSUM` holds for these bytes of a manifest: the line of ``sha256sum manifest.json``."""
+    return f"{sha256(manifest)}  {MANIFEST}\n".encode()
 
 
 def read_verified(bundle: Path, entry: File | Artifact) -> bytes:
@@ -275,13 +284,7 @@ def read_verified(bundle: Path, entry: File | Artifact) -> bytes:
     """
     path = bundle / entry.path
     try:
-        # not Path.resolve, which raises RuntimeError for a circle of links before Python 3.13
-        real = Path(os.path.realpath(path, strict=True))
-        if not real.is_relative_to(os.path.realpath(bundle, strict=True)):
-            raise BundleError(f"{path}: leads out of the bundle; refused")
-        if not real.is_file():
-            raise BundleError(f"{path}: the manifest names it, but it is not a file")
-        content = real.read_bytes()
+        content = _read(path, bundle)
     except OSError as error:
         raise BundleError(f"{path}: the manifest names it, but it cannot be read ({error.strerror})") from error
     found = sha256(content)
@@ -291,6 +294,34 @@ def read_verified(bundle: Path, entry: File | Artifact) -> bytes:
             f"{entry.sha256[:12]}.... Fetch or export the bundle again"
         )
     return content
+
+
+def _read(path: Path, bundle: Path) -> bytes:
+    """Bytes of a file that lies in the bundle, wherever links lead."""
+    # not Path.resolve, which raises RuntimeError for a circle of links before Python 3.13
+    real = Path(os.path.realpath(path, strict=True))
+    if not real.is_relative_to(os.path.realpath(bundle, strict=True)):
+        raise BundleError(f"{path}: leads out of the bundle; refused")
+    if not real.is_file():
+        raise BundleError(f"{path}: is named as a file of the bundle, but is not a file")
+    return real.read_bytes()
+
+
+def _refuse_altered(manifest: bytes, bundle: Path) -> None:
+    """Refuse bytes of a manifest that are not those of the checksum beside it."""
+    path, line = bundle / CHECKSUM, checksum(manifest)
+    try:
+        if not path.is_file():
+            problem = f"there is no {CHECKSUM} beside it to tell whether it was altered"
+        elif path.stat().st_size != len(line) or _read(path, bundle) != line:
+            problem = (
+                f"not the manifest that was written: its sha256 is {line[:12].decode()}..., {CHECKSUM} names another"
+            )
+        else:
+            return
+    except OSError as error:
+        problem = f"{CHECKSUM} beside it cannot be read ({error.strerror})"
+    raise BundleError(f"{bundle / MANIFEST}: {problem}. Fetch or export the bundle again")
 
 
 def _check(manifest: Manifest, path: Path) -> None:
@@ -351,8 +382,8 @@ def _check_artifact(artifact: Artifact, manifest: Manifest, path: Path) -> None:
         raise BundleError(
             f"{where} is dense, every {artifact.dense} pixels, which only a classifier's plain graph can be"
         )
-    wanted = 1 if manifest.task == CLASSIFICATION else len(BOXES)
-    if not set(artifact.outputs) <= set(names) or len(artifact.outputs) != wanted:
+    known_outputs = [(name,) for name in names] if manifest.task == CLASSIFICATION else [BOXES]
+    if artifact.outputs not in known_outputs:
         raise BundleError(f"{where} computes {list(artifact.outputs)}, the manifest's outputs are {names}")
     if set(artifact.tolerances) != set(artifact.outputs) or min(artifact.tolerances.values()) <= 0:
         raise BundleError(

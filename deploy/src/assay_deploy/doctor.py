@@ -2,7 +2,6 @@
 
 import io
 import platform
-import zipfile
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -13,7 +12,7 @@ import numpy as np
 import PIL
 
 from assay_deploy import __version__
-from assay_deploy.bundle import MANIFEST, PICTURES, Artifact, Manifest, read_manifest, read_verified
+from assay_deploy.bundle import CHECKSUM, MANIFEST, PICTURES, Artifact, Manifest, read_manifest, read_verified
 from assay_deploy.difference import differences
 from assay_deploy.errors import AssayError, BundleError, RuntimeUnavailableError
 from assay_deploy.runtime import CPU, CUDA, available_cores, import_runtime, installed_runtimes, stray_nodes
@@ -79,7 +78,7 @@ def _files(bundle: Path, manifest: Manifest, problems: list[str]) -> Iterator[di
 
 
 def _unlisted(bundle: Path, manifest: Manifest) -> list[str]:
-    listed = {MANIFEST, *(entry.path for entry in manifest.files)}
+    listed = {MANIFEST, CHECKSUM, *(entry.path for entry in manifest.files)}
     found = {path.relative_to(bundle).as_posix() for path in bundle.rglob("*") if not path.is_dir()}
     return sorted(found - listed)
 
@@ -131,7 +130,9 @@ def _replay(session: Session, artifact: Artifact, bundle: Path, manifest: Manife
             images = probe[artifact.probed(PICTURES)]
             expected = {output: probe[artifact.probed(output)] for output in artifact.outputs}
         return differences(session.run(images), expected)
-    except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
+    except AssayError:
+        raise
+    except Exception as error:  # what NumPy raises over a damaged archive shares no base class
         raise BundleError(f"{bundle / manifest.probe.path}: not a probe of this bundle ({error})") from error
 
 

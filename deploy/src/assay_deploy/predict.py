@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from assay_deploy.bundle import DETECTION, Manifest
 from assay_deploy.canvas import PictureError, boxes_from_canvas, place, read_picture, suffixes
-from assay_deploy.errors import AssayError
+from assay_deploy.errors import AssayError, BundleError
 from assay_deploy.runtime import available_cores
 from assay_deploy.session import Session
 
@@ -197,6 +197,8 @@ def _detected(
     ):
         there = labels >= 0
         indices = labels[there]
+        if indices.max(initial=0) >= len(manifest.labels):
+            raise BundleError(f"the graph gives label {indices.max()}, but the bundle has {len(manifest.labels)}")
         yield Detected(
             path=path,
             size=size,

@@ -50,9 +50,11 @@ class Session:
         self.fallback = fallback
         self.placement = placement(graph)
         self._graph = graph
+        self._path = artifact.path
         self._input = manifest.inputs[0].name
         self._canvas = manifest.preprocess
         self._dense = artifact.dense
+        self._shapes = {tensor.name: tensor.shape[1:] for tensor in manifest.outputs}
 
     @classmethod
     def load(
@@ -91,8 +93,11 @@ class Session:
             graph, got, fallback = _start(content, threads, _provider(artifact, provider))
         except RuntimeUnavailableError as error:
             raise RuntimeUnavailableError(f"{bundle / artifact.path}: {error}") from error
-        _check_interface(graph, manifest, artifact)
-        session = cls(graph, manifest, artifact, got, threads, fallback)
+        try:
+            _check_interface(graph, manifest, artifact)
+            session = cls(graph, manifest, artifact, got, threads, fallback)
+        except UnicodeDecodeError as error:
+            raise BundleError(f"{bundle / artifact.path}: a name in the graph is no text ({error})") from error
         strays = stray_nodes(session.placement, CUDA) if got == "cuda" else []
         if strays:
             message = f"{artifact.path}: {len(strays)} compute nodes are not on CUDA: {_names(strays)}"
@@ -114,6 +119,7 @@ class Session:
 
         Raises:
             ValueError: the array has another type or shape.
+            BundleError: the graph gives an output of another shape.
             RuntimeUnavailableError: ONNX Runtime failed; on a GPU, most likely out of memory.
         """
         height, width = (side + (self._dense or 0) for side in (self._canvas.height, self._canvas.width))
@@ -130,7 +136,14 @@ class Session:
             raise RuntimeUnavailableError(
                 f"ONNX Runtime failed on a batch of {len(images)} ({error}). A smaller --batch needs less memory"
             ) from error
-        return dict(zip(self.outputs, results, strict=True))
+        outputs = dict(zip(self.outputs, results, strict=True))
+        for name, output in outputs.items():
+            shape = (len(images), *self._shapes[name])
+            if output.shape != shape:
+                raise BundleError(
+                    f"{self._path}: gives {name} of the shape {list(output.shape)}, the manifest says {list(shape)}"
+                )
+        return outputs
 
 
 def _provider(artifact: Artifact, wanted: str) -> str:

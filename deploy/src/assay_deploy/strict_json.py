@@ -58,7 +58,7 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
     if origin is dict:
         if not isinstance(value, dict):
             raise ValueError(f"{where}: expected an object, got {_kind(value)}")
-        return {key: _convert(args[1], item, f"{where}.{key}") for key, item in value.items()}
+        return {_convert(str, key, where): _convert(args[1], item, f"{where}.{key}") for key, item in value.items()}
     choices = args if origin in (Union, UnionType) else (hint,)
     if float in choices and type(value) is int and abs(value) <= 1 << 53:
         return float(value)
@@ -81,5 +81,5 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """An object of the document; of two keys with one name another reader might take the other."""
     document = dict(pairs)
     if len(document) < len(pairs):
-        raise ValueError(f"a key occurs twice among {', '.join(name for name, _ in pairs)}")
+        raise ValueError(f"a key occurs twice among {', '.join(repr(name) for name, _ in pairs)}")
     return document

@@ -16,8 +16,11 @@ def read(content: bytes) -> dict[str, bytes]:
     Raises:
         zipfile.BadZipFile: it is none, or damaged.
     """
-    with zipfile.ZipFile(io.BytesIO(content)) as archive:
-        return {name: archive.read(name) for name in archive.namelist() if not name.endswith(_IDENTIFIER)}
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            return {name: archive.read(name) for name in archive.namelist() if not name.endswith(_IDENTIFIER)}
+    except Exception as error:  # over damaged headers it raises a dozen others, which share no base class
+        raise zipfile.BadZipFile(str(error)) from error
 
 
 def write(records: dict[str, bytes]) -> bytes:

@@ -11,9 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 from torch.export.passes import move_to_device_pass
+from torch.export.pt2_archive._package import load_pt2
 
 from assay_export import archive
-from assay_export.errors import ExportError
+from assay_export.errors import ExportError, unloadable
 from assay_export.onnx_graph import BATCH, dynamic_sizes
 from assay_export.torchscript import ORIGIN
 
@@ -127,15 +128,20 @@ def load(content: bytes, device: str = "cpu") -> nn.Module:
     given an archive of what was checked.
 
     Raises:
-        ExportError: it is damaged, or holds something else than what `export` writes.
+        ExportError: it is damaged, holds something else than what `export` writes, or is of a torch that wrote it
+            otherwise.
     """
     try:
         records = archive.read(content)
         _check_records(records)
-    except (zipfile.BadZipFile, KeyError, ValueError, AttributeError, TypeError) as error:
+    except (zipfile.BadZipFile, KeyError, ValueError, AttributeError, TypeError, RecursionError) as error:
         raise ExportError(f"it is not an exported program, or a damaged one ({error}). Export it again") from error
-    program = torch.export.load(io.BytesIO(archive.write(records)))
-    return move_to_device_pass(program, device).module()
+    try:
+        # torch.export.load would log the traceback, forget the reason, and take it for an archive of torch 2.7
+        program = load_pt2(io.BytesIO(archive.write(records))).exported_programs["model"]
+        return move_to_device_pass(program, device).module()
+    except Exception as error:  # a deserializer's, which share no base class
+        raise unloadable(error) from error
 
 
 def _check_records(records: dict[str, bytes]) -> None:

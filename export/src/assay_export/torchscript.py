@@ -2,15 +2,18 @@
 
 import io
 import json
+import pickle
 import re
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from assay_export import archive
+from assay_export.errors import unloadable
 
 ORIGIN = "assay.json"
 """Name of the extra file that says where the model comes from."""
@@ -43,10 +46,64 @@ def export(graph: nn.Module, images: Tensor, origin: Mapping[str, str]) -> bytes
 
 
 def load(content: bytes, device: str = "cpu") -> torch.jit.ScriptModule:
-    """A traced graph, in eval mode."""
-    with _quiet():
-        module: torch.jit.ScriptModule = torch.jit.load(io.BytesIO(content), map_location=device)
-    return module.eval()
+    """A traced graph, in eval mode.
+
+    It is a program for torch: what it computes is refused nowhere. A tensor that reaches beyond its bytes is, for torch
+    reads whatever lies there, or the process dies.
+
+    Raises:
+        ExportError: it is damaged, or torch cannot load it on that device.
+    """
+    try:
+        records = archive.read(content)
+        for name, record in records.items():
+            if name.endswith(("/data.pkl", "/constants.pkl")):  # the third, of traced inputs, has no bytes on purpose
+                _Tensors(record, name.removesuffix(".pkl"), records).load()
+        with _quiet():
+            module: torch.jit.ScriptModule = torch.jit.load(io.BytesIO(archive.write(records)), map_location=device)
+        return module.eval()
+    except Exception as error:  # a parser's in C++, which share no base class
+        raise unloadable(error) from error
+
+
+class _Tensors(pickle.Unpickler):
+    """Reads a pickle of TorchScript for the tensors in it, and makes none of the objects that it names."""
+
+    def __init__(self, content: bytes, folder: str, records: Mapping[str, bytes]) -> None:
+        super().__init__(io.BytesIO(content))
+        self._folder = folder
+        self._records = records
+
+    def find_class(self, module: str, name: str) -> Any:
+        if module == "torch" and name.endswith("Storage"):
+            return torch.storage._get_dtype_from_pickle_storage_type(name).itemsize
+        if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
+            return _check_tensor
+        if module.startswith("__torch__") or module in ("collections", "torch.jit._pickle"):
+            return _Object
+        raise pickle.UnpicklingError(f"{self._folder}.pkl names {module}.{name}")
+
+    def persistent_load(self, storage: Any) -> int:
+        """Number of elements of a storage."""
+        _, itemsize, key, _, elements = storage
+        size = len(self._records[f"{self._folder}/{key}"])
+        if size < itemsize * elements:
+            raise pickle.UnpicklingError(f"{self._folder}/{key} has {size} bytes, expected {itemsize * elements}")
+        return int(elements)
+
+
+class _Object:
+    """What stands for any object."""
+
+    def __init__(self, *arguments: Any) -> None: ...
+
+    def __setstate__(self, state: Any) -> None: ...
+
+
+def _check_tensor(elements: int, offset: int, sizes: Sequence[int], strides: Sequence[int], *_: Any) -> None:
+    last = offset + sum((size - 1) * stride for size, stride in zip(sizes, strides, strict=True))
+    if min(offset, *sizes, *strides, 0) < 0 or (0 not in sizes and last >= elements):
+        raise pickle.UnpicklingError(f"a tensor {list(sizes)} reaches beyond its {elements} elements")
 
 
 def _forget_classes() -> None:

@@ -61,7 +61,7 @@ def write_repository(bundle: Path, manifest: Manifest, repository: Path, *, max_
     The models are ``<bundle>``, and with a suffix for what differs ``<bundle>_tta``, ``<bundle>_dense``,
     ``<bundle>_fp16``, ``<bundle>_tta_fp16``. A model's ``config.pbtxt`` is written anew with every version: settings of
     one's own belong into ``<model>/configs/<name>.pbtxt``, which Triton takes with ``--model-config-name=<name>``.
-    Beside each version's graph lies the manifest it came with.
+    Beside each version's graph lies the manifest it came with, and its checksum.
 
     Everything is made in ``.<repository>.partial`` beside the repository and then renamed: killed at any instant,
     there is no half model and no half version. Not inside it: Triton takes every folder there for a model, whatever its
