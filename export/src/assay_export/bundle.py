@@ -130,11 +130,10 @@ def _check_precisions(precisions: Sequence[str], formats: Sequence[str], task: s
     """Refuse what cannot be made before anything is."""
     if "fp32" not in precisions:
         raise ExportError(f"precisions must have fp32, which the others are made from; got {','.join(precisions)}")
-    if len(precisions) > 1 and ("onnx" not in formats or task != CLASSIFICATION):
-        raise ExportError(
-            f"{','.join(precisions)}: fp16 and int8 are for the ONNX graphs of classifiers; got "
-            f"formats={','.join(formats)} and a model for {task}"
-        )
+    if len(precisions) > 1 and "onnx" not in formats:
+        raise ExportError(f"{','.join(precisions)}: fp16 and int8 are for ONNX graphs; got formats={','.join(formats)}")
+    if "int8" in precisions and task != CLASSIFICATION:
+        raise ExportError(f"int8 is for classifiers; got a model for {task}, which can be had in fp32 and fp16")
     if "fp16" in precisions and not has_cuda("onnx"):
         raise ExportError(
             "fp16 is proven on a GPU or not made, for ONNX Runtime computes it in float32 on a CPU. Here is no CUDA "
@@ -172,18 +171,17 @@ def _make(
             path = form.path(views > 1, wanted)
             with _stage(f"export {path}", say):
                 whole = (folder / form.path(views > 1)).read_bytes()
-                file = _write(folder, path, _lower(whole, wanted, subject, views))
+                file = _write(folder, path, _lower(whole, wanted, subject))
             artifacts.append(_artifact(subject.task, form.name, wanted, LOWERED_ON[wanted], views, file))
     return tuple(artifacts)
 
 
-def _lower(content: bytes, wanted: str, subject: Subject, views: int) -> bytes:
-    """A float32 ONNX graph of so many views in another precision, chosen by what training pictures show."""
+def _lower(content: bytes, wanted: str, subject: Subject) -> bytes:
+    """A float32 ONNX graph in another precision, chosen by what training pictures show."""
     images = subject.data.train.images
     if wanted == "int8":
         return quantized.quantize(content, images)
-    (output,) = subject.task.outputs(views)
-    return half.lower(content, images, subject.task.TOLERANCES["onnx", wanted][output], LOWERED_ON[wanted])
+    return half.lower(content, images, subject.task.apart, LOWERED_ON[wanted])
 
 
 def _artifact(task: ModuleType, name: str, wanted: str, device: str, views: int, file: File) -> Artifact:

@@ -34,8 +34,8 @@ usage: assay-export [run=<folder>] [formats=...] [precisions=...] [layout=triton
   formats     of {", ".join(FORMATS)}, with commas between them (default
               {",".join(USUAL)}). aoti packages are compiled, for this kind of machine; they need a C++
               compiler, and aoti-cuda a GPU
-  precisions  of the ONNX graphs: fp32 (the default), and of classifiers with it fp16, which is proven on a GPU or not
-              made, and int8. A precision that costs too much accuracy is left out, and parity.html says so
+  precisions  of the ONNX graphs: fp32 (the default), and with it fp16, which is proven on a GPU or not made, and of
+              classifiers int8. A precision that costs too much accuracy is left out, and parity.html says so
   layout      triton: also write a Triton model repository, <bundles>/<name>.triton
   all         true: the newest run of every experiment under {RUNS}/, then one table
   bundles     the folder that holds bundles; by default bundles
