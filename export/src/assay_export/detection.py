@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from assay_deploy.bundle import BOXES, DETECTION, Artifact, Tensor
-from assay_deploy.difference import differences, match_detections
+from assay_deploy.difference import Match, differences, match_detections
 from assay_export.detector_graph import exportable
 from assay_export.task import WORST, Outputs, Weighed, Worst, same_views
 from assay_research.box_views import BoxViews
@@ -26,10 +26,6 @@ BATCH = 8
 
 REFERENCE_BATCH = 4
 
-TYPICAL = {"boxes": 0.1, "scores": 2e-3, "labels": 0.02}
-"""What `apart` allows: mean differences of a pair, canvas pixels and score, and the share of all scores that belongs to
-boxes without a partner."""
-
 _FP32 = {"boxes": 0.05, "scores": 1e-3, "labels": 0.01}
 
 TOLERANCES = {
@@ -37,16 +33,27 @@ TOLERANCES = {
     ("exported_program", "fp32"): _FP32,
     ("onnx", "fp32"): _FP32,
     ("aoti", "fp32"): _FP32,
+    # The network rounded after every layer as a GPU does it, emulated on a CPU; RetinaNet on drawn diatoms, 192x256.
+    # 99 of 100 pairs are within 0.09 pixels and 8e-4. The others are flips: of two boxes of like scores that overlap
+    # rounding decides which suppresses the other. Those are a tenth of a side apart, whatever rounds: up to 3.1 pixels,
+    # 0.047 and 1.3 % on the probe, 6.1 and 0.17 on the test split, most of them where two views are fused. Twenty
+    # pixels are for sides of 200. Flips hide what is typical, which TYPICAL holds much closer.
+    ("onnx", "fp16"): {"boxes": 20.0, "scores": 0.3, "labels": 0.05},
 }
 """Largest difference from the eager model on the probe, by format and precision, then output: canvas pixels, score, and
 the share of all scores that belongs to boxes without a partner. A box that lies within rounding of a threshold, or of
 the overlap at which another suppresses it, may be there or not."""
 
-DROP = {"fp32": 1e-3}
-"""By how much mAP may be lower than the eager model's."""
+DROP = {"fp32": 1e-3, "fp16": 2e-3}
+"""By how much mAP may be lower than the eager model's. In emulated float16 it moved by 1.5e-4 at most."""
 
-ALONE = {"fp32": 0.01}
-"""Which share of all scores on the test split may belong to boxes without a partner."""
+ALONE = {"fp32": 0.01, "fp16": 0.02}
+"""Which share of all scores on the test split may belong to boxes without a partner. In emulated float16 it was 0.4 %
+at most."""
+
+TYPICAL = {"boxes": 0.1, "scores": 2e-3}
+"""How far pairs may be apart on average, canvas pixels and score, in any precision. In emulated float16 it was 0.011
+and 1.6e-4 at most; to scale a last layer by 1.01 moves it to 0.16 or 4e-3."""
 
 
 @dataclass(frozen=True)
@@ -128,19 +135,13 @@ def drop_allowed(n: int, precision: str) -> float:  # noqa: ARG001 - the same fo
 
 
 def apart(found: Outputs, expected: Outputs) -> float:
-    """How far the detections of a float16 graph are from those in float32; 1 is as far as `TYPICAL` allows.
+    """How far the detections of a float16 graph are from those in float32; 1 is as far as the gate lets them be.
 
-    By what is typical and not by the largest difference: where two boxes of like scores overlap, a rounding decides
-    which of them suppresses the other, and moves the one that is left by pixels, whatever is kept in float32.
+    By averages and shares, not by the largest difference: that is a flip's, which no block kept in float32 prevents.
     """
     match = match_detections(found, expected)
-    pairs = max(len(match.ious), 1)
-    typical = {
-        "boxes": float(match.boxes.sum() / pairs),
-        "scores": float(match.scores.sum() / pairs),
-        "labels": match.alone_share,
-    }
-    return float(np.max([typical[name] / TYPICAL[name] for name in BOXES]))
+    typical = _typical(match)
+    return float(np.max([match.alone_share / ALONE["fp16"], *(typical[name] / TYPICAL[name] for name in TYPICAL)]))
 
 
 def weigh(artifact: Artifact, data: DetectionData, reference: Outputs, found: Outputs) -> Weighed:
@@ -175,7 +176,16 @@ def weigh(artifact: Artifact, data: DetectionData, reference: Outputs, found: Ou
             f"{finding.alone} boxes on the test pictures, {finding.alone_share:.2%} of all scores, are found by one of "
             f"eager and artifact alone, allowed {finding.alone_allowed:.0%}"
         )
+    for name, mean in _typical(match).items():
+        if not mean <= TYPICAL[name]:
+            reasons.append(f"{name} on the test pictures differ by {mean:.2g} on average, allowed {TYPICAL[name]:g}")
     return Weighed(finding, reasons, _worst(data, reference, found))
+
+
+def _typical(match: Match) -> dict[str, float]:
+    """Mean differences of the pairs."""
+    pairs = max(len(match.ious), 1)
+    return {"boxes": float(match.boxes.sum() / pairs), "scores": float(match.scores.sum() / pairs)}
 
 
 def _worst(data: DetectionData, reference: Outputs, found: Outputs) -> tuple[Worst, ...]:
