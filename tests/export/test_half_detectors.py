@@ -167,6 +167,15 @@ def test_exactly_the_block_of_a_detector_that_loses_digits_is_kept() -> None:
     assert max(found.largest.values()) < half.LARGEST
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("name", SMALL)
+def test_cuda_runs_a_detector_in_float16_with_no_block_kept(name: str) -> None:
+    found = half.search(exported(name), pictures(8), apart, "cuda")
+    assert found.keep == ()
+    assert 0 < found.error < 1
+
+
 def detections(n: int) -> Outputs:
     corners = np.stack([np.arange(n), np.arange(n), np.arange(n) + 60, np.arange(n) + 60], -1)
     return {
