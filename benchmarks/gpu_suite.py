@@ -89,6 +89,7 @@ def steps(site: Site) -> list[Step]:
         ),
         throughput(site, "eager"),
         detector(site, "diatoms_smoke"),
+        halved(site, "diatoms_smoke"),
     ]
     if site.bccd:
         listed += [detector(site, each, f"data.root='{site.bccd}'") for each in studies()["bccd"]]
@@ -97,7 +98,7 @@ def steps(site: Site) -> list[Step]:
         listed += way(site, "tinyvgg_a_36", tinyvgg, site.data / "test")
         listed += [study(site, name, site.data) for name in studies() if name not in {EVERYTHING, *BROUGHT}]
         listed += [speedrun(site, site.data)]
-    listed += [detector(site, "diatoms")]
+    listed += [detector(site, "diatoms"), halved(site, "diatoms")]
     # Compiling takes minutes.
     listed += [throughput(site, mode) for mode in COMPILE_MODES]
     return listed
@@ -182,11 +183,7 @@ def way(site: Site, name: str, overrides: list[str], pictures: Path) -> list[Ste
         training(site, name, overrides),
         exporting(site, name, name),
         replace(exporting(site, name, f"{name}_compiled", f"formats=aoti-{site.device}"), devices=(site.device,)),
-        replace(
-            exporting(site, name, f"{name}_fp16", "formats=onnx", "precisions=fp32,fp16"),
-            devices=("cuda",),
-            skip=skip(site) or ("" if site.provider == "cuda" else "onnxruntime-gpu is not installed"),
-        ),
+        halved(site, name),
         Step(
             f"doctor {name}",
             lambda _: module("assay_deploy", "doctor", bundle, "--json", "--provider", site.provider),
@@ -243,6 +240,15 @@ def exporting(site: Site, name: str, bundle: str, *options: str) -> Step:
         lambda _: module("assay_export.cli", f"run={site.newest_run(name)}", *place, *options),
         lambda _: outcomes.parity(bundles / bundle),
         needs=(f"train {name}",),
+    )
+
+
+def halved(site: Site, name: str) -> Step:
+    """An experiment's newest run with its ONNX graphs in float16 too."""
+    return replace(
+        exporting(site, name, f"{name}_fp16", "formats=onnx", "precisions=fp32,fp16"),
+        devices=("cuda",),
+        skip=skip(site) or ("" if site.provider == "cuda" else "onnxruntime-gpu is not installed"),
     )
 
 

@@ -23,9 +23,10 @@ def parity(bundle: Path) -> Figures:
     """From the verdict of the gate."""
     found = json.loads((bundle / "parity.json").read_text())
     return {
-        f"{each['path']} on {each['device']}": f"{_apart(each['differences'])} on the probe; "
-        f"{len(each['task']['flipped'])} of {each['task']['n']} test pictures changed"
-        + ("" if each["passed"] else "; left out: " + "; ".join(each["reasons"]))
+        f"{each['path']} on {each['device']}": "; ".join(
+            ([f"{_apart(each['differences'])} on the probe", _changed(each["task"])] if each["task"] else [])
+            + ([] if each["passed"] else ["left out", *each["reasons"]])
+        )
         for each in (*found["artifacts"], *found["left_out"])
     }
 
@@ -43,6 +44,12 @@ def placement(output: str) -> Figures:
 
 def _apart(differences: Mapping[str, float]) -> str:
     return ", ".join(f"{name} differ by {each:.2g}" for name, each in differences.items())
+
+
+def _changed(task: Mapping[str, Any]) -> str:
+    if "flipped" in task:
+        return f"{len(task['flipped'])} of {task['n']} test pictures changed"
+    return f"{task['alone']} of {task['alone'] + 2 * task['pairs']} boxes on test pictures found by one alone"
 
 
 def accuracy(output: str) -> Figures:

@@ -128,6 +128,19 @@ def test_training_goes_on_with_a_run_that_has_a_checkpoint(tmp_path: Path) -> No
     assert f"resume='{runs[1].parent}'" not in train.command(False)
 
 
+def test_a_verdict_is_read_whatever_the_task_is_and_whether_it_ran(tmp_path: Path) -> None:
+    kept = {"path": "a.onnx", "device": "cpu", "passed": True, "reasons": [], "differences": {"logits": 0.25}}
+    kept["task"] = {"n": 9, "flipped": [{}]}
+    boxes = kept | {"path": "b.onnx", "differences": {"boxes": 0.5}, "task": {"n": 9, "alone": 2, "pairs": 4}}
+    broken = kept | {"path": "c.onnx", "passed": False, "reasons": ["no kernel"], "differences": None, "task": None}
+    (tmp_path / "parity.json").write_text(json.dumps({"artifacts": [kept, boxes], "left_out": [broken]}))
+    assert outcomes.parity(tmp_path) == {
+        "a.onnx on cpu": "logits differ by 0.25 on the probe; 1 of 9 test pictures changed",
+        "b.onnx on cpu": "boxes differ by 0.5 on the probe; 2 of 10 boxes on test pictures found by one alone",
+        "c.onnx on cpu": "left out; no kernel",
+    }
+
+
 def test_accuracy_is_read_from_predictions_on_class_folders() -> None:
     lines = [{"path": f"a/{truth}/1.png", "label": label} for truth, label in (("cat", "cat"), ("cat", "dog"))]
     output = "a warning\n" + "".join(json.dumps(line) + "\n" for line in lines)

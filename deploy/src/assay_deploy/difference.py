@@ -35,6 +35,11 @@ class Match:
     alone: NDArray[np.float64]
     total: float
 
+    @property
+    def alone_share(self) -> float:
+        """Share of all scores that belongs to detections that only one engine made; 0 where there are none."""
+        return float(self.alone.sum() / self.total) if self.total else 0.0
+
 
 def differences(found: Answers, expected: Answers) -> dict[str, float]:
     """Of each output, how far two engines' answers to the same pictures are apart.
@@ -63,7 +68,7 @@ def differences(found: Answers, expected: Answers) -> dict[str, float]:
     return {
         "boxes": float(match.boxes.max(initial=0)),
         "scores": float(match.scores.max(initial=0)),
-        "labels": float(match.alone.sum() / match.total) if match.total else 0.0,
+        "labels": match.alone_share,
     }
 
 

@@ -134,11 +134,10 @@ def _check_precisions(precisions: Sequence[str], formats: Sequence[str], task: s
     """Refuse what cannot be made before anything is."""
     if "fp32" not in precisions:
         raise ExportError(f"precisions must have fp32, which the others are made from; got {','.join(precisions)}")
-    if len(precisions) > 1 and ("onnx" not in formats or task != CLASSIFICATION):
-        raise ExportError(
-            f"{','.join(precisions)}: fp16 and int8 are for the ONNX graphs of classifiers; got "
-            f"formats={','.join(formats)} and a model for {task}"
-        )
+    if len(precisions) > 1 and "onnx" not in formats:
+        raise ExportError(f"{','.join(precisions)}: fp16 and int8 are for ONNX graphs; got formats={','.join(formats)}")
+    if "int8" in precisions and task != CLASSIFICATION:
+        raise ExportError(f"int8 is for classifiers; got a model for {task}, which can be had in fp32 and fp16")
     if "fp16" in precisions and not has_cuda("onnx"):
         raise ExportError(
             "fp16 is proven on a GPU or not made, for ONNX Runtime computes it in float32 on a CPU. Here is no CUDA "
@@ -174,18 +173,17 @@ def _make(
             if wanted == "fp32" or look == DENSE:
                 continue
             with _stage(f"export {form.path(look, wanted)}", say):
-                content = _lower((folder / form.path(look)).read_bytes(), wanted, subject, look)
+                content = _lower((folder / form.path(look)).read_bytes(), wanted, subject)
                 artifacts.append(_artifact(folder, subject, form, wanted, look, content))
     return tuple(artifacts)
 
 
-def _lower(content: bytes, wanted: str, subject: Subject, look: str) -> bytes:
+def _lower(content: bytes, wanted: str, subject: Subject) -> bytes:
     """A float32 ONNX graph in another precision, chosen by what training pictures show."""
     images = subject.data.train.images
     if wanted == "int8":
         return quantized.quantize(content, images)
-    (output,) = subject.task.outputs(look)
-    return half.lower(content, images, subject.task.TOLERANCES["onnx", wanted][output], LOWERED_ON[wanted])
+    return half.lower(content, images, subject.task.apart, LOWERED_ON[wanted])
 
 
 def _artifact(folder: Path, subject: Subject, form: Format, wanted: str, look: str, content: bytes) -> Artifact:

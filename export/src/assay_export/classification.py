@@ -8,6 +8,7 @@ from torch import nn
 
 from assay_deploy.bundle import CLASSIFICATION, DENSE, PLAIN, TTA, Artifact, Tensor
 from assay_deploy.canvas import View
+from assay_deploy.difference import differences
 from assay_export.task import WORST, Outputs, Weighed, Worst, same_views
 from assay_research.data import ClassificationData
 from assay_research.evaluation import sliding
@@ -149,6 +150,12 @@ def flips_allowed(n: int, precision: str) -> int:
 def drop_allowed(n: int, precision: str) -> float:
     """By how much top-1 on n pictures may fall; one picture is the smallest step there is."""
     return max(1 / n, DROP[precision])
+
+
+def apart(found: Outputs, expected: Outputs) -> float:
+    """How far the outputs of a float16 graph are from those in float32; 1 is the tolerance."""
+    tolerances = TOLERANCES["onnx", "fp16"]
+    return max(each / tolerances[name] for name, each in differences(found, expected).items())
 
 
 def weigh(artifact: Artifact, data: ClassificationData, reference: Outputs, found: Outputs) -> Weighed:

@@ -34,8 +34,8 @@ usage: assay-export [run=<folder>] [formats=...] [precisions=...] [dense=<pixels
   formats     of {", ".join(FORMATS)}, with commas between them (default
               {",".join(USUAL)}). aoti packages are compiled, for this kind of machine; they need a C++
               compiler, and aoti-cuda a GPU
-  precisions  of the ONNX graphs: fp32 (the default), and of classifiers with it fp16, which is proven on a GPU or not
-              made, and int8. A precision that costs too much accuracy is left out, and parity.html says so
+  precisions  of the ONNX graphs: fp32 (the default), and with it fp16, which is proven on a GPU or not made, and of
+              classifiers int8. A precision that costs too much accuracy is left out, and parity.html says so
   dense       of a VGG-style classifier also its fully convolutional form, for larger pictures of any size: answers
               every so many pixels, 1 to 32 (8 say), averaged
   layout      triton: also write a Triton model repository, <bundles>/<name>.triton

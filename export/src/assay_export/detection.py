@@ -8,7 +8,7 @@ from torch import nn
 
 from assay_deploy.bundle import BOXES, DETECTION, PLAIN, Artifact, Tensor
 from assay_deploy.canvas import View
-from assay_deploy.difference import differences, match_detections
+from assay_deploy.difference import Match, differences, match_detections
 from assay_export.detector_graph import exportable
 from assay_export.errors import ExportError
 from assay_export.task import WORST, Outputs, Weighed, Worst, same_views
@@ -35,16 +35,27 @@ TOLERANCES = {
     ("exported_program", "fp32"): _FP32,
     ("onnx", "fp32"): _FP32,
     ("aoti", "fp32"): _FP32,
+    # The network rounded after every layer as a GPU does it, emulated on a CPU; RetinaNet on drawn diatoms, 192x256.
+    # 99 of 100 pairs are within 0.09 pixels and 8e-4. The others are flips: of two boxes of like scores that overlap
+    # rounding decides which suppresses the other. Those are a tenth of a side apart, whatever rounds: up to 3.1 pixels,
+    # 0.047 and 1.3 % on the probe, 6.1 and 0.17 on the test split, most of them where two views are fused. Twenty
+    # pixels are for sides of 200. Flips hide what is typical, which TYPICAL holds much closer.
+    ("onnx", "fp16"): {"boxes": 20.0, "scores": 0.3, "labels": 0.05},
 }
 """Largest difference from the eager model on the probe, by format and precision, then output: canvas pixels, score, and
 the share of all scores that belongs to boxes without a partner. A box that lies within rounding of a threshold, or of
 the overlap at which another suppresses it, may be there or not."""
 
-DROP = {"fp32": 1e-3}
-"""By how much mAP may be lower than the eager model's."""
+DROP = {"fp32": 1e-3, "fp16": 2e-3}
+"""By how much mAP may be lower than the eager model's. In emulated float16 it moved by 1.5e-4 at most."""
 
-ALONE = {"fp32": 0.01}
-"""Which share of all scores on the test split may belong to boxes without a partner."""
+ALONE = {"fp32": 0.01, "fp16": 0.02}
+"""Which share of all scores on the test split may belong to boxes without a partner. In emulated float16 it was 0.4 %
+at most."""
+
+TYPICAL = {"boxes": 0.1, "scores": 2e-3}
+"""How far pairs may be apart on average, canvas pixels and score, in any precision. In emulated float16 it was 0.011
+and 1.6e-4 at most; to scale a last layer by 1.01 moves it to 0.16 or 4e-3."""
 
 
 @dataclass(frozen=True)
@@ -132,6 +143,16 @@ def drop_allowed(n: int, precision: str) -> float:  # noqa: ARG001 - the same fo
     return DROP[precision]
 
 
+def apart(found: Outputs, expected: Outputs) -> float:
+    """How far the detections of a float16 graph are from those in float32; 1 is as far as the gate lets them be.
+
+    By averages and shares, not by the largest difference: that is a flip's, which no block kept in float32 prevents.
+    """
+    match = match_detections(found, expected)
+    typical = _typical(match)
+    return float(np.max([match.alone_share / ALONE["fp16"], *(typical[name] / TYPICAL[name] for name in TYPICAL)]))
+
+
 def weigh(artifact: Artifact, data: DetectionData, reference: Outputs, found: Outputs) -> Weighed:
     """Compare what an artifact finds in the test split with what the eager model finds.
 
@@ -153,7 +174,7 @@ def weigh(artifact: Artifact, data: DetectionData, reference: Outputs, found: Ou
         mean_iou=float(match.ious.mean()) if len(match.ious) else 1.0,
         least_iou=float(match.ious.min(initial=1.0)),
         alone=len(match.alone),
-        alone_share=float(match.alone.sum() / match.total) if match.total else 0.0,
+        alone_share=match.alone_share,
         alone_allowed=ALONE[artifact.precision],
     )
     reasons = []
@@ -164,7 +185,16 @@ def weigh(artifact: Artifact, data: DetectionData, reference: Outputs, found: Ou
             f"{finding.alone} boxes on the test pictures, {finding.alone_share:.2%} of all scores, are found by one of "
             f"eager and artifact alone, allowed {finding.alone_allowed:.0%}"
         )
+    for name, mean in _typical(match).items():
+        if not mean <= TYPICAL[name]:
+            reasons.append(f"{name} on the test pictures differ by {mean:.2g} on average, allowed {TYPICAL[name]:g}")
     return Weighed(finding, reasons, _worst(data, reference, found))
+
+
+def _typical(match: Match) -> dict[str, float]:
+    """Mean differences of the pairs."""
+    pairs = max(len(match.ious), 1)
+    return {"boxes": float(match.boxes.sum() / pairs), "scores": float(match.scores.sum() / pairs)}
 
 
 def _worst(data: DetectionData, reference: Outputs, found: Outputs) -> tuple[Worst, ...]:

@@ -1,31 +1,32 @@
 """Lower an ONNX graph to float16, but for the blocks that a measurement shows to need float32."""
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from math import inf
+from math import inf, isfinite
 
 import numpy as np
 import onnx
 import torch
-from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor
 
 from assay_deploy.runtime import CPU, available_cores, start, start_cuda
 from assay_export.errors import ExportError
+from assay_export.network import LAYERS, float_types, outside
 from assay_export.onnx_graph import INPUT
-from assay_export.quantized import LAYERS, outside
+from assay_export.task import Outputs
 
 PICTURES = 64
 """Training pictures a search looks at."""
 
+BATCH = 8
+"""Of them, at once."""
+
 LARGEST = 65504.0
 """The largest finite number of float16."""
 
-SINGLE = frozenset(("CumSum", "NonMaxSuppression", "Range", "Resize", "RoiAlign", "TopK"))
-"""Operators that stay in float32: they compute coordinates, or have inputs that must be float32."""
-
-Outputs = list[NDArray[np.float32]]
+Apart = Callable[[Outputs, Outputs], float]
+"""How far outputs are from those in float32, given second; above 1 it is too far."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class Search:
 
     Attributes:
         keep: blocks that stay in float32; none of them can be left out.
-        error: largest absolute difference from the float32 outputs with these.
+        error: how far the outputs are from those in float32 with these.
         whole: the same with all blocks in float16; infinite where an output was not finite.
         alone: the same with one block alone in float16, by block; empty if `whole` was good enough.
         largest: largest absolute weight or activation, by block; above `LARGEST` it is not finite in float16.
@@ -47,13 +48,13 @@ class Search:
     largest: dict[str, float]
 
 
-def lower(content: bytes, images: Tensor, tolerance: float, device: str) -> bytes:
+def lower(content: bytes, images: Tensor, apart: Apart, device: str) -> bytes:
     """Lower a graph to float16 but for the blocks that `search` finds on training pictures.
 
     Args:
         content: the float32 graph.
         images: of the training split, uint8 ``[n, height, width, 3]``; `PICTURES` from all over it are used.
-        tolerance: see `search`.
+        apart: see `search`.
         device: see `search`.
 
     Raises:
@@ -62,15 +63,15 @@ def lower(content: bytes, images: Tensor, tolerance: float, device: str) -> byte
     """
     chosen = images[torch.linspace(0, len(images) - 1, min(PICTURES, len(images))).long()]
     parts = blocks(content)
-    return to_half(content, [node for name in search(content, chosen, tolerance, device).keep for node in parts[name]])
+    return to_half(content, [node for name in search(content, chosen, apart, device).keep for node in parts[name]])
 
 
 def to_half(content: bytes, keep: Collection[str]) -> bytes:
     """Lower a float32 graph to float16, with casts where the precision changes.
 
-    Inputs and outputs keep their types, and what is before the first layer and after the last stays in float32: cast
-    and views, soft-max and average. ONNX Runtime's own converter is not used, since between two nodes that are to stay
-    in float32 it rounds to float16, and where two of them share an input it makes a graph that is not valid.
+    Inputs and outputs keep their types, and what is not the network stays in float32; see `outside`. ONNX Runtime's own
+    converter is not used, since between two nodes that are to stay in float32 it rounds to float16, and where two of
+    them share an input it makes a graph that is not valid.
 
     Args:
         content: the float32 graph.
@@ -82,7 +83,7 @@ def to_half(content: bytes, keep: Collection[str]) -> bytes:
     model = onnx.load_model_from_string(content)
     if any(attribute.HasField("g") for node in model.graph.node for attribute in node.attribute):
         raise ExportError("the ONNX graph has branches or loops, and float16 is for graphs without")
-    kept = {*keep, *outside(model), *(node.name for node in model.graph.node if node.op_type in SINGLE)}
+    kept = {*keep, *outside(model)}
     lowering = _Lowering(model)
     for node in list(model.graph.node):
         lowering.add(node, TensorProto.FLOAT if node.name in kept else TensorProto.FLOAT16)
@@ -95,7 +96,7 @@ class _Lowering:
     def __init__(self, model: onnx.ModelProto) -> None:
         self.model = model
         self.initializers = {weight.name: weight for weight in model.graph.initializer}
-        self.precision = _float_types(model)
+        self.precision = float_types(model)
         self.nodes: list[onnx.NodeProto] = []
         self.cast: dict[tuple[str, int], str] = {}
 
@@ -150,7 +151,7 @@ def spell_out(content: bytes) -> bytes:
     emulated are sums in float32, whose results are rounded, as tensor cores do it.
     """
     model = onnx.load_model_from_string(content)
-    precision = _float_types(model)
+    precision = float_types(model)
 
     def half(name: str) -> bool:
         return precision.get(name) == TensorProto.FLOAT16
@@ -177,8 +178,9 @@ def spell_out(content: bytes) -> bytes:
 def blocks(content: bytes) -> dict[str, tuple[str, ...]]:
     """The parts of a float32 graph that are kept or lowered as a whole: names of nodes by the model's own name.
 
-    A block is a child of the model's outermost container of layers, found by the names of the weights: a layer of
-    ``nn.Sequential``, a residual block. A node without weights belongs to the layer before it.
+    A block is an entry of one of the model's outermost lists of layers, found by the names of the weights: a layer of
+    ``nn.Sequential``, a residual block, a level of a pyramid. A layer in no list is a block, and a node without weights
+    belongs to the layer before it.
 
     Raises:
         ExportError: the graph has no layer.
@@ -198,14 +200,16 @@ def blocks(content: bytes) -> dict[str, tuple[str, ...]]:
     block = ""
     for node in model.graph.node:
         if node.name in paths:
-            block = ".".join(paths[node.name][: depth + 1])
+            path = paths[node.name]
+            entry = next((i for i, part in enumerate(path) if i >= depth and part.isdecimal()), len(path))
+            block = ".".join(path[: entry + 1])
         if node.name not in without:
             found.setdefault(block, []).append(node.name)
     return {name: tuple(nodes) for name, nodes in found.items()}
 
 
-def search(content: bytes, images: Tensor, tolerance: float, device: str = "cpu") -> Search:
-    """Find blocks that have to stay in float32, so that the outputs stay within a tolerance.
+def search(content: bytes, images: Tensor, apart: Apart, device: str = "cpu") -> Search:
+    """Find blocks that have to stay in float32, so that the outputs are not too far from those of the float32 graph.
 
     Blocks whose numbers are too large for float16 stay, whatever the outputs are: infinity can vanish in a soft-max.
     Then the block that alone does most harm is added until the outputs are good enough, and whatever the others have
@@ -213,8 +217,8 @@ def search(content: bytes, images: Tensor, tolerance: float, device: str = "cpu"
 
     Args:
         content: the float32 graph.
-        images: uint8 ``[n, height, width, 3]``, all given at once.
-        tolerance: largest absolute difference of an output.
+        images: uint8 ``[n, height, width, 3]``.
+        apart: of the task.
         device: ``cuda`` runs the float16 graph, ``cpu`` what `spell_out` makes of it.
 
     Raises:
@@ -227,24 +231,24 @@ def search(content: bytes, images: Tensor, tolerance: float, device: str = "cpu"
     def error(keep: Collection[str]) -> float:
         lowered = to_half(content, [node for name in keep for node in parts[name]])
         found = _run(spell_out(lowered) if device == "cpu" else lowered, images, device)
-        differences = [np.abs(one - other).max() for one, other in zip(found, expected, strict=True)]
-        return float(max(differences)) if np.isfinite(differences).all() else inf
+        distance = apart(found, expected)
+        return distance if isfinite(distance) else inf
 
     largest = measure_largest(content, images)
     fixed = [name for name in parts if not largest[name] <= LARGEST]
     whole = error(())
     keep, reached, alone = fixed, error(fixed) if fixed else whole, {}
-    if reached > tolerance:
+    if reached > 1:
         alone = {name: error([other for other in parts if other != name]) for name in parts}
         for name in sorted(set(parts) - set(fixed), key=lambda name: (-alone[name], name)):
             keep = [*keep, name]
             reached = error(keep)
-            if reached <= tolerance:
+            if reached <= 1:
                 break
         for name in sorted(set(keep) - set(fixed), key=lambda name: (alone[name], name)):
             fewer = [other for other in keep if other != name]
             without = error(fewer)
-            if without <= tolerance:
+            if without <= 1:
                 keep, reached = fewer, without
     return Search(tuple(name for name in parts if name in keep), reached, whole, alone, largest)
 
@@ -254,41 +258,31 @@ def measure_largest(content: bytes, images: Tensor) -> dict[str, float]:
 
     Args:
         content: the graph.
-        images: uint8 ``[n, height, width, 3]``, all given at once.
+        images: uint8 ``[n, height, width, 3]``.
     """
     model = onnx.load_model_from_string(content)
-    floats = _float_types(model)
-    weights = {
-        weight.name: numpy_helper.to_array(weight) for weight in model.graph.initializer if weight.name in floats
+    floats, parts = float_types(model), blocks(content)
+    nodes = {node.name: node for node in model.graph.node}
+    values = {
+        block: {name for part in names for name in (*nodes[part].input, *nodes[part].output) if name in floats}
+        for block, names in parts.items()
     }
-    outputs = {output.name for output in model.graph.output}
-    computed = [name for node in model.graph.node for name in node.output if name in floats]
-    model.graph.output.extend(
-        helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in computed if name not in outputs
-    )
-    session = start(model.SerializeToString(), available_cores(), [CPU])
-    values = weights | dict(zip(computed, session.run(computed, {INPUT: images.numpy()}), strict=True))
-    peaks = {name: float(np.abs(value).max(initial=0)) for name, value in values.items()}
-    nodes = {node.name: [*node.input, *node.output] for node in model.graph.node}
-    return {
-        block: max(peaks[name] for node in names for name in nodes[node] if name in peaks)
-        for block, names in blocks(content).items()
-    }
+    del model.graph.output[:]
+    for name in sorted(set().union(*values.values())):  # activations of all layers are too much to be given
+        model.graph.node.append(helper.make_node("Abs", [name], [f"{name}_size"]))
+        model.graph.node.append(helper.make_node("ReduceMax", [f"{name}_size"], [f"{name}_largest"], keepdims=0))
+        model.graph.output.append(helper.make_tensor_value_info(f"{name}_largest", TensorProto.FLOAT, []))
+    peaks = _run(model.SerializeToString(), images, "cpu")
+    return {block: max(float(peaks[f"{name}_largest"].max()) for name in names) for block, names in values.items()}
 
 
 def _run(content: bytes, images: Tensor, device: str) -> Outputs:
+    """Outputs by name, ``[n, ...]``; a scalar's are ``[batches]``."""
     cores = available_cores()
     session = start_cuda(content, cores) if device == "cuda" else start(content, cores, [CPU])
-    outputs: Outputs = session.run(None, {INPUT: images.numpy()})
-    return outputs
-
-
-def _float_types(model: onnx.ModelProto) -> dict[str, int]:
-    """Type of every tensor that is float32 or float16, by name."""
-    graph = onnx.shape_inference.infer_shapes(model, strict_mode=True).graph
-    types = {value.name: value.type.tensor_type.elem_type for value in (*graph.input, *graph.value_info, *graph.output)}
-    types |= {weight.name: weight.data_type for weight in graph.initializer}
-    return {name: kind for name, kind in types.items() if kind in (TensorProto.FLOAT, TensorProto.FLOAT16)}
+    parts = [session.run(None, {INPUT: part.numpy()}) for part in images.split(BATCH)]
+    names = [output.name for output in session.get_outputs()]
+    return {name: np.concatenate([np.atleast_1d(part[i]) for part in parts]) for i, name in enumerate(names)}
 
 
 def _converted(tensor: onnx.TensorProto, name: str, precision: int) -> onnx.TensorProto:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from assay_deploy.runtime import import_runtime
-from assay_export.errors import ExportError
+from assay_export.network import outside
 from assay_export.onnx_graph import INPUT
 
 PICTURES = 256
@@ -21,14 +21,12 @@ PICTURES = 256
 BATCH = 64
 """Of them, at once: all their activations are in memory together."""
 
-LAYERS = ("Conv", "Gemm")
-
 OPERATORS = ["Conv", "Gemm", "MatMul", "MaxPool", "Relu", "Add", "Slice", "Pad", "Reshape"]
 """Those that ONNX Runtime computes in 8 bits, or that only move numbers, so that 8 bits stay 8 bits."""
 
 
 def quantize(content: bytes, images: Tensor) -> bytes:
-    """Quantise the layers of a classifier; what is before the first and after the last stays in float32.
+    """Quantise the network of a classifier; what is before and after it stays in float32.
 
     The format is QDQ: a float32 graph with pairs of nodes that round, which an engine fuses into 8-bit kernels where
     it has some. Weights are int8 and symmetric, with a scale for each output channel; activations are uint8 with a
@@ -82,18 +80,6 @@ def quantize(content: bytes, images: Tensor) -> bytes:
     onnx.checker.check_model(quantized, full_check=True)
     result: bytes = quantized.SerializeToString()
     return result
-
-
-def outside(model: onnx.ModelProto) -> list[str]:
-    """Names of the nodes before the first layer and after the last: cast and views, soft-max and average.
-
-    Raises:
-        ExportError: there is no layer.
-    """
-    layers = [i for i, node in enumerate(model.graph.node) if node.op_type in LAYERS]
-    if not layers:
-        raise ExportError("the graph has neither convolutions nor linear layers, whose precision could be lowered")
-    return [node.name for i, node in enumerate(model.graph.node) if not layers[0] <= i <= layers[-1]]
 
 
 class _Pictures:
