@@ -381,7 +381,7 @@ def test_a_detectors_json_has_every_picture(
     [
         ("detector_bundle", ["--top", "2"], "holds a detector, which has no --top; --score says what"),
         ("bundle", ["--score", "0.2"], "holds a classifier, which has no --score; --top says what"),
-        ("bundle", ["--precision", "int8"], "has no plain int8 onnx graph; it has model.onnx (onnx, fp32, 1 view)"),
+        ("bundle", ["--precision", "int8"], "has no plain int8 onnx graph; it has model.onnx (onnx, fp32, plain)"),
     ],
 )
 def test_what_the_bundle_cannot_answer_is_refused(

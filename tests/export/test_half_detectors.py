@@ -208,9 +208,11 @@ def test_the_gate_refuses_what_is_a_little_off_everywhere() -> None:
         precision="fp16",
         device="cuda",
         views=1,
+        dense=None,
         outputs=BOXES,
         tolerances=TOLERANCES["onnx", "fp16"],
         reproducible=True,
+        requires={},
         path="model-fp16.onnx",
         sha256="",
     )
