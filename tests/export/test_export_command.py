@@ -252,9 +252,12 @@ def test_all_exports_every_experiment_whatever_happens_to_the_others(command, co
         path.write_text(path.read_text().replace("name: digits", "name: small"))
     code, out, _ = command("all=true", "formats=onnx")
     assert code == 1
-    head, *rows = out.splitlines()[-4:]
-    assert head.split() == ["model", "onnx", "fp32"]
+    head, precisions, *rows = out.splitlines()[-5:]
+    assert (head.split(), precisions.split()) == (["model", "onnx", "made", "in", "proven", "in"], ["fp32"])
     assert [row.split()[:2] for row in rows] == [["broken", "-"], ["digits", "passed"], ["small", "passed"]]
+    assert rows[0].split()[2:4] == ["-", "-"]
+    assert "best.pt" in rows[0]
+    assert all(float(row.split()[i]) > 0 for row in rows[1:] for i in (2, 4))
     assert read_manifest(Path("bundles/small")).name == "small"
 
 

@@ -72,6 +72,7 @@ def export_bundle(
     checkpoint: str = "best",
     formats: Sequence[str] = USUAL,
     precisions: Sequence[str] = ("fp32",),
+    skip_unsupported: bool = False,
     say: Say,
 ) -> Exported:
     """Turn one checkpoint of a run into the bundle ``<bundles>/<name>``, if every artifact passes the gate.
@@ -83,6 +84,7 @@ def export_bundle(
         checkpoint: ``best``, ``last`` or ``epoch-0005``.
         formats: names of `assay_export.formats.FORMATS`.
         precisions: of the ONNX graphs: ``fp32``, and ``fp16`` or ``int8`` beside it.
+        skip_unsupported: do without the precisions that the model's task does not have, instead of refusing them.
         say: is told what happens, as text with its own line ends.
 
     Raises:
@@ -93,6 +95,8 @@ def export_bundle(
     with workplace(bundles, name) as folder:
         with _stage("read run and data", say):
             subject = read(run, checkpoint)
+        if skip_unsupported:
+            precisions = [each for each in precisions if ("onnx", each) in subject.task.TOLERANCES]
         _check_precisions(precisions, formats, subject.task.NAME)
         probe = make_probe(subject.data.test.images)
         start = time.perf_counter()
