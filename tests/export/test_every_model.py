@@ -8,12 +8,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from assay_deploy.bundle import read_manifest
+from assay_export.bundle import export_bundle
+from assay_export.errors import ExportError
 from assay_export.formats import USUAL
 from assay_research.data.digits import save_test_pictures
 from assay_research.overrides import choices, compose
+from assay_research.run import Run
 from assay_research.train import train
+from tests.export.conftest import silence
 
 ZOO = choices("model")
 DETECTORS = [name for name in ZOO if ".detectors." in compose([f"model={name}"]).model["_target_"]]
@@ -48,13 +53,13 @@ def classifier(place: Path, name: str) -> list[str]:
 
 
 def detector(name: str) -> list[str]:
-    few = ["data.pictures=16", "data.species=2", "data.height=64", "data.width=64", "data.field=30"]
+    few = ["data.pictures=16", "data.species=2", "data.height=96", "data.width=96", "data.field=30"]
     how = ["optim.lr=0.0005", "epochs=4"]
     if name != "retinanet_small":
         # A thousand proposals a picture are most of the time, and a smaller view has fewer.
         views = "views=[{size: 32}, {size: 32, flip: true}]"
         how = [views, "optim.lr=0.0001", "epochs=1", "model.score_threshold=0.005"]
-    return ["experiment=diatoms_smoke", f"model={name}", *few, *how, "data.test_fraction=0.1", "batch_size=2"]
+    return ["experiment=diatoms_smoke", f"model={name}", *few, *how, "data.test_fraction=0.1", "batch_size=4"]
 
 
 def exported(place: Path, *arguments: str) -> list[dict[str, str]]:
@@ -98,6 +103,16 @@ def has_opinions(bundle: Path) -> bool:
 
 def test_every_small_model_leaves_and_is_itself(place: Path) -> None:
     assert_all_passed(place, SMALL, "precisions=fp32,int8")
+
+
+def test_a_diverged_detector_is_refused(place: Path) -> None:
+    trained(place, "retinanet_small")
+    path = Run.newest(place / "runs").checkpoint("best")
+    state = torch.load(path, weights_only=True)
+    next(iter(state["model"].values())).fill_(float("nan"))
+    torch.save(state, path)
+    with pytest.raises(ExportError, match="not finite"):
+        export_bundle(Run.newest(place / "runs"), place, "diverged", say=silence)
 
 
 @pytest.mark.slow

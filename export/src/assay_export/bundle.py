@@ -105,7 +105,7 @@ def export_bundle(
                 views: ask_eager(subject.task, graph, views, probe, subject.data)
                 for views, graph in subject.eager.items()
             }
-        _check_finite(references, run.checkpoint(checkpoint))
+        _check_finite(subject, references, run.checkpoint(checkpoint))
         asked = time.perf_counter() - start
         start = time.perf_counter()
         artifacts = _make(folder, subject, formats, precisions, probe[:2], say)
@@ -146,11 +146,12 @@ def _check_precisions(precisions: Sequence[str], formats: Sequence[str], task: s
         )
 
 
-def _check_finite(references: dict[int, Reference], path: Path) -> None:
+def _check_finite(subject: Subject, references: dict[int, Reference], path: Path) -> None:
+    weights = subject.trained.model.state_dict().values()  # whose NaNs a detector hides: it just finds nothing
     answers = (array for each in references.values() for part in (each.probe, each.test) for array in part.values())
-    if not all(np.isfinite(array).all() for array in answers):
+    if not all(np.isfinite(array).all() for array in (*answers, *(each.numpy() for each in weights))):
         raise ExportError(
-            f"the model in '{path}' gives outputs that are not finite, so nothing can be compared with it. "
+            f"the model in '{path}' has weights or outputs that are not finite, so nothing can be compared with it. "
             "Its training diverged: export an earlier checkpoint, or train with a lower learning rate"
         )
 
