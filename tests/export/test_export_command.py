@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -252,10 +253,20 @@ def test_all_exports_every_experiment_whatever_happens_to_the_others(command, co
         path.write_text(path.read_text().replace("name: digits", "name: small"))
     code, out, _ = command("all=true", "formats=onnx")
     assert code == 1
-    head, *rows = out.splitlines()[-4:]
-    assert head.split() == ["model", "onnx", "fp32"]
+    head, precisions, *rows = out.splitlines()[-5:]
+    assert (head.split(), precisions.split()) == (["model", "onnx", "made", "in", "proven", "in"], ["fp32"])
     assert [row.split()[:2] for row in rows] == [["broken", "-"], ["digits", "passed"], ["small", "passed"]]
+    assert rows[0].split()[2:4] == ["-", "-"]
+    assert "best.pt" in rows[0]
+    assert all(float(row.split()[i]) > 0 for row in rows[1:] for i in (2, 4))
     assert read_manifest(Path("bundles/small")).name == "small"
+
+
+def test_the_table_of_all_says_what_was_left_out(command, copied, monkeypatch):
+    monkeypatch.setitem(TOLERANCES, ("onnx", "int8"), {"logits": 1e-9, "probabilities": 1})
+    code, out, _ = command("all=true", "formats=onnx", "precisions=fp32,int8")
+    assert code == 0
+    assert re.match(r"digits +passed +left out +\d", out.splitlines()[-1])
 
 
 @pytest.mark.slow

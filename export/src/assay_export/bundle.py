@@ -75,6 +75,7 @@ def export_bundle(
     formats: Sequence[str] = USUAL,
     precisions: Sequence[str] = ("fp32",),
     dense: int | None = None,
+    skip_unsupported: bool = False,
     say: Say,
 ) -> Exported:
     """Turn one checkpoint of a run into the bundle ``<bundles>/<name>``, if every artifact passes the gate.
@@ -87,6 +88,7 @@ def export_bundle(
         formats: names of `assay_export.formats.FORMATS`.
         precisions: of the ONNX graphs: ``fp32``, and ``fp16`` or ``int8`` beside it.
         dense: pixels between two answers of a fully convolutional graph that is made too; None: there is none.
+        skip_unsupported: do without the precisions that the model's task does not have, instead of refusing them.
         say: is told what happens, as text with its own line ends.
 
     Raises:
@@ -97,6 +99,8 @@ def export_bundle(
     with workplace(bundles, name) as folder:
         with _stage("read run and data", say):
             subject = read(run, checkpoint, dense)
+        if skip_unsupported:
+            precisions = [each for each in precisions if ("onnx", each) in subject.task.TOLERANCES]
         _check_precisions(precisions, formats, subject.task.NAME)
         probe = make_probe(subject.data.test.images)
         start = time.perf_counter()
@@ -105,7 +109,7 @@ def export_bundle(
                 look: ask_eager(subject.task, graph, look, probe, subject.data, dense if look == DENSE else None)
                 for look, graph in subject.eager.items()
             }
-        _check_finite(references, run.checkpoint(checkpoint))
+        _check_finite(subject, references, run.checkpoint(checkpoint))
         asked = time.perf_counter() - start
         start = time.perf_counter()
         artifacts = _make(folder, subject, formats, precisions, probe[:2], say)
@@ -145,11 +149,12 @@ def _check_precisions(precisions: Sequence[str], formats: Sequence[str], task: s
         )
 
 
-def _check_finite(references: dict[str, Reference], path: Path) -> None:
+def _check_finite(subject: Subject, references: dict[str, Reference], path: Path) -> None:
+    weights = subject.trained.model.state_dict().values()  # whose NaNs a detector hides: it just finds nothing
     answers = (array for each in references.values() for part in (each.probe, each.test) for array in part.values())
-    if not all(np.isfinite(array).all() for array in answers):
+    if not all(np.isfinite(array).all() for array in (*answers, *(each.numpy() for each in weights))):
         raise ExportError(
-            f"the model in '{path}' gives outputs that are not finite, so nothing can be compared with it. "
+            f"the model in '{path}' has weights or outputs that are not finite, so nothing can be compared with it. "
             "Its training diverged: export an earlier checkpoint, or train with a lower learning rate"
         )
 

@@ -12,7 +12,7 @@ from assay_export import report, triton
 from assay_export.bundle import Exported, export_bundle
 from assay_export.errors import ExportError, ParityError
 from assay_export.formats import FORMATS, USUAL
-from assay_export.gate import DOES_NOT_RUN, TASK, TENSORS, Verdict
+from assay_export.gate import DOES_NOT_RUN, TASK, TENSORS
 from assay_research.config import nearest
 from assay_research.errors import AssayError as ResearchError
 from assay_research.run import Run
@@ -39,7 +39,8 @@ usage: assay-export [run=<folder>] [formats=...] [precisions=...] [dense=<pixels
   dense       of a VGG-style classifier also its fully convolutional form, for larger pictures of any size: answers
               every so many pixels, 1 to 32 (8 say), averaged
   layout      triton: also write a Triton model repository, <bundles>/<name>.triton
-  all         true: the newest run of every experiment under {RUNS}/, then one table
+  all         true: the newest run of every experiment under {RUNS}/, each in those of the precisions that its task
+              has, then one table
   bundles     the folder that holds bundles; by default bundles
   name        of the bundle; by default the experiment's. An older bundle of that name is replaced
   checkpoint  best (the default), last or epoch-0005
@@ -144,6 +145,7 @@ def _export(run: Run, options: Options, formats: Sequence[str], precisions: Sequ
         formats=formats,
         precisions=precisions,
         dense=int(options.dense) if options.dense else None,
+        skip_unsupported=options.all == "true",
         say=_say,
     )
     dataset, n = f"{run.config().get('name')}", exported.verdicts[0].task.n
@@ -162,7 +164,7 @@ def _export(run: Run, options: Options, formats: Sequence[str], precisions: Sequ
 
 def _export_all(options: Options, formats: Sequence[str], precisions: Sequence[str]) -> int:
     """Export the newest run of every experiment, whatever happens to the others; the worst exit code."""
-    rows: dict[str, Sequence[Verdict] | str] = {}
+    rows: dict[str, report.Row] = {}
     codes = [0]
     for experiment in sorted({run.parent for run in RUNS.glob("*/*")}):
         try:
@@ -170,13 +172,13 @@ def _export_all(options: Options, formats: Sequence[str], precisions: Sequence[s
         except ResearchError:
             continue  # no finished epoch yet
         try:
-            exported = _export(run, options, formats, precisions)
-            rows[experiment.name] = (*exported.verdicts, *exported.left_out)
+            done = _export(run, options, formats, precisions)
+            rows[experiment.name] = report.Row(done.verdicts, done.left_out, done.seconds, done.gate_seconds)
         except ParityError as error:
-            rows[experiment.name] = error.verdicts
+            rows[experiment.name] = report.Row(error.verdicts)
             codes.append(_code(error))
         except (AssayError, ResearchError, OSError) as error:
-            rows[experiment.name] = str(error)
+            rows[experiment.name] = report.Row(error=str(error))
             codes.append(1)
         _say("\n")
     if not rows:

@@ -1,6 +1,7 @@
 """The gate's verdicts as tables for a terminal."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from assay_export.classification import Top1
@@ -9,31 +10,41 @@ from assay_export.gate import Verdict
 COLUMNS = ("artifact", "on", "views", "probe difference / allowed", "eager", "artifact", "changed", "gate", "verdict")
 
 
+@dataclass(frozen=True)
+class Row:
+    """What became of one model.
+
+    Attributes:
+        verdicts: on what is in its bundle, or was to be.
+        left_out: on the precisions that the bundle does without.
+        seconds: what making the files took; None where it did not come to its end.
+        gate_seconds: what proving them took, likewise.
+        error: why there is no bundle.
+    """
+
+    verdicts: Sequence[Verdict] = ()
+    left_out: Sequence[Verdict] = ()
+    seconds: float | None = None
+    gate_seconds: float | None = None
+    error: str = ""
+
+
 def table(verdicts: Sequence[Verdict]) -> str:
     """One line a verdict under a line of headings."""
     return _aligned([COLUMNS, *map(_row, verdicts)])
 
 
-def matrix(rows: Mapping[str, Sequence[Verdict] | str]) -> str:
-    """Models x formats and precisions: the worst verdict on each, or why a model was not exported.
-
-    Args:
-        rows: by model, its verdicts (those on what was left out too) or an error.
-    """
-    columns: dict[tuple[str, str], None] = {}
-    for verdicts in rows.values():
-        if not isinstance(verdicts, str):
-            columns |= dict.fromkeys(map(_column, verdicts))
-    lines = [("model", *(f"{form} {precision}" for form, precision in columns), "")]
-    for model, verdicts in rows.items():
-        if isinstance(verdicts, str):
-            lines.append((model, *("-" for _ in columns), verdicts.partition("\n")[0]))
-            continue
-        cells = []
-        for column in columns:
-            found = [verdict for verdict in verdicts if _column(verdict) == column]
-            cells.append(_cell(found))
-        lines.append((model, *cells, ""))
+def matrix(rows: Mapping[str, Row]) -> str:
+    """Models x formats and precisions: the worst verdict on each, what they took, or why a model was not exported."""
+    found = [verdict for row in rows.values() for verdict in (*row.verdicts, *row.left_out)]
+    columns = tuple(dict.fromkeys(map(_column, found)))
+    lines = [
+        ("model", *(form for form, _ in columns), "made in", "proven in", ""),
+        ("", *(precision for _, precision in columns), "", "", ""),
+    ]
+    for model, row in rows.items():
+        cells = (_cell(row, column) for column in columns)
+        lines.append((model, *cells, _time(row.seconds), _time(row.gate_seconds), row.error.partition("\n")[0]))
     return _aligned(lines)
 
 
@@ -55,10 +66,17 @@ def _column(verdict: Verdict) -> tuple[str, str]:
     return verdict.format, verdict.precision
 
 
-def _cell(verdicts: Sequence[Verdict]) -> str:
+def _cell(row: Row, column: tuple[str, str]) -> str:
+    if column in map(_column, row.left_out):
+        return "left out"
+    verdicts = [verdict for verdict in row.verdicts if _column(verdict) == column]
     if not verdicts:
         return "-"
     return "passed" if all(verdict.passed for verdict in verdicts) else "FAILED"
+
+
+def _time(seconds: float | None) -> str:
+    return "-" if seconds is None else f"{seconds:.1f} s"
 
 
 def _row(verdict: Verdict) -> tuple[str, ...]:

@@ -1,0 +1,128 @@
+"""Every model of the zoo, trained for a moment, leaves in every format and precision it has and passes the gate."""
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from assay_deploy.bundle import read_manifest
+from assay_export.bundle import export_bundle
+from assay_export.errors import ExportError
+from assay_export.formats import USUAL
+from assay_research.data.digits import save_test_pictures
+from assay_research.overrides import choices, compose
+from assay_research.run import Run
+from assay_research.train import train
+from tests.export.conftest import silence
+
+ZOO = choices("model")
+DETECTORS = [name for name in ZOO if ".detectors." in compose([f"model={name}"]).model["_target_"]]
+SMALL = ["cs231n_barebones_fc", "cs231n_open", "resnet_4", "retinanet_small", "tinyvgg_c"]
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Path]:
+    """An empty folder, and gone afterwards: the whole zoo is gigabytes."""
+    yield tmp_path
+    shutil.rmtree(tmp_path)
+
+
+def trained(place: Path, name: str) -> None:
+    """Train a model on digits, few for a large one, or on a dozen drawn pictures, in a run named after it."""
+    overrides = classifier(place, name) if name not in DETECTORS else detector(name)
+    run = train(compose([*overrides, f"name={name}", f"runs={place / 'runs'}", "device=cpu", "figures=false"]))
+    assert run is not None
+    run.checkpoint("last").unlink()  # for resuming; as large again as what is exported
+
+
+def classifier(place: Path, name: str) -> list[str]:
+    model = [f"model={name}", "optim=adam", "batch_size=32"]
+    if not name.startswith("vgg_"):
+        return [*model, "optim.lr=0.003", "epochs=3"]
+    pictures = place / "digits"
+    if not pictures.exists():
+        save_test_pictures(pictures)
+    few = ["data=image_folder", f"data.root={pictures}", "data.val_fraction=0.1", "data.test_fraction=0.3"]
+    # The published initialisation needs thousands of steps before anything comes through so many layers.
+    return [*model, *few, "model.init=kaiming", "optim.lr=0.0002", "epochs=3"]
+
+
+def detector(name: str) -> list[str]:
+    few = ["data.pictures=16", "data.species=2", "data.height=96", "data.width=96", "data.field=30"]
+    how = ["optim.lr=0.0005", "epochs=4"]
+    if name != "retinanet_small":
+        # A thousand proposals a picture are most of the time, and a smaller view has fewer.
+        views = "views=[{size: 32}, {size: 32, flip: true}]"
+        how = [views, "optim.lr=0.0001", "epochs=1", "model.score_threshold=0.005"]
+    return ["experiment=diatoms_smoke", f"model={name}", *few, *how, "data.test_fraction=0.1", "batch_size=4"]
+
+
+def exported(place: Path, *arguments: str) -> list[dict[str, str]]:
+    """Export all runs and read the table it ends with: a row a model, by its headings."""
+    command = [sys.executable, "-m", "assay_export.cli", "all=true", "bundles=zoo", *arguments]
+    done = subprocess.run(command, cwd=place, capture_output=True, text=True)
+    sys.stdout.write(done.stdout)
+    assert done.returncode == 0, done.stderr
+    first, second, *rows = done.stdout.rpartition("\n\n")[2].splitlines()
+    starts = [i for i in range(len(first)) if first[i] != " " and (i == 0 or first[i - 2 : i] == "  ")]
+
+    def cells(line: str) -> list[str]:
+        return [line[a:b].strip() for a, b in zip(starts, [*starts[1:], None], strict=True)]
+
+    headings = [f"{above} {below}".strip() for above, below in zip(cells(first), cells(second), strict=True)]
+    return [dict(zip(headings, cells(row), strict=True)) for row in rows]
+
+
+def assert_all_passed(place: Path, names: list[str], *arguments: str) -> None:
+    for name in names:
+        trained(place, name)
+    table = exported(place, *arguments)
+    assert [row["model"] for row in table] == names
+    for row in table:
+        int8 = "-" if row["model"] in DETECTORS else "passed"
+        assert [row[f"{form} fp32"] for form in USUAL] == ["passed"] * 3, row
+        assert row["onnx int8"] == int8, row
+        assert all(float(row[key].removesuffix(" s")) > 0 for key in ("made in", "proven in"))
+        artifacts = read_manifest(place / "zoo" / row["model"]).artifacts
+        assert len(artifacts) == (6 if int8 == "-" else 8)  # of one view and of all
+        assert has_opinions(place / "zoo" / row["model"])
+
+
+def has_opinions(bundle: Path) -> bool:
+    """Whether answers depend on the picture: those of a dead model would be the same in every engine."""
+    with np.load(bundle / "probe.npz") as probe:
+        if "scores" in probe:
+            return len(np.unique(probe["scores"][probe["labels"] >= 0])) > 10
+        return float(np.ptp(probe["logits"], axis=0).max()) > 0.1
+
+
+def test_every_small_model_leaves_and_is_itself(place: Path) -> None:
+    assert_all_passed(place, SMALL, "precisions=fp32,int8")
+
+
+def test_a_diverged_detector_is_refused(place: Path) -> None:
+    trained(place, "retinanet_small")
+    path = Run.newest(place / "runs").checkpoint("best")
+    state = torch.load(path, weights_only=True)
+    next(iter(state["model"].values())).fill_(float("nan"))
+    torch.save(state, path)
+    with pytest.raises(ExportError, match="not finite"):
+        export_bundle(Run.newest(place / "runs"), place, "diverged", say=silence)
+
+
+@pytest.mark.slow
+def test_every_model_leaves_and_is_itself(place: Path) -> None:
+    assert_all_passed(place, ZOO, "precisions=fp32,int8")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("names", [["resnet_20"], ["retinanet_small"]])
+def test_a_compiled_model_is_itself(place: Path, names: list[str]) -> None:
+    trained(place, *names)
+    (row,) = exported(place, "formats=aoti-cpu")
+    assert row["aoti fp32"] == "passed"
