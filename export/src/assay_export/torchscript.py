@@ -38,7 +38,9 @@ def export(graph: nn.Module, images: Tensor, origin: Mapping[str, str]) -> bytes
     extra = {ORIGIN: json.dumps(dict(origin), sort_keys=True).encode()}
     _forget_classes()
     with torch.no_grad(), _quiet():
-        # torch's own check runs the trace once on the same pictures; the gate does more
+        # torch's own check runs the trace once on the same pictures, and its tracer warns of what may be a constant;
+        # the gate does more, and finds what is.
+        warnings.simplefilter("ignore", torch.jit.TracerWarning)
         torch.jit.save(torch.jit.trace(graph, images, check_trace=False), buffer, _extra_files=extra)
     records = archive.read(buffer.getvalue())
     # They name this machine's source files. Error messages lose the Python line, nothing else reads them.
