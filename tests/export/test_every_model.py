@@ -74,7 +74,7 @@ def detector(name: str) -> list[str]:
     few = ["data.pictures=16", "data.species=2", "data.height=96", "data.width=96", "data.field=30"]
     how = [f"optim.lr={0.0001 if 'resnet50' in name else 0.0005}", "epochs=4", "data.test_fraction=0.1", "batch_size=4"]
     if name != "retinanet_small":
-        how += ["views=[{}, {flip: true}]", "model.score_threshold=0.005"]  # more boxes, of which one is little
+        how.append("model.score_threshold=0.005")  # more boxes, of which one is little
     return ["experiment=diatoms_smoke", f"model={name}", *few, *how]
 
 
