@@ -55,7 +55,7 @@ def classifier(place: Path, name: str) -> list[str]:
 
 
 def save_colours(folder: Path) -> None:
-    """Ten colours, black and white among them, each under more and more noise.
+    """Ten colours, black and white among them, each under more and more noise, and a picture of nothing else.
 
     A few steps tell them apart, and the probe's black, white and noise are like what the model was trained on, so that
     the ranges of its 8-bit activations hold for them too.
@@ -65,7 +65,7 @@ def save_colours(folder: Path) -> None:
     for label, colour in enumerate(colours):
         (folder / f"colour{label}").mkdir(parents=True)
         for i in range(60):
-            part = (i / 60) ** 2
+            part = 1 if i == 59 else i / 100
             pixels = (1 - part) * np.array(colour) + part * random.integers(0, 256, (32, 32, 3))
             Image.fromarray(pixels.astype(np.uint8)).save(folder / f"colour{label}" / f"{i}.png")
 

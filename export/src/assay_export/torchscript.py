@@ -40,7 +40,7 @@ def export(graph: nn.Module, images: Tensor, origin: Mapping[str, str]) -> bytes
     with torch.no_grad(), _quiet():
         # torch's own check runs the trace once on the same pictures, and its tracer warns of what may be a constant;
         # the gate does more, and finds what is.
-        warnings.simplefilter("ignore", torch.jit.TracerWarning)
+        warnings.simplefilter("ignore", torch.jit.TracerWarning)  # type: ignore[attr-defined]
         torch.jit.save(torch.jit.trace(graph, images, check_trace=False), buffer, _extra_files=extra)
     records = archive.read(buffer.getvalue())
     # They name this machine's source files. Error messages lose the Python line, nothing else reads them.
