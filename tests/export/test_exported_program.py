@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch import nn
+from torch.export.pt2_archive import constants
 
 from assay_deploy.canvas import Canvas, View
 from assay_export import archive, exported_program
@@ -172,7 +173,8 @@ def test_what_runs_code_in_torchs_own_load_is_refused_here(exported, plant, tmp_
     assert not (tmp_path / "touched").exists()
     with contextlib.suppress(Exception):  # it need not work; the code has run by then
         torch.export.load(io.BytesIO(content)).module()(pictures(2))
-    assert (tmp_path / "touched").exists(), "the fault planted is none"
+    if plant is not constant_is_a_pickle or hasattr(constants, "OPAQUE_OBJ_FILENAME_PREFIX"):  # torch 2.11 has none
+        assert (tmp_path / "touched").exists(), "the fault planted is none"
 
 
 def test_program_says_where_it_comes_from(exported):
