@@ -10,12 +10,13 @@ from torchvision.transforms.v2 import functional as reference
 from assay_research.data.augment import Augment, _recolour, augment, draw
 
 GREY = torch.tensor([0.299, 0.587, 0.114])
-EVERYTHING = Augment(flip=True, pad=2, scale=[18, 24], brightness=0.4, contrast=0.4, saturation=0.4)
+EVERYTHING = Augment(flip=True, pad=2, scale=[18, 24], brightness=0.4, contrast=0.4, saturation=0.4, cutout=5)
 TO_TEST = {
     "flip": Augment(flip=True),
     "crop": Augment(flip=True, pad=4),
     "scale": Augment(flip=True, scale=[18, 24]),
     "colour": Augment(brightness=0.4, contrast=0.4, saturation=0.4),
+    "cutout": Augment(cutout=5),
     "everything": EVERYTHING,
 }
 
@@ -101,7 +102,7 @@ def test_scale_below_the_canvas_with_padding_is_a_crop_with_a_black_border() -> 
     assert all(find(x, among) for x in run(images, Augment(scale=[12, 12], pad=3)))
 
 
-@pytest.mark.parametrize("settings", [Augment(pad=2), Augment(scale=[18, 24]), replace(EVERYTHING, flip=False)])
+@pytest.mark.parametrize("settings", [Augment(pad=2), Augment(scale=[18, 24]), replace(EVERYTHING, cutout=0)])
 def test_switching_flip_on_only_mirrors(settings: Augment) -> None:
     still, mirrored = (run(noise(64), replace(settings, flip=flip)) for flip in (False, True))
     same = torch.isclose(still, mirrored, atol=1e-5).flatten(1).all(1)
@@ -152,6 +153,28 @@ def test_colours_together_are_torchvisions_one_after_the_other() -> None:
     torch.testing.assert_close(_recolour(x, brightness, contrast, saturation), expected, atol=1e-3, rtol=0)
 
 
+@pytest.mark.parametrize("side", [1, 4, 5])
+def test_cutout_is_a_grey_square_around_any_pixel_and_nothing_else(side: int) -> None:
+    height, width = 6, 9
+    cut = run(noise(1, height, width, high=100).expand(600, -1, -1, -1), Augment(cutout=side)) == 0.5
+    assert torch.equal(cut.all(1), cut.any(1))
+    squares = torch.zeros(height, width, height, width, dtype=torch.bool)
+    for row in range(height):
+        for column in range(width):
+            top, left = row - side // 2, column - side // 2
+            squares[row, column, max(top, 0) : top + side, max(left, 0) : left + side] = True
+    matches = (cut.all(1)[:, None] == squares.flatten(0, 1)).flatten(2).all(2)
+    assert matches.any(1).all()
+    assert matches.any(0).all(), "some place was never cut out"
+
+
+def test_cutout_leaves_the_rest_as_it_is_without() -> None:
+    whole, cut = (run(noise(64), replace(EVERYTHING, cutout=side)) for side in (0, 5))
+    kept = cut != 0.5
+    assert kept.float().mean() > 0.8
+    assert torch.equal(whole[kept], cut[kept])
+
+
 @pytest.mark.parametrize("settings", TO_TEST.values(), ids=TO_TEST)
 def test_generator_alone_decides(settings: Augment) -> None:
     generator = torch.Generator().manual_seed(5)
@@ -189,6 +212,7 @@ def test_memory_layout_of_the_pictures_does_not_matter(settings: Augment) -> Non
     ("settings", "message"),
     [
         ({"pad": -1}, "pad must be 0 pixels or more, got -1"),
+        ({"cutout": -2}, "cutout must be 0 pixels or more, got -2"),
         ({"scale": [40]}, "scale must be .S_min, S_max. .* got .40."),
         ({"scale": [40, 36]}, "S_min <= S_max, got .40, 36."),
         ({"scale": [0, 36]}, "1 <= S_min"),

@@ -1,4 +1,4 @@
-"""Flip, crop, rescale and recolour a whole batch of pictures at once, on the device they live on."""
+"""Flip, crop, rescale, recolour and cut out of a whole batch of pictures at once, on the device they live on."""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -23,6 +23,8 @@ class Augment:
         brightness: pixels are multiplied by a factor drawn uniformly from [1 - brightness, 1 + brightness].
         contrast: the same for the distance from the picture's mean grey.
         saturation: the same for the distance from each pixel's own grey.
+        cutout: side of a square that is made mid-grey, pixels, around a pixel drawn uniformly, so that a part of it may
+            lie outside (DeVries and Taylor, arXiv:1708.04552). 0 cuts nothing out.
 
     Raises:
         ValueError: a value outside its range.
@@ -34,10 +36,12 @@ class Augment:
     brightness: float = 0.0
     contrast: float = 0.0
     saturation: float = 0.0
+    cutout: int = 0
 
     def __post_init__(self) -> None:
-        if self.pad < 0:
-            raise ValueError(f"augment.pad must be 0 pixels or more, got {self.pad}")
+        for name in ("pad", "cutout"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"augment.{name} must be 0 pixels or more, got {getattr(self, name)}")
         if self.scale is not None and (len(self.scale) != 2 or not 1 <= self.scale[0] <= self.scale[1]):
             raise ValueError(f"augment.scale must be [S_min, S_max] with 1 <= S_min <= S_max, got {list(self.scale)}")
         for name in ("brightness", "contrast", "saturation"):
@@ -55,20 +59,20 @@ def draw(count: int, settings: Augment, generator: Generator) -> Tensor:
             `count` alone, so a switched-on jitter changes no crop.
 
     Returns:
-        float32 ``[7, count]`` in [0, 1).
+        float32 ``[9, count]`` in [0, 1).
     """
     if settings == Augment():
-        return torch.empty(7, count, device=generator.device)
-    return torch.rand(7, count, device=generator.device, generator=generator)
+        return torch.empty(9, count, device=generator.device)
+    return torch.rand(9, count, device=generator.device, generator=generator)
 
 
 def augment(images: Tensor, settings: Augment, draws: Tensor) -> Tensor:
-    """Vary each picture of a batch on its own: resize, pad, crop, mirror, then colour.
+    """Vary each picture of a batch on its own: resize, pad, crop, mirror, colour, then cut out.
 
     Args:
         images: uint8 ``[batch, height, width, 3]``, RGB.
         settings: what to do. Settings that do nothing cost a cast.
-        draws: of `draw`, float32 ``[7, batch]``, on the pictures' device.
+        draws: of `draw`, float32 ``[9, batch]``, on the pictures' device.
 
     Returns:
         float32 ``[batch, 3, height, width]`` in [0, 1], channels_last in memory.
@@ -79,7 +83,7 @@ def augment(images: Tensor, settings: Augment, draws: Tensor) -> Tensor:
     if settings == Augment():
         return images.permute(0, 3, 1, 2).float().div_(255)
     images = images.contiguous()
-    flip, scale, down, right, *colour = draws
+    flip, scale, down, right, *colour, row, column = draws
     mirrored = flip < 0.5 if settings.flip else torch.zeros_like(flip, dtype=torch.bool)
     if settings.scale is None:
         x = _crop(images, settings.pad, mirrored, down, right).permute(0, 3, 1, 2).float().div_(255)
@@ -88,6 +92,8 @@ def augment(images: Tensor, settings: Augment, draws: Tensor) -> Tensor:
     amounts = (settings.brightness, settings.contrast, settings.saturation)
     if any(amounts):
         x = _recolour(x, *(1 + amount * (2 * draw - 1) for amount, draw in zip(amounts, colour, strict=True)))
+    if settings.cutout:
+        x = _cut_out(x, settings.cutout, row, column)
     return x.contiguous(memory_format=torch.channels_last)
 
 
@@ -168,6 +174,16 @@ def _recolour(x: Tensor, brightness: Tensor, contrast: Tensor, saturation: Tenso
     mixing = gain * (kept * torch.eye(3, device=x.device) + (1 - kept) * grey)
     offset = brightness * (1 - contrast) * (pixels.mean(2) @ grey)
     return torch.baddbmm(offset[:, None, None], mixing, pixels).clamp_(0, 1).view_as(x)
+
+
+def _cut_out(x: Tensor, side: int, row: Tensor, column: Tensor) -> Tensor:
+    """Make a square of float ``[batch, 3, height, width]`` grey, around where two draws ``[batch]`` say."""
+    inside = []
+    for length, where in zip(x.shape[2:], (row, column), strict=True):
+        first = (where * length).long() - side // 2
+        place = torch.arange(length, device=x.device)
+        inside.append((place >= first[:, None]) & (place < first[:, None] + side))
+    return x.masked_fill((inside[0][:, :, None] & inside[1][:, None, :])[:, None], 0.5)
 
 
 @lru_cache(maxsize=8)
