@@ -102,7 +102,7 @@ def assert_all_passed(place: Path, names: list[str], *arguments: str) -> None:
     for row in table:
         int8 = "-" if row["model"] in DETECTORS else "passed"
         assert [row[f"{form} fp32"] for form in USUAL] == ["passed"] * 3, row
-        assert row["onnx int8"] == int8, row
+        assert row.get("onnx int8", "-") == int8, row  # detectors alone have no such column
         assert all(float(row[key].removesuffix(" s")) > 0 for key in ("made in", "proven in"))
         artifacts = read_manifest(place / "zoo" / row["model"]).artifacts
         assert len(artifacts) == (6 if int8 == "-" else 8)  # of one view and of all
