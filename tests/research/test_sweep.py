@@ -80,6 +80,36 @@ def test_a_study_becomes_a_sweep_over_its_experiments():
     assert folder.parent == Path("elsewhere", "tinyvggcifar10")
 
 
+def test_several_studies_become_one_sweep():
+    typed, folder = arguments(["experiment=tinyvggcifar10,digits,tinyvggcifar10", "epochs=3"])
+    assert "experiment=tinyvggcifar10/plain,tinyvggcifar10/v4,tinyvggcifar10/v4_twin,digits" in typed
+    assert folder is not None
+    assert folder.parent == Path("runs", "sweeps")
+
+
+def test_an_early_end_is_an_end_and_more_epochs_are_not(tmp_path):
+    """Of a training that diverged, and of one that had no patience left."""
+    for stop in (["optim.lr=1e30"], ["optim.lr=0", "stopping.patience=1"]):
+        typed = [*SMALL, "epochs=3", "figures=false", f"name={len(stop)}", *stop, "resume=auto"]
+        assert sweep(tmp_path, *typed).returncode == 0
+        (run,) = tmp_path.glob(f"runs/{len(stop)}/*")
+        before = {path: path.stat().st_mtime_ns for path in run.rglob("*")}
+        again = sweep(tmp_path, *typed)
+        assert again.stdout == f"run {run.relative_to(tmp_path)} is finished\n", again.stderr
+        assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before
+    result = sweep(tmp_path, *typed, "stopping.patience=0")
+    assert "all 3 epochs done" in result.stdout, result.stderr
+    assert list(tmp_path.glob("runs/2/*")) == [run]
+
+
+def test_torchrun_is_not_for_sweeps(tmp_path, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    result = sweep(tmp_path, "--multirun", *SMALL, "seed=0,1")
+    assert result.returncode == 1
+    assert "torchrun trains one model with several processes, and this is a sweep" in result.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_the_config_of_a_sweep_is_not_shown():
     with pytest.raises(ConfigError, match="try experiment=tinyvggcifar10/plain --cfg job"):
         arguments(["experiment=tinyvggcifar10", "--cfg", "job"])
