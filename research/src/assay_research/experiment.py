@@ -1,9 +1,9 @@
 """One experiment in one run: train it, go on, evaluate it, go back to any epoch."""
 
-import json
 import shutil
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import fields
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -13,7 +13,8 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from assay_research import checkpoint, classify, disk
-from assay_research.config import TrainConfig
+from assay_research.analysis import finite_json
+from assay_research.config import TrainConfig, nearest
 from assay_research.data import ClassificationData
 from assay_research.data.boxes import DetectionData
 from assay_research.device import choose_device, choose_precision, hardware
@@ -170,7 +171,7 @@ class Experiment:
             reason: why training ended.
 
         Returns:
-            The summary, as ``summary.json`` holds it.
+            The summary, as ``summary.json`` holds it, with null there for a loss that is not finite.
         """
         assert self.run is not None
         run, trainer, config = self.run, self.trainer, self.config
@@ -194,7 +195,7 @@ class Experiment:
             "hardware": self.hardware(),
             "seconds": round(trainer.seconds, 1),
         }
-        checkpoint.write_atomically((json.dumps(summary, indent=2) + "\n").encode(), run.folder / SUMMARY)
+        finite_json.write(summary, run.folder / SUMMARY)
         self.loggers.finish(summary)
         self.loggers.close()
         say(
@@ -287,8 +288,16 @@ def make_trainer(
     except (OmegaConfBaseException, ValueError) as error:
         raise ConfigError(str(error).partition("\n")[0]) from error
     assert isinstance(settings, TrainConfig)
+    known = [field.name for field in fields(TrainConfig)]
+    for key in map(str, config):
+        if key not in known:  # +key=value adds it, and no training could go on with such a run
+            raise ConfigError(f"there is no '{key}'; {nearest(key, known)}")
     if settings.epochs < 1:
         raise ConfigError(f"epochs must be at least 1, got {settings.epochs}")
+    if settings.save_every < 0:
+        raise ConfigError(f"save_every must be 0, for best and last alone, or more, got {settings.save_every}")
+    if not 0 <= settings.seed < 2**32:
+        raise ConfigError(f"seed must be from 0 to {2**32 - 1}, got {settings.seed}")
     device = choose_device(settings.device)
     dtype = choose_precision(settings.precision, device)
     views = read_views(config)

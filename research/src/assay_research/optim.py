@@ -59,7 +59,12 @@ def muon(
         momentum: of Muon.
         weight_decay: decoupled; of everything with more than one axis.
         other_lr: of AdamW.
+
+    Raises:
+        ValueError: a negative rate.
     """
+    if min(lr, other_lr) < 0:
+        raise ValueError(f"lr and other_lr must be 0 or more, got {lr} and {other_lr}")
     decayed, plain = (group["params"] for group in _groups(model, 0.0))
     ends = decayed[:1] + decayed[-1:] if len(decayed) > 1 else decayed
     hidden = decayed[1:-1]
@@ -72,7 +77,9 @@ def muon(
 
 
 def by_hand(model: nn.Module, lr: float = 0.003) -> torch.optim.Optimizer:
-    """Gradient descent as its formula is written."""
+    """Gradient descent as its formula is written; raises ValueError at a negative rate."""
+    if lr < 0:
+        raise ValueError(f"lr must be 0 or more, got {lr}")
     return ByHand(model.parameters(), {"lr": lr})
 
 
