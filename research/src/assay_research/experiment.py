@@ -9,6 +9,7 @@ from types import ModuleType
 from typing import Any
 
 import torch
+from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -22,7 +23,7 @@ from assay_research.distributed import World
 from assay_research.errors import CheckpointError, ConfigError
 from assay_research.loggers import Start, build_loggers
 from assay_research.loop import INTERRUPTED, Loop, Options
-from assay_research.overrides import compose
+from assay_research.overrides import compose, explain
 from assay_research.provenance import commit, versions
 from assay_research.run import FIGURES, SUMMARY, Run, build_model, load_data, read_views
 
@@ -81,7 +82,11 @@ class Experiment:
     @classmethod
     def compose(cls, *overrides: str) -> "Experiment":
         """A new experiment, of the overrides that `assay-train` takes; raises as the constructor does."""
-        return cls(compose(overrides))
+        try:
+            config = compose(overrides)
+        except (HydraException, OmegaConfBaseException) as error:
+            raise ConfigError(explain(error, overrides)) from error
+        return cls(config)
 
     def train(
         self, epochs: int, *, interrupted: Callable[[], bool] = lambda: False, progress: bool = sys.stderr.isatty()
@@ -89,7 +94,8 @@ class Experiment:
         """Train that many epochs more, saving after each.
 
         Args:
-            epochs: how many; a cycle of the learning rate is stretched over what was trained before and this.
+            epochs: how many, 1 or more, or 0 where some are done; a cycle of the learning rate is stretched over what
+                was trained before and this.
             interrupted: asked after steps; once it says yes, the state is saved and `train` returns.
             progress: draw a progress bar.
 
@@ -97,9 +103,11 @@ class Experiment:
             Why it ended, in words; `INTERRUPTED` if it was.
 
         Raises:
-            AssayError: another process trains this run, or the disk is full.
+            AssayError: fewer epochs, another process trains this run, or the disk is full.
         """
         trainer, config = self.trainer, self.config
+        if epochs < 0 or trainer.epoch + epochs == 0:
+            raise ConfigError(f"expected 1 epoch or more to train, got {epochs}")
         config.epochs = trainer.epoch + epochs
         if self.world.rank:
             return trainer.train(epochs, interrupted=interrupted)
@@ -172,9 +180,13 @@ class Experiment:
 
         Returns:
             The summary, as ``summary.json`` holds it, with null there for a loss that is not finite.
+
+        Raises:
+            CheckpointError: no epoch of this run is trained; after `load_checkpoint`, none yet of the new one.
         """
-        assert self.run is not None
         run, trainer, config = self.run, self.trainer, self.config
+        if run is None or not trainer.history:
+            raise CheckpointError("there is no trained epoch to finish with: train first")
         best, data = trainer.best, trainer.data
         outcome = self.task.conclude(trainer, run.load("best", trainer.device))
         summary = {
