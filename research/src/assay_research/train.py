@@ -127,21 +127,33 @@ def resumed_config(run: Run, overrides: Sequence[str]) -> DictConfig:
     Raises:
         ConfigError: a change that would make it another experiment, or of the wrong type.
     """
-    overrides = [each for each in overrides if not each.lstrip("+~").startswith(("logger=", "logger."))]
+    overrides = [each.lstrip("+~") for each in overrides]
+    overrides = [each for each in overrides if not each.startswith(("logger=", "logger."))]
     for override in overrides:
-        key = override.partition("=")[0].lstrip("+~")
+        key = override.partition("=")[0]
         if key not in MAY_CHANGE:
             raise ConfigError(
                 f"resume= goes on with a run as it was, so '{key}' cannot change; {nearest(key, MAY_CHANGE)}"
             )
     try:
-        config = OmegaConf.merge(
-            OmegaConf.structured(TrainConfig), run.config(), OmegaConf.from_dotlist(list(overrides))
-        )
+        config = OmegaConf.merge(OmegaConf.structured(TrainConfig), run.config(), OmegaConf.from_dotlist(overrides))
     except OmegaConfBaseException as error:
         raise ConfigError(f"{run.folder}: {' '.join(str(error).splitlines()[:2])}") from error
     assert isinstance(config, DictConfig)
     return config
+
+
+def _of_a_run(arguments: list[str]) -> list[str]:
+    """Have Hydra take any key beside ``resume=<run>``: they are of the run's config, which it does not know."""
+    resumed = [argument.removeprefix("resume=") for argument in arguments if argument.startswith("resume=")]
+    if not resumed or resumed[-1] in (AUTO, "null"):
+        return arguments
+    return [
+        "++" + argument
+        if "." in argument.partition("=")[0] and not argument.startswith(("+", "~", "-", "hydra.", "logger."))
+        else argument
+        for argument in arguments
+    ]
 
 
 def latest(config: DictConfig) -> Run | None:
@@ -235,7 +247,7 @@ def main() -> None:
     keep_memory()
     typed, broken = sys.argv[1:], False
     try:
-        sys.argv[1:], folder = sweep.arguments(typed)
+        sys.argv[1:], folder = sweep.arguments(_of_a_run(typed))
         if folder is not None and int(os.environ.get("WORLD_SIZE", "1")) > 1:
             raise ConfigError(
                 "torchrun trains one model with several processes, and this is a sweep; hydra/launcher=gpus, without "
