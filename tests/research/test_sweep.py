@@ -1,6 +1,7 @@
 """A sweep survives a member that fails, can be gone on with, and ends with one report."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -49,6 +50,8 @@ def test_gone_on_with_it_trains_only_what_is_not_finished(swept):
     result = sweep(folder, "--multirun", *SMALL, "seed=0,1,2", "batch_size=64", "resume=auto")
     assert result.returncode == 0, result.stderr
     assert result.stdout.count("is finished") == 2
+    assert "Mean over seeds" in result.stdout
+    assert len(re.findall(r"\| epochs=1 model=tinyvgg_a batch_size=64 resume=auto +\|", result.stdout)) == 4
     assert len(list(folder.glob("runs/digits/*/summary.json"))) == 3
 
 

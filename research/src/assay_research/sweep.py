@@ -105,6 +105,7 @@ def report(folder: Path, figure: bool) -> int:
 
 
 def _label(outcome: Outcome, common: set[str]) -> str:
-    """What sets a training apart from the sweep's others, its seed aside."""
-    own = [each for each in outcome.overrides if each not in common and not each.startswith("seed=")]
-    return " ".join(each.removeprefix("experiment=") for each in own) or " ".join(outcome.overrides)
+    """What sets a training apart from the sweep's others, its seed aside; all it was told where nothing else does."""
+    told = [each for each in outcome.overrides if not each.startswith("seed=")]
+    own = [each for each in told if each not in common]
+    return " ".join(each.removeprefix("experiment=") for each in own or told) or "default"
