@@ -27,7 +27,8 @@ INTERRUPTED = "interrupted"
 COMPILE_MODES = ("default", "reduce-overhead", "max-autotune")
 
 STEPS_BETWEEN_QUESTIONS = 20
-"""Processes that train together agree this often on whether to stop; asking costs a GPU its queue."""
+"""Processes that train together agree this often, and at every epoch's end, on whether to stop; asking costs a GPU its
+queue."""
 
 
 class Options(TypedDict, total=False):
@@ -231,8 +232,8 @@ class Loop(ABC):
                 self._step(order[first : first + self.batch_size])
                 self.step += 1
                 bar.update()
-                asked = self.world.size == 1 or self.step % STEPS_BETWEEN_QUESTIONS == 0
-                if asked and self.world.any(interrupted()):
+                asked = self.step % STEPS_BETWEEN_QUESTIONS == 0 or self.step == self.steps_per_epoch
+                if (self.world.size == 1 or asked) and self.world.any(interrupted()):
                     self.totals = self.world.sum(self.totals) / self.world.size  # what a checkpoint is to hold
                     return False
         return True
