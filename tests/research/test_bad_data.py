@@ -101,6 +101,14 @@ def test_resumed_training_refuses_pictures_that_were_damaged_since_and_touches_n
     assert content(finished) == before
 
 
+def test_resumed_training_finds_pictures_that_have_moved(tmp_path, pets, finished):
+    """The run's own keys can be given, whatever the config has that Hydra would begin with."""
+    pets.rename(tmp_path / "moved")
+    assert assay_train(tmp_path, f"resume={finished}", "data.root=moved", "epochs=2") == ""
+    assert OmegaConf.load(finished / "config.yaml").data.root == "moved"
+    assert "so 'data.name' cannot change" in assay_train(tmp_path, f"resume={finished}", "data.name=dogs")
+
+
 def test_training_that_does_not_fit_on_the_disk_is_not_started(tmp_path, pets):
     """/proc has no byte free."""
     said = assay_train(tmp_path, *SMALL, f"data.root={pets}", "runs=/proc/runs")

@@ -1,5 +1,6 @@
 """A folder of pictures is read by rules one can rely on, and every way it can be wrong has its own words."""
 
+import os
 import shutil
 from pathlib import Path
 
@@ -175,6 +176,19 @@ def test_fewer_than_two_classes_are_refused(tmp_path: Path, classes: list[str]) 
 def test_empty_class_is_named(root: Path) -> None:
     (root / "fox").mkdir()
     with pytest.raises(DataError, match="no pictures in the class folder 'fox'"):
+        load(str(root))
+
+
+@pytest.mark.parametrize("which", ["dog", "dog/003.png"])
+def test_names_that_are_no_text_are_refused(root: Path, which: str) -> None:
+    old = os.fsencode(root / which)
+    try:
+        Path(os.fsdecode(old)).rename(os.fsdecode(old + b"\xff"))
+    except OSError:
+        pytest.skip("this file system takes UTF-8 alone")
+    if which.endswith(".png"):
+        Path(os.fsdecode(old + b"\xff")).rename(os.fsdecode(old + b"\xff.png"))
+    with pytest.raises(DataError, match=r"dcff.*: expected names of folders and pictures in UTF-8"):
         load(str(root))
 
 

@@ -1,5 +1,6 @@
 """A training's fit is judged by its curves and by training pictures from all over the split."""
 
+import math
 from itertools import pairwise
 
 import pytest
@@ -21,6 +22,7 @@ def history(losses: list[float], scores: list[float]) -> list[dict[str, float]]:
         ([1.0, 0.5, 0.5], [0.5, 0.7, 0.7], 0.95, "a gap between training and validation"),
         ([1.0, 0.8, 0.6], [0.5, 0.6, 0.7], 0.70, "not yet converged: validation accuracy gained 0.100"),
         ([1.0, 0.5, 0.5], [0.5, 0.7, 0.7], 0.72, "no overfitting"),
+        ([1.0, math.nan], [0.3, 0.1], 0.3, "neither over- nor underfitting, for training diverged (0.300 of training"),
     ],
 )
 def test_the_verdict_follows_from_the_curves(losses, scores, train, verdict):

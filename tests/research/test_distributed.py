@@ -1,6 +1,7 @@
 """Two processes that train together end with the weights of one."""
 
 import json
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -42,6 +43,16 @@ def test_two_processes_end_with_the_weights_of_one(alone, tmp_path):
     together = trained(tmp_path, TWO)
     assert_same(alone, together)
     assert json.loads((together / "summary.json").read_text())["hardware"].startswith("2 processes, each on")
+
+
+def test_terminated_processes_save_and_stop_however_few_steps_an_epoch_has(tmp_path):
+    command = [*TWO, "assay_research.train", *COMMON, "epochs=1000"]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        while not process.stdout.readline().startswith("epoch"):
+            assert process.poll() is None
+        process.send_signal(signal.SIGTERM)
+        assert "stopped and saved in epoch" in process.stdout.read()
 
 
 @pytest.mark.parametrize(

@@ -66,3 +66,15 @@ def test_a_checkpoint_that_is_not_there_is_named_with_those_that_are(trainer, tm
         trainer.load_checkpoint(9)
     with pytest.raises(CheckpointError, match="there is no checkpoint yet: train first"):
         new(tmp_path).load_checkpoint("best")
+
+
+def test_what_a_notebook_can_get_wrong_is_an_error_in_words(tmp_path):
+    experiment = new(tmp_path)
+    for epochs in (0, -1):
+        with pytest.raises(ConfigError, match=f"expected 1 epoch or more to train, got {epochs}"):
+            experiment.train(epochs=epochs)
+    with pytest.raises(CheckpointError, match="no trained epoch to finish with: train first"):
+        experiment.finish("enough")
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(ConfigError, match="there is no 'epohcs'; did you mean 'epochs'"):
+        new(tmp_path, "epohcs=3")

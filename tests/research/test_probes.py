@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from assay_research import train
+from assay_research.errors import ConfigError
 from assay_research.experiment import make_trainer
 from assay_research.overrides import compose
 from assay_research.probes import overfit_one_batch, rate_range
@@ -47,9 +48,18 @@ def test_rates_rise_until_the_loss_runs_away():
     assert 1e-4 < found.suggested < 1
 
 
+def test_a_range_that_cannot_be_is_one_message():
+    with pytest.raises(ConfigError, match="of which the range takes multiples"):
+        rate_range(make_trainer(compose(["optim.lr=0"])))
+    trainer = make_trainer(compose([]))
+    next(trainer.model.parameters()).data.fill_(math.nan)
+    with pytest.raises(ConfigError, match="the very first step"):
+        rate_range(trainer)
+
+
 def test_the_range_is_a_figure(tmp_path, monkeypatch, capsys):
-    run(monkeypatch, tmp_path, "probe=rate_range", "batch_size=64")
-    (figure,) = tmp_path.glob("runs/rate_range/digits_*.png")
+    run(monkeypatch, tmp_path, "probe=rate_range", "batch_size=64", "name=some/digits")
+    (figure,) = tmp_path.glob("runs/rate_range/some/digits_*.png")
     assert figure.stat().st_size > 5000
     assert "try optim.lr=0." in capsys.readouterr().out
 

@@ -42,6 +42,10 @@ def test_newest_is_the_run_made_last_among_those_with_weights(run, tmp_path):
     assert Run.newest(tmp_path).folder == run.folder
     with pytest.raises(CheckpointError, match="train one"):
         Run.newest(tmp_path / "nowhere")
+    (tmp_path / "study").mkdir()
+    run.folder.parent.rename(tmp_path / "study" / "small")  # where name=study/small puts it
+    assert Run.newest(tmp_path).folder == tmp_path / "study" / "small" / run.folder.name
+    assert Run.newest(tmp_path, "study/small").folder == tmp_path / "study" / "small" / run.folder.name
 
 
 def test_loads_what_was_saved(run):

@@ -1,6 +1,7 @@
 """A sweep survives a member that fails, can be gone on with, and ends with one report."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -49,6 +50,8 @@ def test_gone_on_with_it_trains_only_what_is_not_finished(swept):
     result = sweep(folder, "--multirun", *SMALL, "seed=0,1,2", "batch_size=64", "resume=auto")
     assert result.returncode == 0, result.stderr
     assert result.stdout.count("is finished") == 2
+    assert "Mean over seeds" in result.stdout
+    assert len(re.findall(r"\| epochs=1 model=tinyvgg_a batch_size=64 resume=auto +\|", result.stdout)) == 4
     assert len(list(folder.glob("runs/digits/*/summary.json"))) == 3
 
 
@@ -78,6 +81,36 @@ def test_a_study_becomes_a_sweep_over_its_experiments():
     assert "epochs=3" in typed
     assert folder is not None
     assert folder.parent == Path("elsewhere", "tinyvggcifar10")
+
+
+def test_several_studies_become_one_sweep():
+    typed, folder = arguments(["experiment=tinyvggcifar10,digits,tinyvggcifar10", "epochs=3"])
+    assert "experiment=tinyvggcifar10/plain,tinyvggcifar10/v4,tinyvggcifar10/v4_twin,digits" in typed
+    assert folder is not None
+    assert folder.parent == Path("runs", "sweeps")
+
+
+def test_an_early_end_is_an_end_and_more_epochs_are_not(tmp_path):
+    """Of a training that diverged, and of one that had no patience left."""
+    for stop in (["optim.lr=1e30"], ["optim.lr=0", "stopping.patience=1"]):
+        typed = [*SMALL, "epochs=3", "figures=false", f"name={len(stop)}", *stop, "resume=auto"]
+        assert sweep(tmp_path, *typed).returncode == 0
+        (run,) = tmp_path.glob(f"runs/{len(stop)}/*")
+        before = {path: path.stat().st_mtime_ns for path in run.rglob("*")}
+        again = sweep(tmp_path, *typed)
+        assert again.stdout == f"run {run.relative_to(tmp_path)} is finished\n", again.stderr
+        assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before
+    result = sweep(tmp_path, *typed, "stopping.patience=0")
+    assert "all 3 epochs done" in result.stdout, result.stderr
+    assert list(tmp_path.glob("runs/2/*")) == [run]
+
+
+def test_torchrun_is_not_for_sweeps(tmp_path, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    result = sweep(tmp_path, "--multirun", *SMALL, "seed=0,1")
+    assert result.returncode == 1
+    assert "torchrun trains one model with several processes, and this is a sweep" in result.stderr
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_config_of_a_sweep_is_not_shown():

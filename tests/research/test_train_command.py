@@ -96,6 +96,23 @@ def test_run_holds_all_the_design_promises(finished):
         (["epochs="], "epochs"),
         (["=3"], "expected key=value, got '=3'"),
         (["model=3"], "model=3: there is no such model"),
+        (["data=image_folder", "data.root=photos", "epochs=many"], "Value 'many' of type 'str' could not be converted"),
+        (["data=image_folder", "data.root=~/photos"], "has quotes of its own"),
+        (["data.seed=-1"], "data.seed must be from 0 to 4294967295, got -1"),
+        (["model=retinanet_small"], "the model is a detector, and 'digits' has classes alone"),
+        (["optim.weight_decay=-1"], "weight_decay must be 0 or more, got -1"),
+        (["+epohcs=3"], "there is no 'epohcs'; did you mean 'epochs'?"),
+        (["augmnet.flip=true"], "there is no 'augmnet.flip'; did you mean 'augment'?"),
+        (["seed=0,1"], "which needs --multirun"),
+        (["seed=-1"], "seed must be from 0 to 4294967295, got -1"),
+        (["save_every=-1"], "save_every must be 0, for best and last alone, or more, got -1"),
+        (["stopping.patience=-1"], "expected stopping.patience >= 0"),
+        (["clip_grad_norm=0"], "expected clip_grad_norm > 0"),
+        (["optim=muon", "optim.lr=-1"], "lr and other_lr must be 0 or more, got -1"),
+        (["optim=by_hand", "optim.lr=-1"], "lr must be 0 or more, got -1"),
+        (["views=[{size: large}]"], "a view's size must be at least 1 pixel, and whole, got 'large'"),
+        (["views=[{flip: maybe}]"], "a view's flip must be true or false, got 'maybe'"),
+        (["experiment=speedrun", "data=digits", "schedule=constant"], "~<group>.warmup leaves it out"),
     ],
 )
 def test_bad_input_is_one_message_and_no_run(tmp_path, monkeypatch, arguments, message):
@@ -122,6 +139,14 @@ def test_cuda_asked_for_where_there_is_none_is_a_clear_error(tmp_path):
     assert "device=cuda was asked for, but torch" in result.stderr
     assert "Traceback" not in result.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_diverged_training_says_so_and_leaves_json_that_everyone_reads(tmp_path):
+    result = assay_train(tmp_path, *SMALL, "optim.lr=1e30")
+    assert result.returncode == 0, result.stderr
+    assert "neither over- nor underfitting, for training diverged" in result.stdout
+    summary = (only_run(tmp_path) / "summary.json").read_text()
+    assert json.loads(summary, parse_constant=pytest.fail)["val_loss"] is None
 
 
 def test_resume_with_more_epochs_goes_on(finished, tmp_path):

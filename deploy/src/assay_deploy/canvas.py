@@ -130,10 +130,12 @@ class View:
     flip: bool = False
 
     def __post_init__(self) -> None:
-        if self.size is not None and self.size < 1:
-            raise ValueError(f"a view's size must be at least 1 pixel, got {self.size}")
+        if self.size is not None and (not isinstance(self.size, int) or self.size < 1):
+            raise ValueError(f"a view's size must be at least 1 pixel, and whole, got {self.size!r}")
         if self.crop not in CROPS:
             raise ValueError(f"a view's crop must be one of {', '.join(CROPS)}, got {self.crop!r}")
+        if not isinstance(self.flip, bool):
+            raise ValueError(f"a view's flip must be true or false, got {self.flip!r}")
 
 
 def read_picture(path: Path) -> NDArray[np.uint8]:

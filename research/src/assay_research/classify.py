@@ -93,7 +93,9 @@ def _try_out(model: Normalized, data: ClassificationData, settings: Augment, vie
     picture = data.train.images[:1].to(device)
     try:
         with torch.no_grad():
-            model.eval()(augment(picture, settings, draw(1, settings, torch.Generator(device))))
+            logits = model.eval()(augment(picture, settings, draw(1, settings, torch.Generator(device))))
+            if not isinstance(logits, Tensor):
+                raise ConfigError(f"the model is a detector, and '{data.name}' has classes alone; try model=tinyvgg_a")
             Views(model, data.canvas, views).to(device)(picture)
     except (RuntimeError, ValueError) as error:
         raise ConfigError(

@@ -90,7 +90,10 @@ def instantiate(config: Mapping[str, Any] | DictConfig | None, within: str, **gi
         values: Any = OmegaConf.to_container(checked, throw_on_missing=True)
     except ConfigKeyError as error:
         unknown = next(iter(set(arguments) - set(parameters)))
-        raise ConfigError(f"{target} has no argument '{unknown}'; {nearest(unknown, parameters)}") from error
+        raise ConfigError(
+            f"{target} has no argument '{unknown}'; {nearest(unknown, parameters)}. Where an experiment set it for "
+            f"another choice than yours, ~<group>.{unknown} leaves it out"
+        ) from error
     except OmegaConfBaseException as error:
         raise ConfigError(f"{target}: {str(error).splitlines()[0]}") from error
     try:

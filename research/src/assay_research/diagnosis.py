@@ -1,5 +1,6 @@
 """Whether a finished training fits its data too little or too well, in words and with the evidence."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -56,6 +57,9 @@ def fit(history: Sequence[dict[str, float]], train_score: float, by: Yardstick =
     Returns:
         One sentence: the verdict, and the figures it rests on.
     """
+    if not all(math.isfinite(record["val_loss"]) for record in history):
+        seen = by.seen.format(train_score, max(record[by.key] for record in history))
+        return f"neither over- nor underfitting, for training diverged ({seen}); try a lower optim.lr or clip_grad_norm"
     best = max(history, key=lambda record: (record[by.key], -record["val_loss"]))
     lowest = min(history, key=lambda record: record["val_loss"])
     gap = train_score - best[by.key]

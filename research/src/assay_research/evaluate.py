@@ -50,8 +50,8 @@ usage: assay-evaluate [key=value ...]
 
 classifiers only:
 
-  dense       pixels between two answers of dense evaluation, 1 to 32: a VGG-style model slides over the whole
-              picture, uncropped, at the size of every view
+  dense       pixels between two answers of dense evaluation, a power of two up to 32: a VGG-style model slides over
+              the whole picture, uncropped, at the size of every view
 
 detectors only:
 

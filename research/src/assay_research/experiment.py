@@ -1,19 +1,21 @@
 """One experiment in one run: train it, go on, evaluate it, go back to any epoch."""
 
-import json
 import shutil
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import fields
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import torch
+from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from assay_research import checkpoint, classify, disk
-from assay_research.config import TrainConfig
+from assay_research.analysis import finite_json
+from assay_research.config import TrainConfig, nearest
 from assay_research.data import ClassificationData
 from assay_research.data.boxes import DetectionData
 from assay_research.device import choose_device, choose_precision, hardware
@@ -21,7 +23,7 @@ from assay_research.distributed import World
 from assay_research.errors import CheckpointError, ConfigError
 from assay_research.loggers import Start, build_loggers
 from assay_research.loop import INTERRUPTED, Loop, Options
-from assay_research.overrides import compose
+from assay_research.overrides import compose, explain
 from assay_research.provenance import commit, versions
 from assay_research.run import FIGURES, SUMMARY, Run, build_model, load_data, read_views
 
@@ -80,7 +82,11 @@ class Experiment:
     @classmethod
     def compose(cls, *overrides: str) -> "Experiment":
         """A new experiment, of the overrides that `assay-train` takes; raises as the constructor does."""
-        return cls(compose(overrides))
+        try:
+            config = compose(overrides)
+        except (HydraException, OmegaConfBaseException) as error:
+            raise ConfigError(explain(error, overrides)) from error
+        return cls(config)
 
     def train(
         self, epochs: int, *, interrupted: Callable[[], bool] = lambda: False, progress: bool = sys.stderr.isatty()
@@ -88,7 +94,8 @@ class Experiment:
         """Train that many epochs more, saving after each.
 
         Args:
-            epochs: how many; a cycle of the learning rate is stretched over what was trained before and this.
+            epochs: how many, 1 or more, or 0 where some are done; a cycle of the learning rate is stretched over what
+                was trained before and this.
             interrupted: asked after steps; once it says yes, the state is saved and `train` returns.
             progress: draw a progress bar.
 
@@ -96,9 +103,11 @@ class Experiment:
             Why it ended, in words; `INTERRUPTED` if it was.
 
         Raises:
-            AssayError: another process trains this run, or the disk is full.
+            AssayError: fewer epochs, another process trains this run, or the disk is full.
         """
         trainer, config = self.trainer, self.config
+        if epochs < 0 or trainer.epoch + epochs == 0:
+            raise ConfigError(f"expected 1 epoch or more to train, got {epochs}")
         config.epochs = trainer.epoch + epochs
         if self.world.rank:
             return trainer.train(epochs, interrupted=interrupted)
@@ -170,10 +179,14 @@ class Experiment:
             reason: why training ended.
 
         Returns:
-            The summary, as ``summary.json`` holds it.
+            The summary, as ``summary.json`` holds it, with null there for a loss that is not finite.
+
+        Raises:
+            CheckpointError: no epoch of this run is trained; after `load_checkpoint`, none yet of the new one.
         """
-        assert self.run is not None
         run, trainer, config = self.run, self.trainer, self.config
+        if run is None or not trainer.history:
+            raise CheckpointError("there is no trained epoch to finish with: train first")
         best, data = trainer.best, trainer.data
         outcome = self.task.conclude(trainer, run.load("best", trainer.device))
         summary = {
@@ -194,7 +207,7 @@ class Experiment:
             "hardware": self.hardware(),
             "seconds": round(trainer.seconds, 1),
         }
-        checkpoint.write_atomically((json.dumps(summary, indent=2) + "\n").encode(), run.folder / SUMMARY)
+        finite_json.write(summary, run.folder / SUMMARY)
         self.loggers.finish(summary)
         self.loggers.close()
         say(
@@ -287,8 +300,16 @@ def make_trainer(
     except (OmegaConfBaseException, ValueError) as error:
         raise ConfigError(str(error).partition("\n")[0]) from error
     assert isinstance(settings, TrainConfig)
+    known = [field.name for field in fields(TrainConfig)]
+    for key in map(str, config):
+        if key not in known:  # +key=value adds it, and no training could go on with such a run
+            raise ConfigError(f"there is no '{key}'; {nearest(key, known)}")
     if settings.epochs < 1:
         raise ConfigError(f"epochs must be at least 1, got {settings.epochs}")
+    if settings.save_every < 0:
+        raise ConfigError(f"save_every must be 0, for best and last alone, or more, got {settings.save_every}")
+    if not 0 <= settings.seed < 2**32:
+        raise ConfigError(f"seed must be from 0 to {2**32 - 1}, got {settings.seed}")
     device = choose_device(settings.device)
     dtype = choose_precision(settings.precision, device)
     views = read_views(config)

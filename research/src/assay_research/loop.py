@@ -2,7 +2,7 @@
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict
 from time import perf_counter
@@ -27,7 +27,8 @@ INTERRUPTED = "interrupted"
 COMPILE_MODES = ("default", "reduce-overhead", "max-autotune")
 
 STEPS_BETWEEN_QUESTIONS = 20
-"""Processes that train together agree this often on whether to stop; asking costs a GPU its queue."""
+"""Processes that train together agree this often, and at every epoch's end, on whether to stop; asking costs a GPU its
+queue."""
 
 
 class Options(TypedDict, total=False):
@@ -104,6 +105,10 @@ class Loop(ABC):
     ) -> None:
         if batch_size < 1 or (ema_decay is not None and not 0 < ema_decay < 1):
             raise ConfigError(f"expected batch_size >= 1 and 0 < ema_decay < 1, got {batch_size} and {ema_decay}")
+        if clip_grad_norm is not None and not clip_grad_norm > 0:
+            raise ConfigError(f"expected clip_grad_norm > 0, or null not to clip, got {clip_grad_norm}")
+        if stopping is not None and stopping.patience < 0:
+            raise ConfigError(f"expected stopping.patience >= 0, where 0 never stops early, got {stopping.patience}")
         if compile_mode is not None and compile_mode not in COMPILE_MODES:
             raise ConfigError(f"compile must be null or one of {', '.join(COMPILE_MODES)}, got '{compile_mode}'")
         self.device = torch.device(device)
@@ -191,7 +196,7 @@ class Loop(ABC):
         """
         last = self.epoch + epochs
         while self.epoch < last:
-            reason = self._reason_to_stop()
+            reason = reason_to_stop(self.history, self.stopping)
             if reason:
                 return reason
             started = perf_counter()
@@ -204,7 +209,7 @@ class Loop(ABC):
                 return INTERRUPTED
             self.epoch_seconds.append(seconds)
             after_epoch()
-        return self._reason_to_stop() or f"all {last} epochs done"
+        return reason_to_stop(self.history, self.stopping) or f"all {last} epochs done"
 
     def _train_epoch(self, total_steps: int, interrupted: Callable[[], bool], progress: bool) -> bool:
         """Train to the end of this epoch; False if interrupted before."""
@@ -227,8 +232,8 @@ class Loop(ABC):
                 self._step(order[first : first + self.batch_size])
                 self.step += 1
                 bar.update()
-                asked = self.world.size == 1 or self.step % STEPS_BETWEEN_QUESTIONS == 0
-                if asked and self.world.any(interrupted()):
+                asked = self.step % STEPS_BETWEEN_QUESTIONS == 0 or self.step == self.steps_per_epoch
+                if (self.world.size == 1 or asked) and self.world.any(interrupted()):
                     self.totals = self.world.sum(self.totals) / self.world.size  # what a checkpoint is to hold
                     return False
         return True
@@ -287,17 +292,6 @@ class Loop(ABC):
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
         return torch.randperm(len(self.data.train), generator=generator).to(self.device)
 
-    def _reason_to_stop(self) -> str | None:
-        if not self.history:
-            return None
-        losses = [record["val_loss"] for record in self.history]
-        if not all(math.isfinite(record[key]) for record in self.history for key in ("train_loss", "val_loss")):
-            return f"diverged: the loss is not finite after epoch {self.epoch}; try a lower optim.lr or clip_grad_norm"
-        patience, min_delta = self.stopping.patience, self.stopping.min_delta
-        if patience and len(losses) > patience and min(losses[-patience:]) > min(losses[:-patience]) - min_delta:
-            return f"validation loss has not improved by {min_delta} for {patience} epochs"
-        return None
-
     def state_dict(self) -> dict[str, Any]:
         """Everything a checkpoint holds: tensors and plain values."""
         cuda = torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None
@@ -349,3 +343,19 @@ class Loop(ABC):
                 self.generator.set_state(state["random"]["augment"].cpu())
         except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
             raise CheckpointError(f"the checkpoint does not fit this training: {error}") from error
+
+
+def reason_to_stop(history: Sequence[Mapping[str, float]], stopping: Stopping) -> str | None:
+    """Why a training goes on no longer, in words; None where it does.
+
+    Args:
+        history: a record an epoch, as `Loop.history` has them.
+        stopping: when to stop early.
+    """
+    losses = [record["val_loss"] for record in history]
+    if not all(math.isfinite(record[key]) for record in history for key in ("train_loss", "val_loss")):
+        return f"diverged: the loss is not finite after epoch {len(history)}; try a lower optim.lr or clip_grad_norm"
+    patience, min_delta = stopping.patience, stopping.min_delta
+    if patience and len(losses) > patience and min(losses[-patience:]) > min(losses[:-patience]) - min_delta:
+        return f"validation loss has not improved by {min_delta} for {patience} epochs"
+    return None

@@ -59,8 +59,13 @@ def muon(
         momentum: of Muon.
         weight_decay: decoupled; of everything with more than one axis.
         other_lr: of AdamW.
+
+    Raises:
+        ValueError: a negative rate.
     """
-    decayed, plain = (group["params"] for group in _groups(model, 0.0))
+    if min(lr, other_lr) < 0:
+        raise ValueError(f"lr and other_lr must be 0 or more, got {lr} and {other_lr}")
+    decayed, plain = (group["params"] for group in _groups(model, weight_decay))
     ends = decayed[:1] + decayed[-1:] if len(decayed) > 1 else decayed
     hidden = decayed[1:-1]
     groups = [
@@ -72,7 +77,9 @@ def muon(
 
 
 def by_hand(model: nn.Module, lr: float = 0.003) -> torch.optim.Optimizer:
-    """Gradient descent as its formula is written."""
+    """Gradient descent as its formula is written; raises ValueError at a negative rate."""
+    if lr < 0:
+        raise ValueError(f"lr must be 0 or more, got {lr}")
     return ByHand(model.parameters(), {"lr": lr})
 
 
@@ -81,6 +88,8 @@ def _groups(model: nn.Module, weight_decay: float, backbone_lr: float | None = N
 
     With a rate of its own, the backbone's groups come last.
     """
+    if weight_decay < 0:
+        raise ValueError(f"weight_decay must be 0 or more, got {weight_decay}")
     trained = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
     if backbone_lr is None:
         return _decayed([p for _, p in trained], weight_decay)

@@ -7,6 +7,7 @@ import hydra
 import torch
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 
 from assay_research.config import TrainConfig, nearest
@@ -90,10 +91,20 @@ def explain(error: Exception, overrides: Sequence[str]) -> str:
     for key, _ in pairs:
         if key.startswith("hydra"):  # its own: a launcher that is not installed, say; Hydra says so itself
             continue
-        parent, _, leaf = key.rpartition(".")
-        node = OmegaConf.select(config, parent) if parent else config
-        if key not in groups and isinstance(node, DictConfig) and leaf not in node:
-            names = [*(str(name) for name in node), *(groups if not parent else ())]
-            return f"there is no '{key}'; {nearest(leaf, names)}"
+        for count, part in enumerate(key.split(".")):
+            parent = ".".join(key.split(".")[:count])
+            node = OmegaConf.select(config, parent) if parent else config
+            if key in groups or not isinstance(node, DictConfig):
+                break
+            names = [*map(str, node), *(groups if not parent else ())]  # `in node` is False of what is still missing
+            if part not in names:
+                return f"there is no '{key}'; {nearest(part, names)}"
+    if "Ambiguous value" in str(error):  # Hydra's own advice comes in further lines
+        return f"{str(error).partition(chr(10))[0]}: commas make a sweep, which needs --multirun; a list is in [ ]"
+    if isinstance(error, OverrideParseException):
+        return (
+            f"{str(error).partition(chr(10))[0]}: expected key=value. A value with other signs than letters, digits, "
+            "spaces and /:.-+_ has quotes of its own within the shell's, as in \"data.root='~/my photos (1)'\""
+        )
     said = [str(each).strip().partition("\n")[0] for each in (error, error.__cause__) if each]
     return ": ".join(line for line in said if line)

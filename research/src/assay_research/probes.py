@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 
 from assay_research.classification import Trainer
+from assay_research.errors import ConfigError
 from assay_research.loop import Loop
 
 LEARNED = 0.01
@@ -85,10 +86,15 @@ def rate_range(trainer: Loop, low: float = 1e-5, high: float = 10.0, steps: int 
         low: the first rate.
         high: the last.
         steps: from the one to the other.
+
+    Raises:
+        ConfigError: a base rate of 0, or a loss that is not finite from the start.
     """
     trainer.model.train()
     order = trainer.order()
     base = trainer.optimizer.param_groups[0]["initial_lr"]
+    if not base > 0:
+        raise ConfigError(f"expected optim.lr > 0, of which the range takes multiples, got {base}")
     average = 0.0
     rates: list[float] = []
     losses: list[float] = []
@@ -104,4 +110,6 @@ def rate_range(trainer: Loop, low: float = 1e-5, high: float = 10.0, steps: int 
             break
         rates.append(rate)
         losses.append(smooth)
+    if not losses:
+        raise ConfigError(f"the loss of the very first step, at a rate of {low}, is not finite: look at the model")
     return RateRange(rates, losses)

@@ -90,13 +90,13 @@ class Run:
 
     @classmethod
     def newest(cls, runs: Path, experiment: str | None = None) -> "Run":
-        """The run whose config was written last among those with a checkpoint, of one experiment or of all.
+        """The run whose config was written last among those with a checkpoint, of one experiment or at any depth.
 
         Raises:
             CheckpointError: there is none.
         """
-        folders = runs.iterdir() if experiment is None and runs.is_dir() else [runs / (experiment or "")]
-        found = [path.parents[1] for folder in folders for path in folder.glob(f"*/{CHECKPOINTS}/best.pt")]
+        folder, depth = (runs, "**") if experiment is None else (runs / experiment, "*")
+        found = [path.parents[1] for path in folder.glob(f"{depth}/{CHECKPOINTS}/best.pt")]
         if not found:
             raise CheckpointError(f"no finished epoch of any run under '{runs}': train one with `nox -s train`")
         return cls(max(found, key=lambda folder: (folder / CONFIG).stat().st_mtime))

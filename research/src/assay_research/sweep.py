@@ -42,7 +42,7 @@ class Outcome:
 
 
 def arguments(typed: Sequence[str]) -> tuple[list[str], Path | None]:
-    """Hydra's arguments for what was typed: a study's name becomes a sweep over its experiments.
+    """Hydra's arguments for what was typed: a study's name, or several, become a sweep over their experiments.
 
     Args:
         typed: the command line.
@@ -56,18 +56,20 @@ def arguments(typed: Sequence[str]) -> tuple[list[str], Path | None]:
     known = studies()
     given = dict(argument.split("=", 1) for argument in typed if "=" in argument)
     name = given.get("experiment", "")
+    named = [each for each in name.split(",") if each in known]
     several = any(flag in typed for flag in MULTIRUN)
-    if name not in known and not several:
+    if not named and not several:
         return list(typed), None
     if any(argument.startswith(("--cfg", "-c")) for argument in typed):
-        one = known.get(name, known[EVERYTHING])[0]
+        one = known[named[0] if named else EVERYTHING][0]
         raise ConfigError(f"--cfg shows the config of one training, not of a sweep: try experiment={one} --cfg job")
     stamp = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
     folder = Path(given.get("runs", "runs").strip("'\"")) / (name if name in known else "sweeps") / stamp
     flags = [argument for argument in typed if argument.startswith("-") or "=" not in argument]
-    passed = [each for each in typed if each not in flags and not (name in known and each.startswith("experiment="))]
-    if name in known:
-        passed.append("experiment=" + ",".join(known[name]))
+    passed = [each for each in typed if each not in flags and not (named and each.startswith("experiment="))]
+    if named:
+        members = [member for each in name.split(",") for member in known.get(each, [each])]
+        passed.append("experiment=" + ",".join(dict.fromkeys(members)))
     # Together: what stands between flags is lost on Hydra.
     return [*([] if several else ["--multirun"]), *passed, f"hydra.sweep.dir='{folder}'", *flags], folder
 
@@ -103,6 +105,7 @@ def report(folder: Path, figure: bool) -> int:
 
 
 def _label(outcome: Outcome, common: set[str]) -> str:
-    """What sets a training apart from the sweep's others, its seed aside."""
-    own = [each for each in outcome.overrides if each not in common and not each.startswith("seed=")]
-    return " ".join(each.removeprefix("experiment=") for each in own) or " ".join(outcome.overrides)
+    """What sets a training apart from the sweep's others, its seed aside; all it was told where nothing else does."""
+    told = [each for each in outcome.overrides if not each.startswith("seed=")]
+    own = [each for each in told if each not in common]
+    return " ".join(each.removeprefix("experiment=") for each in own or told) or "default"

@@ -1,5 +1,6 @@
 """Train: `assay-train [key=value ...]` makes a run, `assay-train resume=<run>` goes on with one."""
 
+import math
 import os
 import signal
 import sys
@@ -17,14 +18,15 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from assay_research import probes, sweep
+from assay_research.analysis.study import read_history
 from assay_research.classification import Trainer
-from assay_research.config import TrainConfig, nearest
+from assay_research.config import Stopping, TrainConfig, nearest
 from assay_research.console import resilient
 from assay_research.device import choose_device, keep_memory
 from assay_research.distributed import join
 from assay_research.errors import AssayError, ConfigError
 from assay_research.experiment import Data, Experiment, make_trainer, say
-from assay_research.loop import INTERRUPTED
+from assay_research.loop import INTERRUPTED, reason_to_stop
 from assay_research.overrides import CONF, check_groups, explain, register
 from assay_research.run import Run
 
@@ -111,9 +113,8 @@ def probe(config: DictConfig) -> None:
         say(f"one batch of {trainer.batch_size} pictures is learned by heart: {figures}")
         return
     found = probes.rate_range(trainer)
-    folder = Path(config.runs) / "rate_range"
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{config.name}_{datetime.now():%Y-%m-%d_%H-%M-%S}.png"
+    path = Path(config.runs) / "rate_range" / f"{config.name}_{datetime.now():%Y-%m-%d_%H-%M-%S}.png"
+    path.parent.mkdir(parents=True, exist_ok=True)
     from assay_research.analysis import figures as drawing  # matplotlib, which other commands can do without
 
     drawing.rate_range(found.rates, found.losses, path, f"{config.name} on {trainer.data.name}")
@@ -126,21 +127,33 @@ def resumed_config(run: Run, overrides: Sequence[str]) -> DictConfig:
     Raises:
         ConfigError: a change that would make it another experiment, or of the wrong type.
     """
-    overrides = [each for each in overrides if not each.lstrip("+~").startswith(("logger=", "logger."))]
+    overrides = [each.lstrip("+~") for each in overrides]
+    overrides = [each for each in overrides if not each.startswith(("logger=", "logger."))]
     for override in overrides:
-        key = override.partition("=")[0].lstrip("+~")
+        key = override.partition("=")[0]
         if key not in MAY_CHANGE:
             raise ConfigError(
                 f"resume= goes on with a run as it was, so '{key}' cannot change; {nearest(key, MAY_CHANGE)}"
             )
     try:
-        config = OmegaConf.merge(
-            OmegaConf.structured(TrainConfig), run.config(), OmegaConf.from_dotlist(list(overrides))
-        )
+        config = OmegaConf.merge(OmegaConf.structured(TrainConfig), run.config(), OmegaConf.from_dotlist(overrides))
     except OmegaConfBaseException as error:
         raise ConfigError(f"{run.folder}: {' '.join(str(error).splitlines()[:2])}") from error
     assert isinstance(config, DictConfig)
     return config
+
+
+def _of_a_run(arguments: list[str]) -> list[str]:
+    """Have Hydra take any key beside ``resume=<run>``: they are of the run's config, which it does not know."""
+    resumed = [argument.removeprefix("resume=") for argument in arguments if argument.startswith("resume=")]
+    if not resumed or resumed[-1] in (AUTO, "null"):
+        return arguments
+    return [
+        "++" + argument
+        if "." in argument.partition("=")[0] and not argument.startswith(("+", "~", "-", "hydra.", "logger."))
+        else argument
+        for argument in arguments
+    ]
 
 
 def latest(config: DictConfig) -> Run | None:
@@ -148,6 +161,16 @@ def latest(config: DictConfig) -> Run | None:
     folders = sorted(Path(config.runs, config.name).glob("*/config.yaml"), reverse=True)
     wanted = _essence(config)
     return next((Run(path.parent) for path in folders if _essence(Run(path.parent).config()) == wanted), None)
+
+
+def _is_finished(run: Run, config: DictConfig) -> bool:
+    """Whether the config would not train the run any longer: its epochs are done, or it stopped early for good."""
+    summary = run.summary()
+    history = [{key: math.nan if value is None else value for key, value in each.items()} for each in read_history(run)]
+    if summary.get("epochs") != len(history):  # it was given more epochs, and interrupted
+        return False
+    stopping = Stopping(config.stopping.patience, config.stopping.min_delta)
+    return len(history) == config.epochs or reason_to_stop(history, stopping) is not None
 
 
 def _essence(config: DictConfig) -> DictConfig:
@@ -165,7 +188,7 @@ def _begin(config: DictConfig, shared: bool = False) -> Run | None:
         return None
     if config.resume in (None, AUTO):
         found = latest(config) if config.resume == AUTO else None
-        if found and found.summary().get("epochs") == config.epochs:
+        if found and _is_finished(found, config):
             say(f"run {found.folder} is finished")
             return found
         return train(config, found, sweep.read_once(OmegaConf.to_yaml(config.data, resolve=True)) if shared else None)
@@ -224,7 +247,12 @@ def main() -> None:
     keep_memory()
     typed, broken = sys.argv[1:], False
     try:
-        sys.argv[1:], folder = sweep.arguments(typed)
+        sys.argv[1:], folder = sweep.arguments(_of_a_run(typed))
+        if folder is not None and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+            raise ConfigError(
+                "torchrun trains one model with several processes, and this is a sweep; hydra/launcher=gpus, without "
+                "torchrun, trains several models at once"
+            )
         check_groups([argument for argument in sys.argv[1:] if not argument.startswith("-")])
         _app()
     except AssayError as error:

@@ -50,7 +50,7 @@ def load(
 
     Raises:
         DataError: no such folder, no class folders, an empty class, fewer than two classes, splits with different
-            classes, a class too small to be cut, or pictures that cannot be read.
+            classes, names that are not UTF-8, a class too small to be cut, or pictures that cannot be read.
     """
     folder = Path(root).expanduser()
     canvas = Canvas(size, size)
@@ -68,6 +68,7 @@ def load(
             paths += by_class[each]
             classed += [label] * len(by_class[each])
         indices[split] = np.arange(first, len(paths))
+    _check_names(paths)
     labels = np.array(classed, dtype=np.int64)
     pool = len(indices["train"])
     for split, fraction in (("test", test_fraction), ("val", val_fraction)):
@@ -138,6 +139,16 @@ def _classes(found: dict[str, dict[str, list[Path]]], folder: Path) -> tuple[str
                 f"'{folder}': no pictures in the class folder '{empty[0]}' of {split}: add some, or remove the folder"
             )
     return tuple(classes)
+
+
+def _check_names(paths: list[Path]) -> None:
+    """Refuse names that are no text: they can stand in no checkpoint, table or figure."""
+    for path in paths:
+        try:
+            str(path).encode()
+        except UnicodeEncodeError as error:
+            name = ascii(str(path))
+            raise DataError(f"{name}: expected names of folders and pictures in UTF-8; rename this one") from error
 
 
 def _read(paths: list[Path], canvas: Canvas, name: str) -> NDArray[np.uint8]:

@@ -31,10 +31,12 @@ def cut(
         What is left and what was cut off, each in rising order.
 
     Raises:
-        DataError: none or all would be cut off, or a class has too few pictures to be in both parts.
+        DataError: none or all would be cut off, a seed that cannot be, or a class too small to be in both parts.
     """
     if not 0 < count < len(indices):
         raise DataError(f"{what}: expected 1 to {len(indices) - 1} of {len(indices)} pictures to cut off, got {count}")
+    if not 0 <= seed < 2**32:
+        raise DataError(f"data.seed must be from 0 to {2**32 - 1}, got {seed}")
     try:
         rest, off = train_test_split(indices, test_size=count, random_state=seed, stratify=labels[indices])
     except ValueError:
