@@ -165,7 +165,8 @@ def test_a_view_smaller_than_the_canvas_is_refused(command, copied):
 
 def test_a_place_that_cannot_be_written_is_refused(command, copied):
     Path("file").write_text("a file, not a folder")
-    assert refused(command("bundles=file/bundles"), "file/bundles")
+    for place in ("file", "file/bundles"):
+        assert refused(command(f"bundles={place}"), f"'{place}'", "a folder that can be written to", "bundles=<folder>")
 
 
 # Where the gate stops an export
