@@ -172,7 +172,7 @@ def _export_all(options: Options, formats: Sequence[str], precisions: Sequence[s
         except ResearchError:
             continue  # no finished epoch yet
         try:
-            done = _export(run, options, formats, precisions)
+            done = _export(run, replace(options, name=experiment.name), formats, precisions)
             rows[experiment.name] = report.Row(done.verdicts, done.left_out, done.seconds, done.gate_seconds)
         except ParityError as error:
             rows[experiment.name] = report.Row(error.verdicts)
