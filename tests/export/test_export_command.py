@@ -121,11 +121,12 @@ def test_help_explains_every_key(command):
         ("precisions=fp32,int4", ["'int4'"]),
         ("precisions=int8", ["fp32"]),
         ("layout=tryton", ["layout must be bundle or triton"]),
+        ("layout=triton formats=torchscript", ["layout=triton is for ONNX graphs", "add onnx"]),
         ("all=yes", ["all must be true or false"]),
     ],
 )
 def test_a_wrong_argument_is_refused(command, copied, argument, words):
-    assert refused(command(argument), *words)
+    assert refused(command(*argument.split()), *words)
 
 
 def test_no_run_at_all_is_a_clear_error(command):
@@ -161,6 +162,13 @@ def test_a_view_smaller_than_the_canvas_is_refused(command, copied):
     config = (copied / CONFIG).read_text()
     (copied / CONFIG).write_text(config.replace("size: 36", "size: 16"))
     assert refused(command(), "views", "16")
+
+
+def test_a_format_that_cannot_be_made_here_is_refused_before_anything_is_made(command, copied, monkeypatch):
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    result = command("formats=torchscript,aoti-cpu")
+    assert refused(result, "'no-such-compiler' is not on the PATH")
+    assert "export model.torchscript" not in result[1]
 
 
 def test_a_place_that_cannot_be_written_is_refused(command, copied):

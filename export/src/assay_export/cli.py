@@ -107,6 +107,8 @@ def main() -> None:
         options = parse(arguments)
         formats = _chosen("formats", options.formats, tuple(FORMATS))
         precisions = _chosen("precisions", options.precisions, PRECISIONS)
+        if options.layout == "triton" and "onnx" not in formats:
+            raise ExportError(f"layout=triton is for ONNX graphs; got formats={','.join(formats)}, add onnx")
         if options.all == "true":
             sys.exit(_export_all(options, formats, precisions))
         run = Run.open(Path(options.run)) if options.run else Run.newest(RUNS)
