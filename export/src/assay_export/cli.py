@@ -37,7 +37,7 @@ usage: assay-export [run=<folder>] [formats=...] [precisions=...] [dense=<pixels
   precisions  of the ONNX graphs: fp32 (the default), and with it fp16, which is proven on a GPU or not made, and of
               classifiers int8. A precision that costs too much accuracy is left out, and parity.html says so
   dense       of a VGG-style classifier also its fully convolutional form, for larger pictures of any size: answers
-              every so many pixels, 1 to 32 (8 say), averaged
+              every 1, 2, 4, 8, 16 or 32 pixels, averaged
   layout      triton: also write a Triton model repository, <bundles>/<name>.triton
   all         true: the newest run of every experiment under {RUNS}/, each in those of the precisions that its task
               has, then one table
