@@ -11,9 +11,10 @@ import onnx
 import pytest
 import torch
 from torch import Tensor, nn
+from torchvision.ops import nms
 
 from assay_deploy.canvas import Canvas, View
-from assay_export import drift, exported_program, onnx_graph, torchscript
+from assay_export import drift, drift_script, exported_program, onnx_graph, torchscript
 from assay_export.detector_graph import exportable
 from assay_export.drift import Drift, find_drift
 from assay_export.drift_evidence import affine, relation
@@ -256,6 +257,27 @@ def test_script_passes_once_the_artifact_is_right(plain, images, tmp_path):
     for weight in layer.graph.initializer:
         weight.CopyFrom(weights[weight.name])
     onnx.save(layer, tmp_path / "layer.onnx")
+    shown = subprocess.run(
+        [sys.executable, "-I", tmp_path / "reproduce.py"], capture_output=True, text=True, check=False
+    )
+    assert (shown.returncode, shown.stderr) == (0, "")
+
+
+def test_script_repeats_views_of_any_memory_and_torchvisions_operators(images, tmp_path):
+    class Chosen(nn.Module):
+        def forward(self, pictures):
+            planes = pictures.permute(0, 3, 1, 2).float()
+            pixels = planes.permute(0, 2, 3, 1).view(-1, 3)[:500]
+            boxes = torch.cat([pixels[:, :2], pixels[:, :2] + 40], 1)
+            return pixels[nms(boxes, pixels[:, 2], 0.5)]
+
+    source = TorchSource(Chosen())
+    trace = source.trace(images)
+    given = next(i for i, value in enumerate(trace.values) if value.op == "aten._to_copy")
+    part = drift_script.part(trace, trace.outputs[0], {given})
+    side = trace, part, source.trace(images, part.inputs).kept
+    for name, content in drift_script.files("exported.pt2", "a choice", 1e-5, side, side, None).items():
+        (tmp_path / name).write_bytes(content)
     shown = subprocess.run(
         [sys.executable, "-I", tmp_path / "reproduce.py"], capture_output=True, text=True, check=False
     )
