@@ -303,6 +303,26 @@ def test_detector_names_the_layer_of_one_of_its_heads():
     assert found.layer.name == f"model.{head}"
 
 
+def test_decisions_that_agree_hide_no_layer_of_a_detector_that_fuses_views():
+    torch.manual_seed(0)
+    canvas, views = Canvas(64, 64), [View(), View(flip=True)]
+    model = Normalized(
+        small_retinanet(3, [8] * 4, [1] * 4, 16, 1, [20, 40, 80, 160]), torch.full((3,), 0.5), torch.full((3,), 0.25)
+    ).eval()
+    head = "network.model.head.classification_head.cls_logits"
+    nn.init.normal_(model.get_submodule(head).weight, std=0.5)
+    images = torch.randint(0, 256, (2, 64, 64, 3), dtype=torch.uint8)
+    content = torchscript.export(exportable(copy.deepcopy(model), canvas, views), images, {})
+    layer = "network.model.backbone.body.stage1.0.residual.0"
+    with torch.no_grad():
+        model.get_submodule(layer).weight[1] *= 1.5
+    eager = BoxViews(model, canvas, views).eval()
+    found = find_drift(eager, "torchscript", content, images, BOX_TOLERANCES)
+    assert f"model.{layer}" in (found.layer.name, found.beside and found.beside.name)
+    assert found.compared > found.agreeing > 10
+    assert not any("nothing in the artifact" in each for each in found.evidence)
+
+
 def test_what_is_said_names_no_path_of_this_machine(plain, images, tmp_path):
     def fault(graph):
         graph.model.network[5].eps = 1e-3
