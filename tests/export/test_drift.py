@@ -11,9 +11,10 @@ import onnx
 import pytest
 import torch
 from torch import Tensor, nn
+from torchvision.ops import nms
 
 from assay_deploy.canvas import Canvas, View
-from assay_export import drift, exported_program, onnx_graph, torchscript
+from assay_export import drift, drift_script, exported_program, onnx_graph, torchscript
 from assay_export.detector_graph import exportable
 from assay_export.drift import Drift, find_drift
 from assay_export.drift_evidence import affine, relation
@@ -262,6 +263,27 @@ def test_script_passes_once_the_artifact_is_right(plain, images, tmp_path):
     assert (shown.returncode, shown.stderr) == (0, "")
 
 
+def test_script_repeats_views_of_any_memory_and_torchvisions_operators(images, tmp_path):
+    class Chosen(nn.Module):
+        def forward(self, pictures):
+            planes = pictures.permute(0, 3, 1, 2).float()
+            pixels = planes.permute(0, 2, 3, 1).view(-1, 3)[:500]
+            boxes = torch.cat([pixels[:, :2], pixels[:, :2] + 40], 1)
+            return pixels[nms(boxes, pixels[:, 2], 0.5)]
+
+    source = TorchSource(Chosen())
+    trace = source.trace(images)
+    given = next(i for i, value in enumerate(trace.values) if value.op == "aten._to_copy")
+    part = drift_script.part(trace, trace.outputs[0], {given})
+    side = trace, part, source.trace(images, part.inputs).kept
+    for name, content in drift_script.files("exported.pt2", "a choice", 1e-5, side, side, None).items():
+        (tmp_path / name).write_bytes(content)
+    shown = subprocess.run(
+        [sys.executable, "-I", tmp_path / "reproduce.py"], capture_output=True, text=True, check=False
+    )
+    assert (shown.returncode, shown.stderr) == (0, "")
+
+
 def test_detector_names_the_layer_of_one_of_its_heads():
     torch.manual_seed(0)
     canvas = Canvas(64, 64)
@@ -279,6 +301,26 @@ def test_detector_names_the_layer_of_one_of_its_heads():
         model.get_submodule(head).weight[1] *= 1.5  # the eager one, which saves an export
     found = find_drift(eager, "onnx", content, images, BOX_TOLERANCES)
     assert found.layer.name == f"model.{head}"
+
+
+def test_decisions_that_agree_hide_no_layer_of_a_detector_that_fuses_views():
+    torch.manual_seed(0)
+    canvas, views = Canvas(64, 64), [View(), View(flip=True)]
+    model = Normalized(
+        small_retinanet(3, [8] * 4, [1] * 4, 16, 1, [20, 40, 80, 160]), torch.full((3,), 0.5), torch.full((3,), 0.25)
+    ).eval()
+    head = "network.model.head.classification_head.cls_logits"
+    nn.init.normal_(model.get_submodule(head).weight, std=0.5)
+    images = torch.randint(0, 256, (2, 64, 64, 3), dtype=torch.uint8)
+    content = torchscript.export(exportable(copy.deepcopy(model), canvas, views), images, {})
+    layer = "network.model.backbone.body.stage1.0.residual.0"
+    with torch.no_grad():
+        model.get_submodule(layer).weight[1] *= 1.5
+    eager = BoxViews(model, canvas, views).eval()
+    found = find_drift(eager, "torchscript", content, images, BOX_TOLERANCES)
+    assert f"model.{layer}" in (found.layer.name, found.beside and found.beside.name)
+    assert found.compared > found.agreeing > 10
+    assert not any("nothing in the artifact" in each for each in found.evidence)
 
 
 def test_what_is_said_names_no_path_of_this_machine(plain, images, tmp_path):

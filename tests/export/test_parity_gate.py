@@ -1,5 +1,6 @@
 """The gate passes what was exported, and fails every fault planted in it."""
 
+import copy
 import io
 from collections.abc import Callable
 from dataclasses import replace
@@ -10,8 +11,8 @@ import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
-from assay_deploy.bundle import sha256
-from assay_export import archive, classification, torchscript
+from assay_deploy.bundle import PLAIN, Artifact, sha256
+from assay_export import aoti, archive, classification, half, quantized, torchscript
 from assay_export.classification import BATCH, TOLERANCES, drop_allowed, flips_allowed, paired_interval
 from assay_export.gate import DOES_NOT_RUN, TASK, TENSORS, Verdict, prove
 
@@ -181,6 +182,48 @@ def program_not_a_number(weights):
     next(weights[name] for name in weights if weights[name].ndim == 4).view(-1)[0] = float("nan")
 
 
+# Faults in graphs of a lower precision, which are allowed more.
+
+
+@pytest.fixture(scope="module")
+def lowered(bundle) -> dict[str, tuple[Artifact, bytes]]:
+    """The plain ONNX graph by precision; that in float16 is computed in float32 here, as a CPU does it."""
+    artifact = bundle.manifest.artifact("onnx")
+    content = (bundle.folder / artifact.path).read_bytes()
+    contents = {"fp16": half.to_half(content, ()), "int8": quantized.quantize(content, bundle.data.train.images)}
+    return {
+        precision: (replace(artifact, precision=precision, tolerances=TOLERANCES["onnx", precision]), content)
+        for precision, content in contents.items()
+    }
+
+
+def first_quantized(model: onnx.ModelProto) -> tuple[str, str]:
+    """Names of the first kernel in 8 bits and of its scales."""
+    made = {name: node for node in model.graph.node for name in node.output}
+    kernel, scales, _ = made[first_kernel(model)].input
+    return kernel, scales
+
+
+def int8_scaled_kernel(model, weight):
+    scales = weight(first_quantized(model)[1])
+    scales *= 1.1
+
+
+def int8_swapped_channels(model, weight):
+    kernel = weight(first_quantized(model)[0])
+    kernel[:] = kernel[:, ::-1].copy()
+
+
+def int8_scales_of_other_channels(model, weight):
+    scales = weight(first_quantized(model)[1])
+    scales[:] = np.roll(scales, 1)
+
+
+def int8_wrong_mean(model, weight):
+    mean = weight("model.mean")
+    mean += 0.1
+
+
 def truncated(content: bytes) -> bytes:
     return content[: len(content) // 2]
 
@@ -237,6 +280,41 @@ def test_planted_fault_fails(bundle, path, fault, reason, tmp_path):
     assert not verdict.passed
     assert reason in verdict.reasons[0]
     assert verdict.failures[0] == (TENSORS if "differ" in reason else DOES_NOT_RUN)
+
+
+@pytest.mark.parametrize("precision", ["fp16", "int8"])
+def test_what_was_lowered_passes(bundle, lowered, precision, tmp_path):
+    artifact, content = lowered[precision]
+    assert judge(bundle, artifact, content, tmp_path).passed
+
+
+@pytest.mark.parametrize(
+    ("precision", "fault"),
+    [
+        ("fp16", onnx_scaled_kernel),
+        ("fp16", onnx_swapped_channels),
+        ("fp16", onnx_wrong_mean),
+        ("int8", int8_scaled_kernel),
+        ("int8", int8_swapped_channels),
+        ("int8", int8_scales_of_other_channels),
+        ("int8", int8_wrong_mean),
+    ],
+)
+def test_planted_fault_fails_in_a_lower_precision(bundle, lowered, precision, fault, tmp_path):
+    artifact, content = lowered[precision]
+    verdict = judge(bundle, artifact, alter_onnx(fault)(content), tmp_path)
+    assert verdict.failures[0] == TENSORS
+
+
+@pytest.mark.slow
+def test_planted_fault_fails_in_a_compiled_package(bundle, tmp_path):
+    faulty = copy.deepcopy(bundle.graphs[PLAIN])
+    with torch.no_grad():
+        next(each for each in faulty.parameters() if each.ndim == 4).mul_(1.01)
+    plain = bundle.manifest.artifact("onnx")
+    artifact = replace(plain, format="aoti", path="aoti-cpu.pt2", tolerances=TOLERANCES["aoti", "fp32"])
+    verdict = judge(bundle, artifact, aoti.export(faulty, bundle.probe[:2], "cpu"), tmp_path)
+    assert verdict.failures[0] == TENSORS
 
 
 def test_altered_file_under_the_old_hash_fails(bundle, tmp_path):

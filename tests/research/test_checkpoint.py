@@ -53,9 +53,11 @@ def test_every_truncation_is_refused_by_name(tmp_path):
 
 
 def test_missing_checkpoint_and_other_files_are_refused(tmp_path):
-    with pytest.raises(CheckpointError, match="no checkpoint at"):
+    with pytest.raises(CheckpointError, match=r"no checkpoint at '.*last\.pt'; there: none"):
         checkpoint.load(tmp_path / "last.pt")
     torch.save([1, 2], tmp_path / "list.pt")
+    with pytest.raises(CheckpointError, match=r"no checkpoint at '.*last\.pt'; there: list"):
+        checkpoint.load(tmp_path / "last.pt")
     with pytest.raises(CheckpointError, match="no checkpoint of ours"):
         checkpoint.load(tmp_path / "list.pt")
 

@@ -49,8 +49,8 @@ def export(graph: nn.Module, images: Tensor, device: str, any_size: bool = False
     Raises:
         ExportError: there is no C++ compiler or no such device, or the batch is not dynamic.
     """
+    check(device)
     compiler = _compiler()
-    _check_device(device)
     program = trace(graph, images, any_size)
     program.example_inputs = ((images.to(device, copy=True),), {})
     program = torch.export.passes.move_to_device_pass(program, device)
@@ -69,6 +69,16 @@ def export(graph: nn.Module, images: Tensor, device: str, any_size: bool = False
             options |= PORTABLE
         torch._inductor.aoti_compile_and_package(program, package_path=str(package), inductor_configs=options)
         return _tidied(package.read_bytes())
+
+
+def check(device: str) -> None:
+    """See whether packages for a device can be made here.
+
+    Raises:
+        ExportError: there is no C++ compiler or no such device.
+    """
+    _compiler()
+    _check_device(device)
 
 
 def requirements(content: bytes) -> dict[str, str]:

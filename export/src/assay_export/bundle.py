@@ -96,6 +96,8 @@ def export_bundle(
         ParityError: an artifact is not the model; ``<name>.unproven`` is left for inspection, without a manifest.
     """
     import_runtime()  # the gate needs it at the end; without it nothing else is worth its time
+    for form in formats:
+        FORMATS[form].check()
     with workplace(bundles, name) as folder:
         with _stage("read run and data", say):
             subject = read(run, checkpoint, dense)

@@ -37,7 +37,7 @@ usage: assay-export [run=<folder>] [formats=...] [precisions=...] [dense=<pixels
   precisions  of the ONNX graphs: fp32 (the default), and with it fp16, which is proven on a GPU or not made, and of
               classifiers int8. A precision that costs too much accuracy is left out, and parity.html says so
   dense       of a VGG-style classifier also its fully convolutional form, for larger pictures of any size: answers
-              every so many pixels, 1 to 32 (8 say), averaged
+              every 1, 2, 4, 8, 16 or 32 pixels, averaged
   layout      triton: also write a Triton model repository, <bundles>/<name>.triton
   all         true: the newest run of every experiment under {RUNS}/, each in those of the precisions that its task
               has, then one table
@@ -107,6 +107,8 @@ def main() -> None:
         options = parse(arguments)
         formats = _chosen("formats", options.formats, tuple(FORMATS))
         precisions = _chosen("precisions", options.precisions, PRECISIONS)
+        if options.layout == "triton" and "onnx" not in formats:
+            raise ExportError(f"layout=triton is for ONNX graphs; got formats={','.join(formats)}, add onnx")
         if options.all == "true":
             sys.exit(_export_all(options, formats, precisions))
         run = Run.open(Path(options.run)) if options.run else Run.newest(RUNS)
@@ -172,7 +174,7 @@ def _export_all(options: Options, formats: Sequence[str], precisions: Sequence[s
         except ResearchError:
             continue  # no finished epoch yet
         try:
-            done = _export(run, options, formats, precisions)
+            done = _export(run, replace(options, name=experiment.name), formats, precisions)
             rows[experiment.name] = report.Row(done.verdicts, done.left_out, done.seconds, done.gate_seconds)
         except ParityError as error:
             rows[experiment.name] = report.Row(error.verdicts)

@@ -32,8 +32,8 @@ class Match:
     Attributes:
         found: of each of the model's tensors those of the artifact that equal it, the best first.
         errors: their least relative difference; infinite where there is none.
-        informative: whether finding it means something: integers stay as they are where what they count has drifted,
-            and all zeros are alike.
+        informative: whether finding it means something: integers and decisions, zeros and ones, stay as they are
+            where what they count has drifted, and all zeros are alike.
     """
 
     found: list[list[int]]
@@ -42,8 +42,8 @@ class Match:
 
     @property
     def known(self) -> set[int]:
-        """The artifact's tensors that the model has too."""
-        return {0}.union(*self.found)
+        """The artifact's tensors that the model has too, of those that mean something."""
+        return {0}.union(*(each for each, telling in zip(self.found, self.informative, strict=True) if telling))
 
 
 def match(one: Trace, other: Trace) -> Match:
@@ -62,7 +62,7 @@ def match(one: Trace, other: Trace) -> Match:
                 near[index] = gap
         found.append(sorted(near, key=lambda index: (other.values[index].shape != value.shape, index)))
         errors.append(min(near.values(), default=np.inf))
-        informative.append(bool(drawn.size and drawn[0] < drawn[1]))
+        informative.append(bool(drawn.size and drawn[0] < drawn[1] and not np.isin(drawn[3:], (0, 1)).all()))
     return Match(found, errors, informative)
 
 
@@ -76,8 +76,9 @@ def first_lost(one: Trace, found: Match) -> int:
     children, used = one.children(), set(one.outputs)
     there: list[bool] = []
     for index, value in enumerate(one.values):
-        same = not found.informative[index] or value.op.removeprefix("aten.") in RESHAPING
-        there.append(bool(found.found[index]) or (same and all(there[parent] for parent in value.parents)))
+        telling = found.informative[index]
+        same = not telling or value.op.removeprefix("aten.") in RESHAPING
+        there.append(bool(telling and found.found[index]) or (same and all(there[each] for each in value.parents)))
     good = list(there)
     for index in reversed(range(len(one.values))):
         if index in used:

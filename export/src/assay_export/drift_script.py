@@ -126,7 +126,10 @@ def files(
         code += "\n\n" + _ONNX.format(model=MODEL, feeds="{" + feeds + "}")
     buffer = io.BytesIO()
     np.savez(buffer, allow_pickle=False, **arrays)
-    needs, imports = (", onnxruntime", "import onnxruntime\nimport torch\n") if onnx_source else ("", "import torch\n")
+    packages = ["onnxruntime"] * (onnx_source is not None) + ["torch"]
+    packages += ["torchvision"] * ("torch.ops.torchvision." in code)  # whose import makes its operators known
+    needs = "".join(f", {each}" for each in packages if each != "torch")
+    imports = "".join(f"import {each}\n" for each in packages)
     head = _HEAD.format(path=path, title=title, tolerance=tolerance, inputs=INPUTS, needs=needs, imports=imports)
     written = {SCRIPT: (head + code + _TAIL).encode(), INPUTS: buffer.getvalue()}
     if onnx_source is not None:
@@ -168,7 +171,9 @@ def _function(
         arguments += [f"{key}={text(each)}" for key, each in call.keywords.items()]
         picked = "" if call.output is None else f"[{call.output}]"
         place = f"  # {value.place}" if value.place and value.place.name else ""
-        lines.append(f"    v{index} = torch.ops.{call.function}({', '.join(arguments)}){picked}{place}")
+        # Inputs were stored row by row, however they lay in memory, so that a view may not be one any more.
+        function = str(call.function).replace("aten.view.default", "aten.reshape.default")
+        lines.append(f"    v{index} = torch.ops.{function}({', '.join(arguments)}){picked}{place}")
     return "\n".join([*lines, f"    return v{inside.inside[-1]}.numpy()", ""])
 
 

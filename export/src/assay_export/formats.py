@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -31,6 +32,7 @@ class Format:
         reproducible: whether the same run gives the same bytes again.
         make: makes it.
         requires: what a file needs of a machine, see `assay_deploy.bundle.Artifact`.
+        check: raises an ExportError where this machine cannot make it.
     """
 
     name: str
@@ -41,6 +43,7 @@ class Format:
     reproducible: bool
     make: Make
     requires: Callable[[bytes], dict[str, str]] = lambda _: {}
+    check: Callable[[], None] = lambda: None
 
     def path(self, look: str, precision: str = "fp32") -> str:
         """The file's name."""
@@ -77,8 +80,20 @@ FORMATS = {
         Format("torchscript", "torchscript", "any", "model", ".torchscript", True, _torchscript),
         Format("onnx", "onnx", "any", "model", ".onnx", True, onnx_graph.export),
         Format("exported_program", "exported_program", "any", "exported", ".pt2", True, _exported),
-        Format("aoti-cpu", "aoti", "cpu", "aoti-cpu", ".pt2", False, _aoti("cpu"), aoti.requirements),
-        Format("aoti-cuda", "aoti", "cuda", "aoti-cuda", ".pt2", False, _aoti("cuda"), aoti.requirements),
+        *(
+            Format(
+                name=f"aoti-{device}",
+                format="aoti",
+                device=device,
+                stem=f"aoti-{device}",
+                suffix=".pt2",
+                reproducible=False,
+                make=_aoti(device),
+                requires=aoti.requirements,
+                check=partial(aoti.check, device),
+            )
+            for device in aoti.DEVICES
+        ),
     )
 }
 

@@ -24,29 +24,35 @@ def workplace(bundles: Path, name: str) -> Iterator[Path]:
         name: of the bundle.
 
     Raises:
-        ExportError: the name is no plain file name, something else than a bundle has it, or another export is
-            making the same bundle.
+        ExportError: the name is no plain file name, something else than a bundle has it, nothing can be written there,
+            or another export is making the same bundle.
     """
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name) or name.endswith((UNPROVEN, REPLACED)):
         raise ExportError(
             f"'{name}' cannot be a bundle's name: expected letters, digits, '.', '_' and '-', a letter or digit "
             f"first, and neither {UNPROVEN} nor {REPLACED} at the end. Choose one with name=<name>"
         )
-    bundles.mkdir(parents=True, exist_ok=True)
     try:
-        with FileLock(bundles / f".{name}.lock", timeout=0):
-            _recover(bundles / name)
-            unproven = bundles / f"{name}{UNPROVEN}"
-            if unproven.exists():
-                shutil.rmtree(unproven)
-            unproven.mkdir()
-            try:
-                yield unproven
-            finally:
-                with suppress(OSError):  # it holds something, or has its name by now
-                    unproven.rmdir()
+        bundles.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(bundles / f".{name}.lock").acquire(timeout=0)
     except Timeout as error:
         raise ExportError(f"another export is making the bundle '{bundles / name}' right now") from error
+    except OSError as error:
+        raise ExportError(
+            f"no bundle can be made in '{bundles}' ({error.strerror}): expected a folder that can be written to. "
+            "Choose another place with bundles=<folder>"
+        ) from error
+    with lock:
+        _recover(bundles / name)
+        unproven = bundles / f"{name}{UNPROVEN}"
+        if unproven.exists():
+            shutil.rmtree(unproven)
+        unproven.mkdir()
+        try:
+            yield unproven
+        finally:
+            with suppress(OSError):  # it holds something, or has its name by now
+                unproven.rmdir()
 
 
 def publish(unproven: Path) -> Path:

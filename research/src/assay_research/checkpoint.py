@@ -75,7 +75,8 @@ def load(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
             warnings.filterwarnings("ignore", "Detected pickle protocol")  # of a foreign file, which is refused below
             state = torch.load(path, map_location=device, weights_only=True)
     except FileNotFoundError as error:
-        raise CheckpointError(f"no checkpoint at '{path}'") from error
+        there = ", ".join(sorted(each.stem for each in path.parent.glob("*.pt"))) or "none"
+        raise CheckpointError(f"no checkpoint at '{path}'; there: {there}") from error
     except pickle.UnpicklingError as error:
         raise CheckpointError(
             f"'{path}' refused: it holds more than tensors and plain values, and loading it could run code. "
