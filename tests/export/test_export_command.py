@@ -248,6 +248,14 @@ def test_a_precision_too_far_from_the_model_is_left_out(command, plain_run: Run,
     assert "left out" in (bundle / "parity.html").read_text()
 
 
+def test_a_precision_that_does_not_run_is_a_failure(command, plain_run: Run, monkeypatch):
+    monkeypatch.setattr("assay_export.quantized.quantize", lambda content, _: content[: len(content) // 2])
+    code, _, err = command(f"run={plain_run.folder}", "formats=onnx", "precisions=fp32,int8")
+    assert code == 5
+    assert "model-int8.onnx" in err
+    assert not Path("bundles/digits").exists()
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
 def test_half_precision_without_a_gpu_is_refused(command, copied):
     assert refused(command("precisions=fp32,fp16"), "fp16 is proven on a GPU or not made")

@@ -30,7 +30,7 @@ from assay_deploy.runtime import import_runtime
 from assay_export import drift, half, page, quantized, sbom
 from assay_export.errors import ExportError, ParityError
 from assay_export.formats import FORMATS, USUAL, Format, devices, has_cuda
-from assay_export.gate import Reference, Verdict, ask_eager, probe_for, prove
+from assay_export.gate import DOES_NOT_RUN, Reference, Verdict, ask_eager, probe_for, prove
 from assay_export.manifest import describe
 from assay_export.publish import publish, workplace
 from assay_export.subject import Subject, read
@@ -120,8 +120,9 @@ def export_bundle(
         manifest = describe(name, subject, artifacts, references, _write_probe(folder, probe, references), bill)
         start = time.perf_counter()
         verdicts = _prove(folder, manifest, subject, probe, references, say)
-        failed = {verdict.path for verdict in verdicts if not verdict.passed}
-        left_out = tuple(each for each in verdicts if each.path in failed and each.precision != "fp32")
+        failed = {verdict.path for verdict in verdicts if not verdict.passed and verdict.precision != "fp32"}
+        failed -= {verdict.path for verdict in verdicts if DOES_NOT_RUN in verdict.failures}
+        left_out = tuple(each for each in verdicts if each.path in failed)
         kept = tuple(each for each in verdicts if each not in left_out)
         manifest = _without(folder, manifest, {each.path for each in left_out}, say)
         proven = asked + time.perf_counter() - start
