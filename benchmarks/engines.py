@@ -9,8 +9,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from assay_deploy.bundle import CLASSIFICATION, Artifact, Manifest, read_manifest, sha256
+from assay_deploy.bundle import read_manifest, sha256
 from assay_deploy.errors import AssayError
+from assay_deploy.manifest import CLASSIFICATION, Artifact, Manifest
 from assay_deploy.runtime import available_cores
 from assay_deploy.session import Session
 from assay_export import formats

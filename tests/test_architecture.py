@@ -149,7 +149,7 @@ def test_imports_follow_the_arrows(member: str) -> None:
     [
         ("research", "import assay_export"),
         ("research", "from assay_deploy import bundle"),
-        ("research", "from assay_deploy.bundle import Manifest"),
+        ("research", "from assay_deploy.manifest import Manifest"),
         ("research", "import assay_deploy"),
         ("research", "def f():\n    from assay_deploy.session import Session"),
         ("research", "import importlib\nimportlib.import_module('assay_export.gate')"),

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from assay_deploy.bundle import MANIFEST_VERSION, Artifact, File, Manifest, Source, Tensor, sha256, write_manifest
+from assay_deploy.bundle import sha256, write_manifest
 from assay_deploy.canvas import Canvas, View
 from assay_deploy.errors import AssayError
+from assay_deploy.manifest import MANIFEST_VERSION, Artifact, File, Manifest, Source, Tensor
 from benchmarks.engines import Graph, Subject
 
 ROOT = Path(__file__).parents[2]

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from assay_deploy.bundle import File, Manifest, read_manifest, sha256, write_manifest
+from assay_deploy.bundle import read_manifest, sha256, write_manifest
 from assay_deploy.cli import main
 from assay_deploy.doctor import examine
+from assay_deploy.manifest import File, Manifest
 
 
 def _replace_probe(bundle: Path, manifest: Manifest, content: bytes) -> None:

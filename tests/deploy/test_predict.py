@@ -16,10 +16,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from assay_deploy.bundle import Manifest, read_manifest, write_manifest
+from assay_deploy.bundle import read_manifest, write_manifest
 from assay_deploy.canvas import place, read_picture
 from assay_deploy.cli import main
 from assay_deploy.errors import AssayError
+from assay_deploy.manifest import Manifest
 from assay_deploy.predict import Detected, Prediction, Unreadable, find_pictures, predict, softmax
 from assay_deploy.session import Session
 

@@ -13,8 +13,9 @@ import onnxruntime
 import pytest
 from numpy.typing import NDArray
 
-from assay_deploy.bundle import Manifest, sha256
+from assay_deploy.bundle import sha256
 from assay_deploy.errors import AssayError, BundleError, RuntimeUnavailableError
+from assay_deploy.manifest import Manifest
 from assay_deploy.runtime import CPU, CUDA, MINIMUM, available_cores, stray_nodes
 from assay_deploy.session import Session
 

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from omegaconf import OmegaConf
 from torch import Tensor, nn
 
-from assay_deploy.bundle import DENSE, PLAIN, TTA, Manifest
+from assay_deploy.manifest import DENSE, PLAIN, TTA, Manifest
 from assay_export import classification
 from assay_export.bundle import export_bundle
 from assay_export.gate import Reference, ask_eager

@@ -8,9 +8,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from assay_deploy.bundle import DENSE, Artifact, sha256
+from assay_deploy.bundle import sha256
 from assay_deploy.canvas import Canvas, View
 from assay_deploy.doctor import examine
+from assay_deploy.manifest import DENSE, Artifact
 from assay_deploy.runtime import CPU, start
 from assay_deploy.session import Session
 from assay_export import aoti, classification, exported_program, formats, onnx_graph

@@ -10,8 +10,9 @@ import pytest
 import torch
 from torch import nn
 
-from assay_deploy.bundle import DETECTION, PLAIN, Artifact, Manifest, Tensor, sha256
+from assay_deploy.bundle import sha256
 from assay_deploy.canvas import View
+from assay_deploy.manifest import DETECTION, PLAIN, Artifact, Manifest, Tensor
 from assay_export import detection
 from assay_export.formats import FORMATS, USUAL
 from assay_export.gate import TASK, TENSORS, Verdict, ask_eager, prove

@@ -13,9 +13,10 @@ import onnx
 import pytest
 import torch
 
-from assay_deploy.bundle import CHECKSUM, MANIFEST, PICTURES, PLAIN, TTA, read_manifest, read_verified, sha256
+from assay_deploy.bundle import CHECKSUM, MANIFEST, read_manifest, read_verified, sha256
 from assay_deploy.canvas import View
 from assay_deploy.doctor import examine
+from assay_deploy.manifest import PICTURES, PLAIN, TTA
 from assay_deploy.session import Session
 from assay_export import formats
 from assay_export.bundle import export_bundle

@@ -8,8 +8,8 @@ import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
-from assay_deploy.bundle import BOXES, Artifact
 from assay_deploy.difference import differences
+from assay_deploy.manifest import BOXES, Artifact
 from assay_deploy.runtime import CPU, start
 from assay_export import half, onnx_graph
 from assay_export.bundle import _check_precisions

@@ -15,9 +15,10 @@ from onnx import numpy_helper
 from onnx.reference import ReferenceEvaluator
 from onnx.reference.op_run import OpRun
 
-from assay_deploy.bundle import BOXES, read_verified
+from assay_deploy.bundle import read_verified
 from assay_deploy.canvas import Canvas, View
 from assay_deploy.difference import differences
+from assay_deploy.manifest import BOXES
 from assay_export import detection, onnx_graph
 from assay_export.detector_graph import exportable
 from assay_export.task import Images, Outputs, Runner, module_runner

@@ -11,7 +11,8 @@ import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
-from assay_deploy.bundle import PLAIN, Artifact, sha256
+from assay_deploy.bundle import sha256
+from assay_deploy.manifest import PLAIN, Artifact
 from assay_export import aoti, archive, classification, half, quantized, torchscript
 from assay_export.classification import BATCH, TOLERANCES, drop_allowed, flips_allowed, paired_interval
 from assay_export.gate import DOES_NOT_RUN, TASK, TENSORS, Verdict, prove

@@ -14,7 +14,10 @@ from filelock import FileLock
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format
 from onnx import TensorProto, helper, numpy_helper
 
-from assay_deploy.bundle import (
+from assay_deploy.bundle import read_manifest, sha256
+from assay_deploy.canvas import Canvas, View
+from assay_deploy.errors import BundleError
+from assay_deploy.manifest import (
     BOXES,
     CLASSIFICATION,
     DETECTION,
@@ -25,11 +28,7 @@ from assay_deploy.bundle import (
     Manifest,
     Source,
     Tensor,
-    read_manifest,
-    sha256,
 )
-from assay_deploy.canvas import Canvas, View
-from assay_deploy.errors import BundleError
 from assay_deploy.runtime import CUDA_OPTIONS
 from assay_export import triton
 from assay_export.errors import ExportError

@@ -15,9 +15,10 @@ from typing import TypeVar
 import numpy as np
 
 from assay_deploy import __version__
-from assay_deploy.bundle import DETECTION, PRECISIONS, Manifest, read_manifest
+from assay_deploy.bundle import read_manifest
 from assay_deploy.doctor import examine, render
 from assay_deploy.errors import AssayError
+from assay_deploy.manifest import DETECTION, PRECISIONS, Manifest
 from assay_deploy.predict import BATCH, Detected, Prediction, Result, Unreadable, find_pictures, predict
 from assay_deploy.runtime import available_cores
 from assay_deploy.session import PROVIDERS, Session

@@ -12,9 +12,10 @@ import numpy as np
 import PIL
 
 from assay_deploy import __version__
-from assay_deploy.bundle import CHECKSUM, MANIFEST, PICTURES, Artifact, Manifest, read_manifest, read_verified
+from assay_deploy.bundle import CHECKSUM, MANIFEST, read_manifest, read_verified
 from assay_deploy.difference import differences
 from assay_deploy.errors import AssayError, BundleError, RuntimeUnavailableError
+from assay_deploy.manifest import PICTURES, Artifact, Manifest
 from assay_deploy.runtime import CPU, CUDA, available_cores, import_runtime, installed_runtimes, stray_nodes
 from assay_deploy.session import Session
 

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from assay_deploy.bundle import DETECTION, Manifest
 from assay_deploy.canvas import PictureError, boxes_from_canvas, place, read_picture, suffixes
 from assay_deploy.errors import AssayError, BundleError
+from assay_deploy.manifest import DETECTION, Manifest
 from assay_deploy.runtime import available_cores
 from assay_deploy.session import Session
 

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from assay_deploy.bundle import Artifact, Manifest, read_verified
+from assay_deploy.bundle import read_verified
 from assay_deploy.errors import BundleError, RuntimeUnavailableError
+from assay_deploy.manifest import Artifact, Manifest
 from assay_deploy.runtime import (
     CPU,
     CUDA,
@@ -112,7 +113,7 @@ class Session:
 
         Args:
             images: uint8 ``[batch, height, width, 3]``, RGB, of the canvas' size; for a dense graph larger, see
-                `assay_deploy.bundle.Artifact`.
+                `assay_deploy.manifest.Artifact`.
 
         Returns:
             `outputs` by name, of the types and shapes that the manifest says.

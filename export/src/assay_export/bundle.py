@@ -12,20 +12,8 @@ import numpy as np
 from torch import Tensor
 
 import assay_export
-from assay_deploy.bundle import (
-    CLASSIFICATION,
-    DENSE,
-    PICTURES,
-    TTA,
-    Artifact,
-    File,
-    Manifest,
-    probed,
-    read_manifest,
-    read_verified,
-    sha256,
-    write_manifest,
-)
+from assay_deploy.bundle import read_manifest, read_verified, sha256, write_manifest
+from assay_deploy.manifest import CLASSIFICATION, DENSE, PICTURES, TTA, Artifact, File, Manifest, probed
 from assay_deploy.runtime import import_runtime
 from assay_export import drift, half, page, quantized, sbom
 from assay_export.errors import ExportError, ParityError

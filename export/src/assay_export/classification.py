@@ -6,9 +6,9 @@ from math import sqrt
 import numpy as np
 from torch import nn
 
-from assay_deploy.bundle import CLASSIFICATION, DENSE, PLAIN, TTA, Artifact, Tensor
 from assay_deploy.canvas import View
 from assay_deploy.difference import differences
+from assay_deploy.manifest import CLASSIFICATION, DENSE, PLAIN, TTA, Artifact, Tensor
 from assay_export.task import WORST, Outputs, Weighed, Worst, same_views
 from assay_research.data import ClassificationData
 from assay_research.evaluation import sliding

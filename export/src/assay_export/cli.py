@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
-from assay_deploy.bundle import PRECISIONS
 from assay_deploy.errors import AssayError
+from assay_deploy.manifest import PRECISIONS
 from assay_deploy.predict import BATCH
 from assay_export import report, triton
 from assay_export.bundle import Exported, export_bundle

@@ -6,9 +6,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from assay_deploy.bundle import BOXES, DETECTION, PLAIN, Artifact, Tensor
 from assay_deploy.canvas import View
 from assay_deploy.difference import Match, differences, match_detections
+from assay_deploy.manifest import BOXES, DETECTION, PLAIN, Artifact, Tensor
 from assay_export.detector_graph import exportable
 from assay_export.errors import ExportError
 from assay_export.task import WORST, Outputs, Weighed, Worst, same_views

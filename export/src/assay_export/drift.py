@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from torch import Tensor, nn
 
-from assay_deploy.bundle import Manifest
 from assay_deploy.difference import differences
+from assay_deploy.manifest import Manifest
 from assay_export import drift_script, exported_program, torchscript
 from assay_export.drift_evidence import affine, constants, epsilon, folded, rearrangement, relation
 from assay_export.drift_match import TOLERANCE, Match, counterpart, first_lost, has_norms, match, norm_after

@@ -8,7 +8,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from assay_deploy.bundle import Artifact, Manifest, probed, read_verified
+from assay_deploy.bundle import read_verified
+from assay_deploy.manifest import Artifact, Manifest, probed
 from assay_deploy.runtime import CUDA, import_runtime
 from assay_deploy.session import Session
 from assay_export import aoti, exported_program, onnx_graph, torchscript
@@ -26,12 +27,12 @@ class Format:
 
     Attributes:
         name: what the command line calls it.
-        format: what the manifest calls it, of `assay_deploy.bundle.FORMATS`.
+        format: what the manifest calls it, of `assay_deploy.manifest.FORMATS`.
         device: where it runs: ``any``, ``cpu`` or ``cuda``.
         stem, suffix: of the file's name; what views and precision it has stands between them.
         reproducible: whether the same run gives the same bytes again.
         make: makes it.
-        requires: what a file needs of a machine, see `assay_deploy.bundle.Artifact`.
+        requires: what a file needs of a machine, see `assay_deploy.manifest.Artifact`.
         check: raises an ExportError where this machine cannot make it.
     """
 

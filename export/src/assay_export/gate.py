@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from torch import Tensor, nn
 
-from assay_deploy.bundle import DENSE, Artifact, Manifest
 from assay_deploy.difference import differences
+from assay_deploy.manifest import DENSE, Artifact, Manifest
 from assay_export import formats
 from assay_export.task import Data, Outputs, Runner, Worst, answers, enlarged, module_runner, tiled
 

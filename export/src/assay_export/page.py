@@ -9,7 +9,7 @@ from pathlib import Path
 import jinja2
 from PIL import Image, ImageDraw
 
-from assay_deploy.bundle import Manifest
+from assay_deploy.manifest import Manifest
 from assay_export import report
 from assay_export.classification import Top1
 from assay_export.gate import Verdict

@@ -5,7 +5,8 @@ from types import ModuleType
 
 from torch import nn
 
-from assay_deploy.bundle import DENSE, PLAIN, TTA, Source, sha256
+from assay_deploy.bundle import sha256
+from assay_deploy.manifest import DENSE, PLAIN, TTA, Source
 from assay_export.errors import ExportError
 from assay_export.task import Data, task_of
 from assay_research import checkpoint as checkpoints

@@ -11,18 +11,9 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from assay_deploy.bundle import (
-    CLASSIFICATION,
-    MANIFEST,
-    PLAIN,
-    Artifact,
-    Manifest,
-    Tensor,
-    read_manifest,
-    read_verified,
-    write_manifest,
-)
+from assay_deploy.bundle import MANIFEST, read_manifest, read_verified, write_manifest
 from assay_deploy.errors import BundleError
+from assay_deploy.manifest import CLASSIFICATION, PLAIN, Artifact, Manifest, Tensor
 from assay_deploy.runtime import CUDA_OPTIONS
 from assay_export.errors import ExportError
 from assay_research.checkpoint import write_atomically
