@@ -20,6 +20,7 @@ from assay_export import cli
 from assay_export.classification import TOLERANCES
 from assay_export.formats import FORMATS
 from assay_research.run import CONFIG, Run
+from tests.research.test_bad_data import SMALL, assay_train, fill
 
 
 class Command:
@@ -104,7 +105,7 @@ def test_over_tolerance_ends_without_a_bundle(command, plain_run: Run, bundle, m
 def test_help_explains_every_key(command):
     code, out, err = command("--help")
     assert (code, err) == (0, "")
-    keys = ("run", "formats", "precisions", "layout", "all", "bundles", "name", "checkpoint")
+    keys = ("run", "formats", "precisions", "layout", "all", "bundles", "name", "checkpoint", "runs", "data.root")
     assert all(f"  {key} " in out for key in keys)
 
 
@@ -127,6 +128,17 @@ def test_help_explains_every_key(command):
 )
 def test_a_wrong_argument_is_refused(command, copied, argument, words):
     assert refused(command(*argument.split()), *words)
+
+
+def test_runs_and_pictures_that_are_elsewhere_are_found(command, tmp_path):
+    for name in ("cat", "dog"):
+        fill(tmp_path / "pets" / name, 20)
+    assert assay_train(tmp_path, *SMALL, "data.root=pets", "runs=elsewhere") == ""
+    Path("pets").rename("moved")
+    assert refused(command("runs=elsewhere", "formats=onnx"), "no folder 'pets'", "data.root")
+    code, _, err = command("runs=elsewhere", "formats=onnx", "data.root=moved")
+    assert (code, err) == (0, "")
+    assert "leave out run=, name= and data.root=" in command("all=true", "runs=elsewhere", "data.root=moved")[2]
 
 
 def test_no_run_at_all_is_a_clear_error(command):

@@ -12,7 +12,7 @@ import pytest
 from omegaconf import OmegaConf
 from PIL import Image
 
-from assay_research import checkpoint, train
+from assay_research import checkpoint, evaluate, train
 
 SMALL = ["data=image_folder", "name=pets", "epochs=1", "figures=false", "batch_size=8"]
 
@@ -107,6 +107,17 @@ def test_resumed_training_finds_pictures_that_have_moved(tmp_path, pets, finishe
     assert assay_train(tmp_path, f"resume={finished}", "data.root=moved", "epochs=2") == ""
     assert OmegaConf.load(finished / "config.yaml").data.root == "moved"
     assert "so 'data.name' cannot change" in assay_train(tmp_path, f"resume={finished}", "data.name=dogs")
+
+
+def test_evaluation_finds_pictures_that_have_moved(tmp_path, pets, finished, monkeypatch, capsys):
+    pets.rename(tmp_path / "moved")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["assay-evaluate", f"run={finished}"])
+    with pytest.raises(SystemExit, match=r"no folder '.*pets': data.root must be"):
+        evaluate.main()
+    monkeypatch.setattr(sys, "argv", ["assay-evaluate", "runs=runs", "data.root=moved"])
+    evaluate.main()
+    assert "top-1" in capsys.readouterr().out
 
 
 def test_training_that_does_not_fit_on_the_disk_is_not_started(tmp_path, pets):

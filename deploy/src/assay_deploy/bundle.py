@@ -1,4 +1,4 @@
-"""A bundle is a folder whose manifest names, hashes and explains every file: reading it, and refusing what was altered."""
+"""A bundle is a folder whose manifest names, hashes and explains all others; it is read and guarded here."""
 
 import hashlib
 import json

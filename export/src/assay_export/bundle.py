@@ -63,6 +63,7 @@ def export_bundle(
     formats: Sequence[str] = USUAL,
     precisions: Sequence[str] = ("fp32",),
     dense: int | None = None,
+    root: str | None = None,
     skip_unsupported: bool = False,
     say: Say,
 ) -> Exported:
@@ -76,6 +77,7 @@ def export_bundle(
         formats: names of `assay_export.formats.FORMATS`.
         precisions: of the ONNX graphs: ``fp32``, and ``fp16`` or ``int8`` beside it.
         dense: pixels between two answers of a fully convolutional graph that is made too; None: there is none.
+        root: the data set's folder, if it is not where it was when the run was trained.
         skip_unsupported: do without the precisions that the model's task does not have, instead of refusing them.
         say: is told what happens, as text with its own line ends.
 
@@ -88,7 +90,7 @@ def export_bundle(
         FORMATS[form].check()
     with workplace(bundles, name) as folder:
         with _stage("read run and data", say):
-            subject = read(run, checkpoint, dense)
+            subject = read(run, checkpoint, dense, root)
         if skip_unsupported:
             precisions = [each for each in precisions if ("onnx", each) in subject.task.TOLERANCES]
         _check_precisions(precisions, formats, subject.task.NAME)

@@ -22,15 +22,13 @@ EXIT_CODES = {TENSORS: 3, TASK: 4, DOES_NOT_RUN: 5}
 
 LAYOUTS = ("bundle", "triton")
 
-RUNS = Path("runs")
-
 HELP = f"""\
 Turn a run into a bundle whose every artifact is proven to be the model.
 
 usage: assay-export [run=<folder>] [formats=...] [precisions=...] [dense=<pixels>] [layout=triton] [all=true]
-                    [bundles=<folder>] [name=<name>] [checkpoint=<checkpoint>]
+                    [bundles=<folder>] [name=<name>] [checkpoint=<checkpoint>] [runs=<folder>] [data.root=<folder>]
 
-  run         the run's folder; by default the newest one under {RUNS}/
+  run         the run's folder; by default the newest one in `runs`
   formats     of {", ".join(FORMATS)}, with commas between them (default
               {",".join(USUAL)}). aoti packages are compiled, for this kind of machine; they need a C++
               compiler, and aoti-cuda a GPU
@@ -39,11 +37,13 @@ usage: assay-export [run=<folder>] [formats=...] [precisions=...] [dense=<pixels
   dense       of a VGG-style classifier also its fully convolutional form, for larger pictures of any size: answers
               every 1, 2, 4, 8, 16 or 32 pixels, averaged
   layout      triton: also write a Triton model repository, <bundles>/<name>.triton
-  all         true: the newest run of every experiment under {RUNS}/, each in those of the precisions that its task
-              has, then one table
+  all         true: the newest run of every experiment in `runs`, each in those of the precisions that its task has,
+              then one table
   bundles     the folder that holds bundles; by default bundles
   name        of the bundle; by default the experiment's. An older bundle of that name is replaced
   checkpoint  best (the default), last or epoch-0005
+  runs        the folder that holds runs; by default runs
+  data.root   the data set's folder, if it is not where it was when the run was trained
 
   assay-export
   assay-export run=runs/digits/2026-01-31_12-00-00 formats=onnx precisions=fp32,int8
@@ -68,6 +68,8 @@ class Options:
     dense: str | None = None
     layout: str = "bundle"
     all: str = "false"
+    runs: str = "runs"
+    data_root: str | None = None
 
 
 def parse(arguments: Sequence[str]) -> Options:
@@ -77,7 +79,7 @@ def parse(arguments: Sequence[str]) -> Options:
         ExportError: no ``key=value``, an unknown key, or a value that is empty or unknown.
     """
     options = Options()
-    keys = [field.name for field in fields(Options)]
+    keys = [field.name.replace("_", ".") for field in fields(Options)]
     for argument in arguments:
         key, equals, value = argument.partition("=")
         if not equals:
@@ -86,14 +88,14 @@ def parse(arguments: Sequence[str]) -> Options:
             raise ExportError(f"there is no '{key}'; {nearest(key, keys)}")
         if not value:
             raise ExportError(f"'{argument}' has no value; leave it out for the default")
-        options = replace(options, **{key: value})
+        options = replace(options, **{key.replace(".", "_"): value})
     for key, known in (("layout", LAYOUTS), ("all", ("true", "false"))):
         if getattr(options, key) not in known:
             raise ExportError(f"{key} must be {' or '.join(known)}, got '{getattr(options, key)}'")
     if options.dense is not None and not options.dense.isdecimal():
         raise ExportError(f"dense={options.dense}: expected a number of pixels, as in dense=8")
-    if options.all == "true" and (options.run or options.name):
-        raise ExportError("all=true exports every experiment under its own name; leave out run= and name=")
+    if options.all == "true" and (options.run or options.name or options.data_root):
+        raise ExportError("all=true exports every experiment under its own name; leave out run=, name= and data.root=")
     return options
 
 
@@ -111,7 +113,7 @@ def main() -> None:
             raise ExportError(f"layout=triton is for ONNX graphs; got formats={','.join(formats)}, add onnx")
         if options.all == "true":
             sys.exit(_export_all(options, formats, precisions))
-        run = Run.open(Path(options.run)) if options.run else Run.newest(RUNS)
+        run = Run.open(Path(options.run)) if options.run else Run.newest(Path(options.runs))
         _export(run, options, formats, precisions)
     except ParityError as error:
         sys.stderr.write(f"assay-export: {error}\n")
@@ -147,12 +149,12 @@ def _export(run: Run, options: Options, formats: Sequence[str], precisions: Sequ
         formats=formats,
         precisions=precisions,
         dense=int(options.dense) if options.dense else None,
+        root=options.data_root,
         skip_unsupported=options.all == "true",
         say=_say,
     )
-    dataset, n = f"{run.config().get('name')}", exported.verdicts[0].task.n
-    dataset = exported.manifest.expected[0].dataset if exported.manifest.expected else dataset
-    _say(f"\nEvery artifact against the eager model, on {n:,} pictures of {dataset}:\n\n")
+    expected = exported.manifest.expected[0]
+    _say(f"\nEvery artifact against the eager model, on {expected.n:,} pictures of {expected.dataset}:\n\n")
     _say(report.table((*exported.verdicts, *exported.left_out)) + "\n" + report.sizes(exported.folder))
     _say(f"\nmade in {exported.seconds:.1f} s, proven in {exported.gate_seconds:.1f} s\n")
     _say(f"bundle: {exported.folder}, report: {exported.folder / 'parity.html'}\n")
@@ -168,9 +170,10 @@ def _export_all(options: Options, formats: Sequence[str], precisions: Sequence[s
     """Export the newest run of every experiment, whatever happens to the others; the worst exit code."""
     rows: dict[str, report.Row] = {}
     codes = [0]
-    for experiment in sorted({run.parent for run in RUNS.glob("*/*")}):
+    runs = Path(options.runs)
+    for experiment in sorted({run.parent for run in runs.glob("*/*")}):
         try:
-            run = Run.newest(RUNS, experiment.name)
+            run = Run.newest(runs, experiment.name)
         except ResearchError:
             continue  # no finished epoch yet
         try:
@@ -184,7 +187,7 @@ def _export_all(options: Options, formats: Sequence[str], precisions: Sequence[s
             codes.append(1)
         _say("\n")
     if not rows:
-        raise ExportError(f"no finished epoch of any run under '{RUNS}': train one with `nox -s train`")
+        raise ExportError(f"no finished epoch of any run under '{runs}': train one with `nox -s train`")
     _say(report.matrix(rows))
     return max(codes)
 

@@ -36,13 +36,14 @@ class Subject:
     graphs: dict[str, nn.Module]
 
 
-def read(run: Run, checkpoint: str, dense: int | None = None) -> Subject:
+def read(run: Run, checkpoint: str, dense: int | None = None, root: str | None = None) -> Subject:
     """Read what a run left.
 
     Args:
         run: where the model comes from.
         checkpoint: ``best``, ``last`` or ``epoch-0005``.
         dense: pixels between two answers of a fully convolutional graph, which there is to be too.
+        root: the data set's folder, if it has moved since.
 
     Raises:
         AssayError: it cannot be read, changes while it is, has no fully convolutional form, or its data set is not the
@@ -54,7 +55,7 @@ def read(run: Run, checkpoint: str, dense: int | None = None) -> Subject:
     trained = run.load(checkpoint)
     if hashes != [sha256(file.read_bytes()) for file in (run.folder / CONFIG, path)]:
         raise ExportError(f"'{path}' changed while it was read: its training goes on. Export again")
-    data = run.data()
+    data = run.data(root)
     found = data.fingerprint()
     if (data.classes, data.canvas) != (trained.classes, trained.canvas) or fingerprint not in (None, found):
         raise ExportError(

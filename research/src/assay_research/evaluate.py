@@ -36,7 +36,9 @@ plain view, and for several views averaged or fused (test-time augmentation).
 
 usage: assay-evaluate [key=value ...]
 
-  run         the run's folder; by default the newest one under runs/
+  run         the run's folder; by default the newest one in `runs`
+  runs        the folder that holds runs; by default runs
+  data.root   the data set's folder, if it is not where it was when the run was trained
   checkpoint  best (the default), last, the number of an epoch, or all: every epoch that the run kept (train with
               save_every=1), as a table and a figure over the epochs
   split       val (the default) or test. Training ends by scoring the test pictures once; what is chosen by looking
@@ -69,7 +71,7 @@ def parse(arguments: Sequence[str]) -> Options:
     Raises:
         ConfigError: no ``key=value``, an unknown key, or a value of the wrong kind.
     """
-    kinds = {field.name: field.type for field in fields(Options)}
+    kinds = {field.name.replace("_", "."): field.type for field in fields(Options)}
     given = {}
     for argument in arguments:
         key, equals, value = argument.partition("=")
@@ -81,8 +83,9 @@ def parse(arguments: Sequence[str]) -> Options:
             raise ConfigError(f"'{argument}' has no value; leave it out for the default")
         try:
             is_text = kinds[key] in (str, str | None)
-            given[key] = value if is_text else OverridesParser.create().parse_override(argument).value()
-            OmegaConf.merge(OmegaConf.structured(Options), {key: given[key]})
+            read = value if is_text else OverridesParser.create().parse_override(argument).value()
+            given[key.replace(".", "_")] = read
+            OmegaConf.merge(OmegaConf.structured(Options), {key.replace(".", "_"): read})
         except (HydraException, OmegaConfBaseException, ValueError) as error:
             raise ConfigError(f"{argument}: expected something like {key}={EXAMPLES[key]}") from error
     options = Options(**OmegaConf.to_container(OmegaConf.merge(OmegaConf.structured(Options), given)))  # type: ignore[arg-type]
@@ -102,7 +105,7 @@ def evaluate(run: Run, options: Options) -> Path:
     """
     names = choose_checkpoints(run, options.checkpoint)
     device = choose_device(options.device)
-    data = run.data()
+    data = run.data(options.data_root)
     if isinstance(data, ClassificationData):
         return evaluate_classifier.evaluate(run, options, data, names, device)
     from assay_research import evaluate_detector  # torchvision's detectors, which a classifier can do without
@@ -118,7 +121,7 @@ def main() -> None:
         return
     try:
         options = parse(arguments)
-        evaluate(Run.open(Path(options.run)) if options.run else Run.newest(Path("runs")), options)
+        evaluate(Run.open(Path(options.run)) if options.run else Run.newest(Path(options.runs)), options)
     except (AssayError, OSError) as error:
         sys.exit(f"assay-evaluate: {error}")
     except KeyboardInterrupt:

@@ -30,6 +30,8 @@ class Options:
     iou: float | None = None
     score: float | None = None
     device: str = "auto"
+    runs: str = "runs"
+    data_root: str | None = None
 
 
 def check(options: Options, others: Iterable[str], whose: str) -> None:

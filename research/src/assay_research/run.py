@@ -151,9 +151,12 @@ class Run:
         """Path of the checkpoint ``best``, ``last`` or ``epoch-0005``."""
         return self.folder / CHECKPOINTS / f"{name}.pt"
 
-    def data(self) -> ClassificationData | DetectionData:
-        """The data set it was trained on, read again."""
-        return load_data(self.config())
+    def data(self, root: str | None = None) -> ClassificationData | DetectionData:
+        """The data set it was trained on, read again; from the folder `root`, if it has moved since."""
+        config = self.config()
+        if root is not None:
+            OmegaConf.update(config, "data.root", root)
+        return load_data(config)
 
     def views(self) -> tuple[View, ...]:
         """What its model looks at when tested, the plain view first.
