@@ -1,0 +1,135 @@
+"""Time exported detectors in ONNX Runtime beside torchvision's own code, to see what selections of fixed size cost.
+
+    python -m benchmarks.detector_graph [--models retinanet_small ...] [--rounds 11] [--report bench]
+
+Weights are random, and one picture of noise is looked at. Torchvision's code looks at the candidates there are, the
+graph at as many as there can be: of one stage boxes, which are cheap, of two stages 1,000 proposals, each of which goes
+through the second stage. So a detector is timed where nearly all of its candidates are there, and where none is. Before
+anything is timed both have to give the same answer.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import torch
+from torch import nn
+
+from assay_deploy.canvas import Canvas, View
+from assay_deploy.difference import differences
+from assay_deploy.manifest import BOXES
+from assay_deploy.runtime import available_cores
+from assay_export import detection, onnx_graph
+from assay_export.detector_graph import exportable
+from assay_research.box_views import BoxViews
+from assay_research.models import Normalized
+from assay_research.models.detector import Detector
+from assay_research.overrides import choices, compose
+from assay_research.run import build_model
+from benchmarks import report
+from benchmarks.environment import describe
+from benchmarks.interleave import WARM_UP, figures
+
+CANVAS = Canvas(240, 320)
+MODELS = ("retinanet_small", "retinanet_resnet50", "faster_rcnn_mobilenet", "faster_rcnn_resnet50")
+
+
+def build(name: str, candidates: bool) -> Normalized:
+    """A detector of the zoo for two classes, with random weights.
+
+    Args:
+        name: as ``model=`` takes it.
+        candidates: whether there are any: proposals of the first of two stages, boxes above the threshold of one.
+    """
+    torch.manual_seed(0)
+    model = build_model(compose(["experiment=diatoms_smoke", f"model={name}"]), 2)
+    detector = model.network
+    assert isinstance(detector, Detector)
+    for module in detector.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = 1.0
+    with torch.no_grad():  # with statistics of pictures like the one to come, or its features are all alike
+        detector.train().model.backbone(torch.rand(4, 3, CANVAS.height, CANVAS.width))
+    model.eval()
+    if detector.background:
+        detector.model.rpn.score_thresh = 0.0 if candidates else 1.1
+        nn.init.normal_(detector.model.roi_heads.box_predictor.cls_score.weight, std=0.01)
+    else:
+        logits = detector.model.head.classification_head.cls_logits
+        nn.init.normal_(logits.weight, std=0.1)
+        nn.init.constant_(logits.bias, 0.0 if candidates else -100.0)
+    return model
+
+
+def compare(name: str, candidates: bool, rounds: int) -> dict[str, Any]:
+    """Time torchvision's code and the graph in turns, and hold their answers together.
+
+    Args:
+        name: of the detector.
+        candidates: see `build`.
+        rounds: how many.
+
+    Raises:
+        ValueError: their answers differ by more than the gate allows.
+    """
+    model = build(name, candidates)
+    what = f"{name}, {'many candidates' if candidates else 'no candidate'}"
+    images = torch.randint(0, 256, (2, CANVAS.height, CANVAS.width, 3), dtype=torch.uint8)
+    graph = exportable(model, CANVAS, [View()])
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = available_cores()
+    session = onnxruntime.InferenceSession(
+        onnx_graph.export(graph, images, BOXES, {}), options, providers=["CPUExecutionProvider"]
+    )
+    eager = BoxViews(model, CANVAS, [View()]).eval()
+    picture, given = images[:1], {"images": images[:1].numpy()}
+    baseline, target = [], []
+    with torch.inference_mode():
+        expected = {key: each.numpy() for key, each in eager(picture)._asdict().items()}
+        found = dict(zip(BOXES, session.run(list(BOXES), given), strict=True))
+        apart, allowed = differences(found, expected), detection.TOLERANCES["onnx", "fp32"]
+        if not all(apart[key] <= allowed[key] for key in allowed):
+            raise ValueError(f"{what}: the answers differ by {apart}, allowed {allowed}")
+        for _ in range(WARM_UP + rounds):
+            start = perf_counter()
+            eager(picture)
+            between = perf_counter()
+            session.run(None, given)
+            baseline.append(between - start)
+            target.append(perf_counter() - between)
+    boxes = int(np.sum(expected["labels"] >= 0))
+    sys.stdout.write(f"{what}: the same {boxes} boxes\n")
+    named = {"group": "Detectors as graphs", "device": "cpu", "target": what, "baseline": "torchvision"}
+    return named | figures(baseline[WARM_UP:], target[WARM_UP:], [1] * rounds)
+
+
+def main(typed: Sequence[str] | None = None) -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    known = [name for name in choices("model") if name.startswith(("retinanet", "faster_rcnn"))]
+    parser.add_argument("--models", nargs="+", choices=known, default=MODELS, metavar="MODEL", help=", ".join(known))
+    parser.add_argument("--rounds", type=int, default=11, help="default 11")
+    parser.add_argument("--report", type=Path, default=Path("bench"), metavar="FOLDER", help="default bench")
+    arguments = parser.parse_args(typed)
+    if arguments.rounds < 1:
+        parser.error(f"--rounds must be at least 1, got {arguments.rounds}")
+    environment = describe()
+    try:
+        timings = [compare(name, there, arguments.rounds) for name in arguments.models for there in (True, False)]
+        said = {"what": f"one picture of noise, {CANVAS.width}x{CANVAS.height} pixels, random weights"}
+        document = report.document(environment, said, timings=timings)
+        sys.stdout.write(report.markdown(document))
+        sys.stdout.writelines(f"{path}\n" for path in report.write(document, arguments.report))
+    except (ValueError, OSError) as error:
+        sys.exit(f"detector_graph: {error}")
+    except KeyboardInterrupt:
+        sys.exit("detector_graph: interrupted")
+
+
+if __name__ == "__main__":
+    main()
