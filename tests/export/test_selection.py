@@ -89,13 +89,14 @@ def test_onnx_chooses_the_same_among_equal_scores() -> None:
     boxes, _ = crowd(5, 600, 150, 1)
     scores = torch.randint(0, 5, (5, 600), generator=torch.Generator().manual_seed(0)) / 4
     batch = {0: torch.export.Dim("batch")}
+    choice, sample = Choice().eval(), (boxes[:2], scores[:2])
     program = torch.onnx.export(
-        Choice(), (boxes[:2], scores[:2]), dynamo=True, verbose=False, opset_version=18, dynamic_shapes=(batch, batch)
+        choice, sample, dynamo=True, verbose=False, opset_version=18, dynamic_shapes=(batch, batch)
     )
     assert program is not None
     session = onnxruntime.InferenceSession(program.model_proto.SerializeToString())
     names = [each.name for each in session.get_inputs()]
     places, kept = session.run(None, dict(zip(names, (boxes.numpy(), scores.numpy()), strict=True)))
-    expected_places, expected_kept = Choice()(boxes, scores)
+    expected_places, expected_kept = choice(boxes, scores)
     assert places.tolist() == expected_places.tolist()
     assert kept.tolist() == expected_kept.tolist()
