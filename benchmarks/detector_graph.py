@@ -5,7 +5,7 @@
 Weights are random, and one picture of noise is looked at. Torchvision's code looks at the candidates there are, the
 graph at as many as there can be: of one stage boxes, which are cheap, of two stages 1,000 proposals, each of which goes
 through the second stage. So a detector is timed where nearly all of its candidates are there, and where none is. Before
-anything is timed both have to give the same answer.
+anything is timed both have to give one answer.
 """
 
 import argparse
@@ -36,6 +36,10 @@ from benchmarks.environment import describe
 from benchmarks.interleave import WARM_UP, figures
 
 CANVAS = Canvas(240, 320)
+ALLOWED = detection.TOLERANCES["onnx", "fp32"] | {"labels": 0.05}
+"""What the gate allows, but for the share of boxes that only one of both finds: random weights place hundreds of them
+with like scores and overlaps, and rounding decides between two."""
+
 MODELS = ("retinanet_small", "retinanet_resnet50", "faster_rcnn_mobilenet", "faster_rcnn_resnet50")
 
 
@@ -75,7 +79,7 @@ def compare(name: str, candidates: bool, rounds: int) -> dict[str, Any]:
         rounds: how many.
 
     Raises:
-        ValueError: their answers differ by more than the gate allows.
+        ValueError: their answers differ by more than `ALLOWED`.
     """
     model = build(name, candidates)
     what = f"{name}, {'many candidates' if candidates else 'no candidate'}"
@@ -92,9 +96,9 @@ def compare(name: str, candidates: bool, rounds: int) -> dict[str, Any]:
     with torch.inference_mode():
         expected = {key: each.numpy() for key, each in eager(picture)._asdict().items()}
         found = dict(zip(BOXES, session.run(list(BOXES), given), strict=True))
-        apart, allowed = differences(found, expected), detection.TOLERANCES["onnx", "fp32"]
-        if not all(apart[key] <= allowed[key] for key in allowed):
-            raise ValueError(f"{what}: the answers differ by {apart}, allowed {allowed}")
+        apart = differences(found, expected)
+        if not all(apart[key] <= ALLOWED[key] for key in ALLOWED):
+            raise ValueError(f"{what}: the answers differ by {apart}, allowed {ALLOWED}")
         for _ in range(WARM_UP + rounds):
             start = perf_counter()
             eager(picture)
@@ -103,7 +107,7 @@ def compare(name: str, candidates: bool, rounds: int) -> dict[str, Any]:
             baseline.append(between - start)
             target.append(perf_counter() - between)
     boxes = int(np.sum(expected["labels"] >= 0))
-    sys.stdout.write(f"{what}: the same {boxes} boxes\n")
+    sys.stdout.write(f"{what}: {boxes} boxes, {apart['labels']:.1%} of their scores by one alone\n")
     named = {"group": "Detectors as graphs", "device": "cpu", "target": what, "baseline": "torchvision"}
     return named | figures(baseline[WARM_UP:], target[WARM_UP:], [1] * rounds)
 
