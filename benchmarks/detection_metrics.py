@@ -159,8 +159,7 @@ def main(typed: Sequence[str] | None = None) -> None:
             **{name: version(name) for name in ("faster-coco-eval", "pycocotools")},
         }
         document = report.document(environment, said, timings=timings)
-        sys.stdout.write(report.markdown(document))
-        sys.stdout.writelines(f"{path}\n" for path in report.write(document, arguments.report))
+        report.show(document, arguments.report)
     except (ValueError, OSError) as error:
         sys.exit(f"detection_metrics: {error}")
     except KeyboardInterrupt:

@@ -127,8 +127,7 @@ def main(typed: Sequence[str] | None = None) -> None:
         timings = [compare(name, there, arguments.rounds) for name in arguments.models for there in (True, False)]
         said = {"what": f"one picture of noise, {CANVAS.width}x{CANVAS.height} pixels, random weights"}
         document = report.document(environment, said, timings=timings)
-        sys.stdout.write(report.markdown(document))
-        sys.stdout.writelines(f"{path}\n" for path in report.write(document, arguments.report))
+        report.show(document, arguments.report)
     except (ValueError, OSError) as error:
         sys.exit(f"detector_graph: {error}")
     except KeyboardInterrupt:

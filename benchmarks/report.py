@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import sys
 from collections.abc import Iterable, Sequence
 from itertools import groupby
 from pathlib import Path
@@ -103,6 +104,12 @@ def write(found: Document, folder: Path) -> list[Path]:
         _draw(found, picture)
         return [table, data, picture]
     return [table, data]
+
+
+def show(found: Document, folder: Path) -> None:
+    """Print the report, write it, and say where."""
+    sys.stdout.write(markdown(found))
+    sys.stdout.writelines(f"{path}\n" for path in write(found, folder))
 
 
 def _table(columns: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> list[str]:

@@ -185,8 +185,7 @@ def main(typed: Sequence[str] | None = None) -> None:
     keep_memory()
     try:
         document = compare(arguments)
-        sys.stdout.write(report.markdown(document))
-        sys.stdout.writelines(f"{path}\n" for path in report.write(document, arguments.report))
+        report.show(document, arguments.report)
     except (HydraException, OmegaConfBaseException) as error:
         sys.exit(f"speedrun: {explain(error, arguments.overrides)}")
     except (AssayError, OSError) as error:
