@@ -1,6 +1,5 @@
 """The report of `assay-analyze` needs nothing else, names what is wrong with a data set, and lets no name do harm."""
 
-import os
 import re
 import sys
 from html.parser import HTMLParser
@@ -246,12 +245,9 @@ def test_help_names_every_data_set(monkeypatch, capsys):
         assert re.search(rf"\b{name}\b", said)
 
 
-def test_bccd_is_counted_as_published():
-    root = Path(os.environ.get("ASSAY_DATA", "")) / "bccd" / "BCCD"
-    if "ASSAY_DATA" not in os.environ or not root.is_dir():
-        pytest.skip("needs the environment variable ASSAY_DATA: a folder that holds bccd/BCCD/")
+def test_bccd_is_counted_as_published(bccd):
     small = ["data.height=96", "data.width=128", "data.cache=null"]
-    config = analyze.parse(["data=voc", f"data.root={root}", *small]).data
+    config = analyze.parse(["data=voc", f"data.root={bccd}", *small]).data
     data = instantiate(config, "data")
     seen = explore(collect(data), data.problems)
     # 4,155 red cells are annotated, two of them with boxes without area.

@@ -27,16 +27,9 @@ from assay_research.data.boxes import DetectionData
 from assay_research.data.pictures import read_placed, read_sizes
 from assay_research.data.stratified import deal
 from assay_research.errors import DataError
+from tests.research.annotated import picture
 
 CANVAS = Canvas(24, 32, "letterbox")
-
-
-def picture(path: Path, height: int = 30, width: int = 50) -> Path:
-    """Write a PNG of noise of its own."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    random = np.random.default_rng(sum(path.name.encode()))
-    Image.fromarray(random.integers(0, 256, (height, width, 3), np.uint8)).save(path)
-    return path
 
 
 def entry(path: Path, *items: tuple[str, float, float, float, float], split: str | None = None) -> Entry:

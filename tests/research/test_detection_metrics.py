@@ -2,7 +2,6 @@
 
 import logging
 import math
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -146,15 +145,12 @@ def assert_as_pycocotools(found: Sequence[Found], split: BoxSplit, canvas: Canva
 
 
 @pytest.fixture(scope="module")
-def bccd_truth() -> Callable[[Canvas], BoxSplit]:
+def bccd_truth(bccd: Path) -> Callable[[Canvas], BoxSplit]:
     """The objects of BCCD's 72 test pictures."""
-    folder = Path(os.environ.get("ASSAY_DATA", "")) / "bccd" / "BCCD"
-    if "ASSAY_DATA" not in os.environ or not folder.is_dir():
-        pytest.skip("needs the environment variable ASSAY_DATA: a folder that holds bccd/")
     classes = ("RBC", "WBC", "Platelets")
     boxes, labels, sizes = [], [], []
-    for stem in (folder / "ImageSets" / "Main" / "test.txt").read_text().split():
-        root = ElementTree.parse(folder / "Annotations" / f"{stem}.xml").getroot()
+    for stem in (bccd / "ImageSets" / "Main" / "test.txt").read_text().split():
+        root = ElementTree.parse(bccd / "Annotations" / f"{stem}.xml").getroot()
         sizes.append((int(root.findtext("size/height")), int(root.findtext("size/width"))))
         objects = [
             ([float(each.findtext(f"bndbox/{edge}")) for edge in ("xmin", "ymin", "xmax", "ymax")], each)
