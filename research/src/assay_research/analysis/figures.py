@@ -135,7 +135,7 @@ def sample_predictions(
     """
     columns = min(8, len(images))
     rows = math.ceil(len(images) / columns)
-    figure = Figure(figsize=(1.35 * columns, 1.65 * rows + 0.4), layout="constrained")
+    figure = Figure(figsize=(1.5 * columns, 1.8 * rows + 0.4), layout="constrained")
     predicted = probabilities.argmax(1)
     right = int((predicted == labels).sum())
     figure.suptitle(f"{title}: {right} of these {len(images)} right")
@@ -149,17 +149,17 @@ def sample_predictions(
         axes.set(xticks=[], yticks=[])
         axes.spines[:].set(color=colour, linewidth=1.5 if correct else 4)
         # The second line names the truth of mistakes alone, so that they are found without colour too.
-        said = f"{short(classes[guess])} {scores[guess]:.0%}"
+        said = f"{brief(classes[guess])} {scores[guess]:.0%}"
         axes.set_title(
-            said if correct else f"{said}\nis {short(classes[truth])}",
-            fontsize="small",
+            said if correct else f"{said}\nis {brief(classes[truth])}",
+            fontsize=7.5,
             color=colour,
             fontweight="normal" if correct else "bold",
         )
     save(figure, path)
 
 
-def short(name: str, length: int = 14) -> str:
+def short(name: str, length: int) -> str:
     """A name that fits over a small picture."""
     return name if len(name) <= length else name[: length - 1] + "…"
 

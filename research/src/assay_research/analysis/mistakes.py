@@ -10,11 +10,14 @@ from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from assay_research.analysis.figures import BLUE, GREY, VERMILION, save, short
+from assay_research.analysis.figures import BLUE, GREY, VERMILION, brief, save, short, tail
 from assay_research.evaluation import Reliability
 
 FEW = 25
 """Classes up to which the cells of a confusion matrix have room for their numbers."""
+
+LONGEST = 32
+"""Characters of a class' name that stand beside a confusion matrix."""
 
 
 def confusion_matrix(confusion: Sequence[Sequence[int]], classes: Sequence[str], path: Path, title: str) -> None:
@@ -29,15 +32,16 @@ def confusion_matrix(confusion: Sequence[Sequence[int]], classes: Sequence[str],
     counts = np.asarray(confusion)
     shares = counts / counts.sum(1, keepdims=True).clip(min=1)
     few = len(classes) <= FEW
-    side = max(5.0, 0.5 * len(classes) + 2.2) if few else 12.0
-    figure = Figure(figsize=(side + 1.2, side), layout="constrained")
+    size = 9 if few else max(2.0, 450 / len(classes))
+    names = [short(name, LONGEST) for name in classes]
+    longest = 0.075 * size / 9 * max(map(len, names))  # inches
+    side = max(5.0, 0.5 * len(classes) + 1.2) if few else 11.0
+    figure = Figure(figsize=(side + longest + 1.2, side + longest), layout="constrained")
     figure.suptitle(title)
     axes = figure.subplots()
     # The root of the share, so that a few mistakes among many right answers can be seen at all.
     image = axes.imshow(shares, cmap="Blues", norm=PowerNorm(0.5, 0, 1))
     figure.colorbar(image, ax=axes, label="share of the true class", shrink=0.8)
-    size = 9 if few else max(2.0, 450 / len(classes))
-    names = [short(name) for name in classes]
     rows = [f"{name}  {share:.1%}" for name, share in zip(names, shares.diagonal(), strict=True)]
     ticks = range(len(classes))
     axes.set_xticks(ticks, names, rotation=90 if max(map(len, names)) > 3 else 0, fontsize=size)
@@ -109,8 +113,7 @@ def worst_mistakes(
         axes.imshow(image, interpolation="nearest")
         axes.set(xticks=[], yticks=[])
         axes.spines[:].set(color=VERMILION, linewidth=2)
-        said = f"{short(answer)} {sure:.1%}\nis {short(truth)}"
+        said = f"{brief(answer)} {sure:.1%}\nis {brief(truth)}"
         axes.set_title(said, fontsize=7.5, color=VERMILION, fontweight="bold")
-        # The end of a name tells pictures apart; its beginning is a folder that many share.
-        axes.set_xlabel(name if len(name) <= 22 else "…" + name[-21:], fontsize=6, color=GREY)
+        axes.set_xlabel(tail(name, 22), fontsize=6, color=GREY)
     save(figure, path)
