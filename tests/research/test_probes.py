@@ -67,3 +67,10 @@ def test_the_range_is_a_figure(tmp_path, monkeypatch, capsys):
 def test_an_unknown_probe_is_refused(tmp_path, monkeypatch):
     with pytest.raises(SystemExit, match="there is no such probe; did you mean 'rate_range'"):
         run(monkeypatch, tmp_path, "probe=rate_rage")
+
+
+def test_torchrun_is_not_for_probes(tmp_path, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(SystemExit, match="probe=rate_range is answered by one process; run it without torchrun"):
+        run(monkeypatch, tmp_path, "probe=rate_range")
+    assert list(tmp_path.iterdir()) == []

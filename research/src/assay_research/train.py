@@ -95,10 +95,12 @@ def probe(config: DictConfig) -> None:
     """Answer the question that `probe=` asks, and make no run.
 
     Raises:
-        ConfigError: another question, or a batch that cannot be learned by heart.
+        ConfigError: another question, more than one process, or a batch that cannot be learned by heart.
     """
     if config.probe not in PROBES:
         raise ConfigError(f"probe={config.probe}: there is no such probe; {nearest(config.probe, PROBES)}")
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise ConfigError(f"probe={config.probe} is answered by one process; run it without torchrun")
     trainer = make_trainer(config)
     if config.probe == "overfit_one_batch":
         if not isinstance(trainer, Trainer):
