@@ -144,8 +144,9 @@ def test_every_detector_leaves_and_is_itself(place: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("names", [["resnet_20"], ["retinanet_small"]])
-def test_a_compiled_model_is_itself(place: Path, names: list[str]) -> None:
-    trained(place, *names)
+@pytest.mark.parametrize("name", ZOO)
+def test_every_compiled_model_is_itself(place: Path, name: str) -> None:
+    trained(place, name)
     (row,) = exported(place, "formats=aoti-cpu")
     assert row["aoti fp32"] == "passed"
+    assert has_opinions(place / "zoo" / name)
