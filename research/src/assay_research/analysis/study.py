@@ -25,6 +25,10 @@ COLUMNS = (
 # Okabe and Ito's colours but yellow, which is too pale for a line.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#e69f00", "#56b4e9", "#cc79a7", "#000000")
 STYLES: tuple[tuple[float, tuple[float, ...]], ...] = ((0, ()), (0, (3, 3)), (0, (1, 2)), (0, (6, 2, 1, 2)))
+MARKS = "osD^v<>"
+FEW = 20
+"""Epochs up to which each has a mark."""
+
 NUMBER = re.compile(r"[-\d][\d.,]*( ± .*)?")
 
 
@@ -174,8 +178,7 @@ def draw(curves: Sequence[Curve], path: Path, title: str | None = None, dpi: int
     from matplotlib.ticker import MaxNLocator
 
     labels = list(dict.fromkeys(curve.label for curve in curves))
-    # Styles alternate, and broken lines lie above whole ones: curves that are one, as at chance, all stay in sight.
-    looks = {label: (COLOURS[i % 7], i % 2 + 2 * (i // 14 % 2)) for i, label in enumerate(labels)}
+    looks = {label: _look(i, [each for each in curves if each.label == label]) for i, label in enumerate(labels)}
     columns = math.ceil(len(labels) / 20)
     figure = Figure(figsize=(10 + 1.8 * (columns - 1), 4.2), layout="constrained")
     if title:
@@ -185,12 +188,7 @@ def draw(curves: Sequence[Curve], path: Path, title: str | None = None, dpi: int
     for axes, (key, name) in zip(figure.subplots(1, 2), panels, strict=True):
         for curve in curves:
             values = [math.nan if value is None else value for value in getattr(curve, key)]
-            colour, style = looks[curve.label]
-            # A few epochs get a mark each; one alone would not show as a line at all.
-            marker = "o" if sum(map(math.isfinite, values)) <= 20 else ""
-            epochs = range(1, len(values) + 1)
-            look = {"color": colour, "linestyle": STYLES[style], "zorder": 2 + style}
-            axes.plot(epochs, values, **look, linewidth=1.3, marker=marker, markersize=3)
+            axes.plot(range(1, len(values) + 1), values, **looks[curve.label])
         finite = [v for curve in curves for v in getattr(curve, key) if v is not None and math.isfinite(v)]
         if key == "train_loss" and finite and 0 < 100 * min(finite) < max(finite):
             axes.set_yscale("log")  # one that grew out of bounds would press all others flat
@@ -201,8 +199,8 @@ def draw(curves: Sequence[Curve], path: Path, title: str | None = None, dpi: int
     numbers = [sum(curve.label == label for curve in curves) for label in labels]
     figure.legend(
         handles=[
-            Line2D([], [], color=colour, linestyle=STYLES[style], label=label + f", {n} runs" * (n > 1))
-            for (label, (colour, style)), n in zip(looks.items(), numbers, strict=True)
+            Line2D([], [], **look, label=label + f", {n} runs" * (n > 1))
+            for (label, look), n in zip(looks.items(), numbers, strict=True)
         ],
         loc="outside right center",
         frameon=False,
@@ -212,6 +210,16 @@ def draw(curves: Sequence[Curve], path: Path, title: str | None = None, dpi: int
     picture = io.BytesIO()
     figure.savefig(picture, dpi=dpi, format="png", metadata={"Software": None})
     write_atomically(picture.getvalue(), path)
+
+
+def _look(i: int, curves: Sequence[Curve]) -> dict[str, Any]:
+    """How matplotlib draws the curves of the i-th label."""
+    # Styles alternate, and broken lines lie above whole ones: curves that are one, as at chance, all stay in sight.
+    style = i % 2 + 2 * (i // 14 % 2)
+    # A few epochs get a mark each, hollow for those beneath; one alone would not show as a line at all.
+    few = any(sum(each is not None for each in curve.train_loss) <= FEW for curve in curves)
+    look = {"color": COLOURS[i % 7], "linestyle": STYLES[style], "linewidth": 1.3, "zorder": 2 + style}
+    return look | {"marker": MARKS[i % 7] if few else "", "markersize": 5, "markerfacecolor": "none"}
 
 
 def _read(member: Member) -> tuple[dict[str, Any], list[dict[str, float | None]], str | None]:
