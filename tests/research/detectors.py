@@ -1,9 +1,22 @@
-"""A small detector and pictures that it learns in seconds, for the tests of what trains and scores detectors."""
+"""Detectors as they are built, one small enough to train, and pictures it learns in seconds."""
+
+from functools import cache
+from pathlib import Path
+from typing import Any
 
 import torch
+import yaml
+from torch import Tensor, nn
 
+import assay_research
 from assay_deploy.canvas import Canvas
+from assay_research.config import instantiate
 from assay_research.data.boxes import BoxSplit, DetectionData
+from assay_research.models.detector import Detector
+
+MODELS = Path(assay_research.__file__).parent / "conf" / "model"
+SMALL = ["faster_rcnn_mobilenet", "retinanet_small"]
+HEIGHT, WIDTH, CLASSES = 32, 64, 3
 
 CANVAS = Canvas(64, 64, "letterbox")
 OVERRIDES = (
@@ -41,3 +54,27 @@ def squares(n: int, seed: int) -> BoxSplit:
 def data() -> DetectionData:
     """The three splits."""
     return DetectionData("squares", ("bright", "dark"), CANVAS, squares(48, 1), squares(16, 2), squares(16, 3))
+
+
+def build(name: str, classes: int = CLASSES, **changes: Any) -> Detector:
+    detector = instantiate(
+        {**yaml.safe_load((MODELS / f"{name}.yaml").read_text()), **changes}, "models", classes=classes
+    )
+    assert isinstance(detector, Detector)
+    return detector
+
+
+@cache
+def decided(name: str) -> Detector:
+    """With a class predictor that has opinions; an untrained one finds every class everywhere equally likely."""
+    torch.manual_seed(0)
+    detector = build(name, detections=20)
+    for part, parameter in detector.named_parameters():
+        if "box_predictor.cls_score.weight" in part or "classification_head.cls_logits.weight" in part:
+            nn.init.normal_(parameter, std=0.5)
+    return detector
+
+
+def pictures(batch: int, height: int = HEIGHT, width: int = WIDTH) -> Tensor:
+    coarse = torch.randn(batch, 3, height // 8, width // 8, generator=torch.Generator().manual_seed(0))
+    return nn.functional.interpolate(coarse, size=(height, width), mode="bilinear")

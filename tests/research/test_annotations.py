@@ -1,17 +1,13 @@
 """What both readers share: which boxes count, who is in which split, and pictures that are decoded once."""
 
-import os
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
 from PIL import Image
 
 from assay_deploy.canvas import Canvas, place, read_picture
-from assay_research.data import pictures as cached_pictures
 from assay_research.data.annotations import (
     Annotations,
     Entry,
@@ -24,8 +20,7 @@ from assay_research.data.annotations import (
 )
 from assay_research.data.assembly import assemble
 from assay_research.data.boxes import DetectionData
-from assay_research.data.pictures import read_placed, read_sizes
-from assay_research.data.stratified import deal
+from assay_research.data.pictures import read_sizes
 from assay_research.errors import DataError
 from tests.research.annotated import picture
 
@@ -165,42 +160,6 @@ def test_header_gives_the_size_of_the_upright_picture(tmp_path: Path, suffix: st
     assert read_sizes([path]) == [read_picture(path).shape[:2]]
 
 
-def test_dealt_parts_have_their_sizes_and_every_class_is_learned() -> None:
-    random = np.random.default_rng(1)
-    present = random.random((500, 40)) < 1.5 / np.arange(2, 42) ** 1.5
-    present[random.integers(0, 500, 3), [37, 38, 39]] = True
-    parts = deal(present, [350, 50, 100], seed=0)
-    assert np.bincount(parts).tolist() == [350, 50, 100]
-    assert (present[parts == 0].any(0) >= present.any(0)).all()
-    assert np.array_equal(parts, deal(present, [350, 50, 100], seed=0))
-    assert not np.array_equal(parts, deal(present, [350, 50, 100], seed=1))
-
-
-def test_every_class_is_learned_even_where_least_is_for_training() -> None:
-    present = np.zeros((50, 9), np.bool_)
-    present[np.arange(18), np.arange(18) // 2] = True  # two pictures a class, and 32 without any
-    parts = deal(present, [10, 20, 20], seed=0)
-    assert np.bincount(parts).tolist() == [10, 20, 20]
-    assert present[parts == 0].sum(0).tolist() == [1] * 9
-
-
-def test_dealt_parts_share_every_class_more_evenly_than_chance() -> None:
-    random = np.random.default_rng(2)
-    present = random.random((400, 12)) < np.geomspace(0.5, 0.02, 12)
-
-    def unevenness(parts: NDArray[np.int64]) -> float:
-        shares = np.stack([present[parts == part].sum(0) for part in range(3)]) / present.sum(0)
-        return float(np.abs(shares - [[0.6], [0.2], [0.2]]).mean())
-
-    sizes = [240, 80, 80]
-    by_chance = np.mean([unevenness(random.permutation(np.repeat(np.arange(3), sizes))) for _ in range(20)])
-    assert unevenness(deal(present, sizes, seed=0)) < 0.2 * by_chance
-
-
-def test_pictures_without_any_class_are_dealt_too() -> None:
-    assert np.bincount(deal(np.zeros((10, 2), np.bool_), [6, 2, 2], seed=0)).tolist() == [6, 2, 2]
-
-
 def test_cut_splits_hold_every_picture_once_on_the_canvas_with_its_boxes(set_of_40: Annotations) -> None:
     data = assembled(set_of_40)
     assert data.classes == ("Navicula", "Diatoma", "Meridion")
@@ -297,89 +256,3 @@ def test_cached_pictures_equal_those_decoded(set_of_40: Annotations, tmp_path: P
     for _ in range(2):
         assert assembled(set_of_40, tmp_path / "cache").fingerprint() == decoded.fingerprint()
     assert len(list((tmp_path / "cache").glob("*.npy"))) == 1
-
-
-def test_cache_is_mapped_instead_of_decoded_and_writing_to_it_stays_in_memory(tmp_path: Path) -> None:
-    paths = [picture(tmp_path / f"{i}.png") for i in range(3)]
-    first, _ = read_placed(paths, [(30, 50)] * 3, CANVAS, "set", tmp_path / "cache")
-    for path in paths:  # nothing that could be decoded any more, and nothing by which to notice
-        status = path.stat()
-        path.write_bytes(bytes(status.st_size))
-        os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
-    again, failed = read_placed(paths, [(30, 50)] * 3, CANVAS, "set", tmp_path / "cache")
-    assert isinstance(again, np.memmap)
-    assert not failed
-    assert np.array_equal(first, again)
-    again[:] = 0
-    untouched, _ = read_placed(paths, [(30, 50)] * 3, CANVAS, "set", tmp_path / "cache")
-    assert np.array_equal(first, untouched)
-
-
-def cut_short(content: bytes) -> bytes:
-    return content[:-10]
-
-
-def flipped(content: bytes) -> bytes:
-    middle = len(content) // 2
-    return content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
-
-
-def emptied(content: bytes) -> bytes:
-    return content[:0]
-
-
-def misshapen(content: bytes) -> bytes:
-    return content.replace(b"(3, 24, 32, 3)", b"(3, 32, 24, 3)")
-
-
-@pytest.mark.parametrize(
-    ("suffix", "damage"),
-    [
-        *((".npy", damage) for damage in (cut_short, flipped, emptied, misshapen)),
-        *((".json", damage) for damage in (cut_short, flipped, emptied)),
-    ],
-)
-def test_damaged_cache_is_made_anew(tmp_path: Path, suffix: str, damage: Callable[[bytes], bytes]) -> None:
-    paths = [picture(tmp_path / f"{i}.png") for i in range(3)]
-    arguments = (paths, [(30, 50)] * 3, CANVAS, "set", tmp_path / "cache")
-    expected = read_placed(*arguments)[0].copy()
-    (file,) = (tmp_path / "cache").glob(f"*{suffix}")
-    whole = file.read_bytes()
-    file.write_bytes(damage(whole))
-    assert file.read_bytes() != whole
-    assert np.array_equal(read_placed(*arguments)[0], expected)
-    assert file.read_bytes() == whole
-
-
-def test_cache_depends_on_pictures_order_and_canvas(tmp_path: Path) -> None:
-    paths = [picture(tmp_path / f"{i}.png") for i in range(3)]
-
-    def read(paths: list[Path], canvas: Canvas = CANVAS) -> NDArray[np.uint8]:
-        return read_placed(paths, [(30, 50)] * len(paths), canvas, "set", tmp_path / "cache")[0]
-
-    first = read(paths)
-    assert np.array_equal(read(paths[::-1]), first[::-1])
-    assert np.array_equal(read(paths[:2]), first[:2])
-    assert read(paths, Canvas(12, 16, "letterbox")).shape == (3, 12, 16, 3)
-    Image.fromarray(np.zeros((30, 50, 3), np.uint8)).save(paths[1])
-    os.utime(paths[1], ns=(0, 1))
-    assert np.array_equal(read(paths)[1], place(read_picture(paths[1]), CANVAS))
-
-
-def test_cache_that_cannot_be_written_is_done_without(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    paths = [picture(tmp_path / "a.png")]
-    (tmp_path / "file").write_text("no folder")
-    images, failed = read_placed(paths, [(30, 50)], CANVAS, "set", tmp_path / "file" / "cache")
-    assert np.array_equal(images[0], place(read_picture(paths[0]), CANVAS))
-    assert not failed
-    assert "pictures cannot be cached in" in capsys.readouterr().err
-
-
-def test_interrupted_writing_leaves_no_cache(tmp_path: Path) -> None:
-    def interrupted() -> Iterator[NDArray[np.uint8]]:
-        yield np.zeros((24, 32, 3), np.uint8)
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        cached_pictures._write(tmp_path / "set.npy", (2, 24, 32, 3), interrupted(), {})
-    assert not list(tmp_path.iterdir())
