@@ -261,3 +261,14 @@ def run_cli() -> Run:
         )
 
     return run
+
+
+@pytest.fixture
+def slides(tmp_path: Path) -> Path:
+    """A wide bright picture, a dark one of the canvas' size, and a file that is none."""
+    folder = tmp_path / "slides"
+    folder.mkdir()
+    Image.fromarray(np.full((4, 16, 3), 255, np.uint8)).save(folder / "a.png")
+    Image.fromarray(np.full((8, 8, 3), 20, np.uint8)).save(folder / "b.png")
+    (folder / "c.png").write_bytes(b"none")
+    return folder
