@@ -1,8 +1,7 @@
 """One loop that trains any model, and that can stop at any step and go on as if it had not."""
 
-import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from dataclasses import asdict
 from time import perf_counter
@@ -21,6 +20,7 @@ from assay_research.distributed import World
 from assay_research.errors import CheckpointError, ConfigError
 from assay_research.models import Normalized
 from assay_research.schedules import Constant
+from assay_research.stopping import reason_to_stop
 
 INTERRUPTED = "interrupted"
 
@@ -343,19 +343,3 @@ class Loop(ABC):
                 self.generator.set_state(state["random"]["augment"].cpu())
         except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
             raise CheckpointError(f"the checkpoint does not fit this training: {error}") from error
-
-
-def reason_to_stop(history: Sequence[Mapping[str, float]], stopping: Stopping) -> str | None:
-    """Why a training goes on no longer, in words; None where it does.
-
-    Args:
-        history: a record an epoch, as `Loop.history` has them.
-        stopping: when to stop early.
-    """
-    losses = [record["val_loss"] for record in history]
-    if not all(math.isfinite(record[key]) for record in history for key in ("train_loss", "val_loss")):
-        return f"diverged: the loss is not finite after epoch {len(history)}; try a lower optim.lr or clip_grad_norm"
-    patience, min_delta = stopping.patience, stopping.min_delta
-    if patience and len(losses) > patience and min(losses[-patience:]) > min(losses[:-patience]) - min_delta:
-        return f"validation loss has not improved by {min_delta} for {patience} epochs"
-    return None

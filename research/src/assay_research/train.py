@@ -26,9 +26,10 @@ from assay_research.device import choose_device, keep_memory
 from assay_research.distributed import join
 from assay_research.errors import AssayError, ConfigError
 from assay_research.experiment import Data, Experiment, make_trainer, say
-from assay_research.loop import INTERRUPTED, reason_to_stop
+from assay_research.loop import INTERRUPTED
 from assay_research.overrides import CONF, check_groups, explain, register
 from assay_research.run import Run
+from assay_research.stopping import reason_to_stop
 
 MAY_CHANGE = (
     "data.root",
