@@ -217,7 +217,8 @@ def _look(i: int, curves: Sequence[Curve]) -> dict[str, Any]:
     # Styles alternate, and broken lines lie above whole ones: curves that are one, as at chance, all stay in sight.
     style = i % 2 + 2 * (i // 14 % 2)
     # A few epochs get a mark each, hollow for those beneath; one alone would not show as a line at all.
-    few = any(sum(each is not None for each in curve.train_loss) <= FEW for curve in curves)
+    drawn = [values for curve in curves for values in (curve.train_loss, curve.val_score)]
+    few = any(sum(each is not None for each in values) <= FEW for values in drawn)
     look = {"color": COLOURS[i % 7], "linestyle": STYLES[style], "linewidth": 1.3, "zorder": 2 + style}
     return look | {"marker": MARKS[i % 7] if few else "", "markersize": 5, "markerfacecolor": "none"}
 
