@@ -285,7 +285,7 @@ def test_all_exports_every_experiment_whatever_happens_to_the_others(command, co
     assert [row.split()[:2] for row in rows] == [["broken", "-"], ["digits", "passed"], ["small", "passed"]]
     assert rows[0].split()[2:4] == ["-", "-"]
     assert "best.pt" in rows[0]
-    assert all(float(row.split()[i]) > 0 for row in rows[1:] for i in (2, 4))
+    assert all(re.search(r" \d+\.\d s +\d+\.\d s\b", row) for row in rows[1:])  # 0.0 s where a proof is quick
     for name in ("digits", "small"):  # by their folders: a run that was copied still calls itself digits
         assert read_manifest(Path("bundles", name)).source.run.startswith(f"{name}/")
 
