@@ -120,7 +120,7 @@ def train(session: nox.Session) -> None:
 @nox.session
 def results(session: nox.Session) -> None:
     """Write docs/results.md from docs/results/*.json, with runs added: -- [run or sweep folder ...]."""
-    session.run(environment(session) / "python", "-m", "assay_research.analysis.results", *session.posargs)
+    session.run(environment(session) / "python", "-m", "assay_research.reports.studies.results", *session.posargs)
 
 
 @nox.session
@@ -167,8 +167,8 @@ def bench(session: nox.Session) -> None:
 
 @nox.session
 def gpu(session: nox.Session) -> None:
-    """Everything that needs a GPU, in one go: -- [arguments of benchmarks/gpu_suite.py]."""
-    session.run(environment(session) / "python", Path("benchmarks", "gpu_suite.py"), *session.posargs)
+    """Everything that needs a GPU, in one go: -- [arguments of benchmarks/gpu/suite.py]."""
+    session.run(environment(session) / "python", Path("benchmarks", "gpu", "suite.py"), *session.posargs)
 
 
 @nox.session

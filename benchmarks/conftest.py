@@ -7,14 +7,13 @@ from typing import Any
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
+from assay_deploy.engines.onnxruntime.runtime import installed_runtimes
 from assay_deploy.errors import AssayError
-from assay_deploy.runtime import installed_runtimes
-from assay_research.errors import AssayError as ResearchError
-from benchmarks import report
-from benchmarks.engines import Subject, settle
-from benchmarks.environment import describe, devices
-from benchmarks.interleave import QUICK, THOROUGH, Effort
-from benchmarks.roofline import Rooflines
+from benchmarks.contenders.engines import Subject, settle
+from benchmarks.measure.environment import describe, devices
+from benchmarks.measure.interleave import QUICK, THOROUGH, Effort
+from benchmarks.measure.roofline import Rooflines
+from benchmarks.report import document as report
 
 TIMINGS = pytest.StashKey[list[dict[str, Any]]]()
 PARITY = pytest.StashKey[list[dict[str, Any]]]()
@@ -98,7 +97,7 @@ def _subject(config: pytest.Config) -> Subject:
     if SUBJECT not in config.stash:
         try:
             config.stash[SUBJECT] = Subject.find(config.option.bundle, config.option.run)
-        except (AssayError, ResearchError) as error:
+        except AssayError as error:
             raise pytest.Collector.CollectError(str(error)) from error
     return config.stash[SUBJECT]
 

@@ -3,8 +3,8 @@
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from benchmarks.engines import Graph, Subject
-from benchmarks.interleave import Effort, compare, rounds
+from benchmarks.contenders.engines import Graph, Subject
+from benchmarks.measure.interleave import Effort, compare, rounds
 
 
 @pytest.mark.parametrize("batch", [1, 32, 256])

@@ -13,13 +13,16 @@ from PIL import Image
 from pytest_benchmark.fixture import BenchmarkFixture
 from torchvision import transforms
 
-from assay_deploy.canvas import place, read_picture
 from assay_deploy.errors import AssayError
-from assay_deploy.predict import Prediction, find_pictures, predict
-from assay_export.classification import drop_allowed, flips_allowed
-from assay_research.models import Normalized
-from benchmarks.engines import Answers, Engine, Graph, Pictures, Subject
-from benchmarks.interleave import compare
+from assay_deploy.pictures.canvas import place
+from assay_deploy.pictures.decode import read_picture
+from assay_deploy.pictures.find import find_pictures
+from assay_deploy.predict import predict
+from assay_deploy.tasks.classification import Prediction
+from assay_export.tasks.classification import drop_allowed, flips_allowed
+from assay_research.models.normalized import Normalized
+from benchmarks.contenders.engines import Answers, Engine, Graph, Pictures, Subject
+from benchmarks.measure.interleave import compare
 
 BATCH = 256
 

@@ -15,20 +15,21 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from assay_deploy.canvas import Canvas
-from assay_research.classification import Trainer
-from assay_research.data import ClassificationData, Split
+from assay_deploy.pictures.canvas import Canvas
+from assay_research.config.build import build_model
+from assay_research.config.overrides import compose
 from assay_research.data.augment import Augment
-from assay_research.device import choose_precision, keep_memory
-from assay_research.loop import COMPILE_MODES
-from assay_research.models import Normalized
+from assay_research.data.classification import ClassificationData, Split
+from assay_research.models.normalized import Normalized
 from assay_research.optim import sgd
-from assay_research.overrides import compose
-from assay_research.run import build_model
 from assay_research.schedules import Constant
-from benchmarks import roofline, usual_loop
-from benchmarks.interleave import QUICK, WARM_UP, Effort, figures
-from benchmarks.roofline import Rooflines
+from assay_research.tasks.classification.trainer import Trainer
+from assay_research.training.device import choose_precision, keep_memory
+from assay_research.training.loop import COMPILE_MODES
+from benchmarks.contenders import usual_loop
+from benchmarks.measure import roofline
+from benchmarks.measure.interleave import QUICK, WARM_UP, Effort, figures
+from benchmarks.measure.roofline import Rooflines
 
 TINYVGG = tuple(f"tinyvgg_{config}" for config in "abcde")
 FAMILIES = (*TINYVGG, "vgg_a", "resnet_15")

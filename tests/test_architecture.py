@@ -18,7 +18,7 @@ MEMBERS = {name: ROOT / name / "src" / f"assay_{name}" for name in ("research", 
 SOURCES = {**MEMBERS, "benchmarks": ROOT / "benchmarks"}
 OURS = ("assay_research", "assay_export", "assay_deploy", "benchmarks")
 MAY_IMPORT_OF_OURS = {
-    "research": ("assay_deploy.canvas",),
+    "research": ("assay_deploy.pictures", "assay_deploy.errors"),
     "export": ("assay_research", "assay_deploy"),
     "deploy": (),
     "benchmarks": ("assay_research", "assay_export", "assay_deploy"),
@@ -149,16 +149,16 @@ def test_imports_follow_the_arrows(member: str) -> None:
     [
         ("research", "import assay_export"),
         ("research", "from assay_deploy import bundle"),
-        ("research", "from assay_deploy.manifest import Manifest"),
+        ("research", "from assay_deploy.bundle.manifest import Manifest"),
         ("research", "import assay_deploy"),
-        ("research", "def f():\n    from assay_deploy.session import Session"),
-        ("research", "import importlib\nimportlib.import_module('assay_export.gate')"),
+        ("research", "def f():\n    from assay_deploy.engines.onnxruntime.session import Session"),
+        ("research", "import importlib\nimportlib.import_module('assay_export.gate.gate')"),
         ("deploy", "import torch.nn.functional as F"),
         ("deploy", "def f():\n    if True:\n        from torchvision import io"),
         ("deploy", "import onnx"),
         ("deploy", "from importlib import import_module\nimport_module('torch')"),
         ("deploy", "__import__('assay_research')"),
-        ("deploy", "from assay_research.run import Run"),
+        ("deploy", "from assay_research.runs.run import Run"),
         ("export", "from benchmarks import suite"),
     ],
 )
@@ -172,10 +172,12 @@ def test_a_wrong_arrow_is_caught(member: str, source: str, tmp_path: Path) -> No
 def test_allowed_and_relative_imports_pass(tmp_path: Path) -> None:
     folder = tmp_path / "assay_research"
     (folder / "deep").mkdir(parents=True)
-    (folder / "planted.py").write_text("from assay_deploy.canvas import fit\nfrom assay_deploy import canvas\n")
+    (folder / "planted.py").write_text(
+        "from assay_deploy.pictures.canvas import place\nfrom assay_deploy import pictures\n"
+    )
     (folder / "deep" / "planted.py").write_text("from .. import run\nfrom . import sibling\nimport onnxruntime\n")
     assert wrong_arrows("research", folder) == []
-    assert imported_names("from ..run import Run", "assay_research.deep") == {"assay_research.run.Run"}
+    assert imported_names("from ..run import Run", "assay_research.deep") == {"assay_research.runs.run.Run"}
 
 
 @pytest.mark.parametrize("member", SOURCES)

@@ -13,16 +13,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from assay_research import sweep
+from assay_research.commands import sweep
+from assay_research.config.overrides import CONF, compose
 from assay_research.errors import ConfigError
-from assay_research.overrides import CONF, compose
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "your-own-model.md"
 MEMBERS = ("deploy", "research", "export")
 COMMANDS = {
-    "train": ["assay_research.train"],
-    "evaluate": ["assay_research.evaluate"],
+    "train": ["assay_research.commands.train"],
+    "evaluate": ["assay_research.commands.evaluate"],
     "export": ["assay_export.cli"],
     "predict": ["assay_deploy", "predict"],
     "doctor": ["assay_deploy", "doctor"],

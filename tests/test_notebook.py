@@ -8,7 +8,7 @@ import pytest
 from nbclient import NotebookClient
 from nbformat import NotebookNode
 
-NOTEBOOK = Path(__file__).parents[2] / "docs" / "notebooks" / "training.ipynb"
+NOTEBOOK = Path(__file__).parents[1] / "docs" / "notebooks" / "training.ipynb"
 MOST_BYTES = 150_000
 
 

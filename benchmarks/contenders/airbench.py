@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from assay_research.data import ClassificationData, Split
+from assay_research.data.classification import ClassificationData, Split
 from assay_research.errors import ConfigError
 
 TAIL = 15

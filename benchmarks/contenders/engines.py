@@ -9,16 +9,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from assay_deploy.bundle import read_manifest, sha256
+from assay_deploy.bundle.folder import read_manifest, sha256
+from assay_deploy.bundle.manifest import CLASSIFICATION, Artifact, Manifest
+from assay_deploy.engines.machine import available_cores
+from assay_deploy.engines.onnxruntime.session import Session
 from assay_deploy.errors import AssayError
-from assay_deploy.manifest import CLASSIFICATION, Artifact, Manifest
-from assay_deploy.runtime import available_cores
-from assay_deploy.session import Session
-from assay_export import formats
-from assay_export.task import module_runner
-from assay_research.data import ClassificationData
-from assay_research.run import Run, Trained
-from assay_research.views import Views
+from assay_export.formats import registry as formats
+from assay_export.formats.runner import module_runner
+from assay_research.data.classification import ClassificationData
+from assay_research.runs.run import Run, Trained
+from assay_research.tasks.classification.views import Views
 
 Pictures = NDArray[np.uint8]
 Answers = NDArray[np.float32]

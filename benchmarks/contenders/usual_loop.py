@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
-from assay_research.data import Split
 from assay_research.data.augment import Augment
+from assay_research.data.classification import Split
 
 PREFETCH = 2
 """Batches that each worker keeps ready; torch's default."""

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmarks.report import spread
-from benchmarks.stepwise import Figures
+from benchmarks.gpu.stepwise import Figures
+from benchmarks.report.document import spread
 
 
 def scores(run: Path) -> Figures:

@@ -60,7 +60,7 @@ class Ledger:
         steps: all of them, in order.
         folder: of the two files and of the steps' output, ``<step>.log``.
         name: of the two files.
-        environment: this machine, as `benchmarks.environment.describe` says it.
+        environment: this machine, as `benchmarks.measure.environment.describe` says it.
 
     Raises:
         ValueError: the JSON file that is there is damaged.

@@ -1,4 +1,4 @@
-"""Do everything that needs a GPU in one go: `python benchmarks/gpu_suite.py [--budget SECONDS] [--data FOLDER]`.
+"""Do everything that needs a GPU in one go: `python benchmarks/gpu/suite.py [--budget SECONDS] [--data FOLDER]`.
 
 With ``--bccd FOLDER`` it also trains every detector of the study of that name, with ``--airbench FILE`` it races our
 fastest recipe against that script.
@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 SOURCES = [ROOT, *(ROOT / member / "src" for member in ("research", "export", "deploy"))]
 
@@ -30,10 +30,10 @@ if __name__ == "__main__":
 
 from filelock import FileLock, Timeout  # noqa: E402
 
-from assay_research.loop import COMPILE_MODES  # noqa: E402
-from assay_research.overrides import BROUGHT, EVERYTHING, studies  # noqa: E402
-from benchmarks import outcomes  # noqa: E402
-from benchmarks.stepwise import GRACE, UNFINISHED, Ledger, Step, work  # noqa: E402
+from assay_research.config.overrides import BROUGHT, EVERYTHING, studies  # noqa: E402
+from assay_research.training.loop import COMPILE_MODES  # noqa: E402
+from benchmarks.gpu import outcomes  # noqa: E402
+from benchmarks.gpu.stepwise import GRACE, UNFINISHED, Ledger, Step, work  # noqa: E402
 
 SMALL_DETECTORS = frozenset({"diatoms_smoke", "bccd/small"})
 """Experiments that a CPU takes an epoch of in less than a minute."""
@@ -142,7 +142,9 @@ def study(site: Site, name: str, data: Path) -> Step:
     """
     return Step(
         f"study {name}",
-        lambda _: module("assay_research.train", f"experiment={name}", *folders(data), *settings(site), "resume=auto"),
+        lambda _: module(
+            "assay_research.commands.train", f"experiment={name}", *folders(data), *settings(site), "resume=auto"
+        ),
         lambda _: outcomes.results(site.out / "runs" / name),
         devices=("cuda",),
         resumable=True,
@@ -156,7 +158,7 @@ def speedrun(site: Site, data: Path) -> Step:
     folder = site.out / "bench" / "speedrun"
     return Step(
         "speedrun",
-        lambda _: module("benchmarks.speedrun", "--data", data, "--report", folder, *script),
+        lambda _: module("benchmarks.races.speedrun", "--data", data, "--report", folder, *script),
         lambda _: outcomes.races(folder),
         devices=("cuda",),
         skip=skip(site),
@@ -261,8 +263,8 @@ def train(site: Site, name: str, overrides: list[str], begun: bool) -> list[str 
     """Train anew, or go on with what an earlier call began if it got as far as a checkpoint."""
     if begun:
         with contextlib.suppress(LookupError):
-            return module("assay_research.train", f"resume='{site.newest_run(name)}'")
-    return module("assay_research.train", *overrides, f"name={name}", *settings(site))
+            return module("assay_research.commands.train", f"resume='{site.newest_run(name)}'")
+    return module("assay_research.commands.train", *overrides, f"name={name}", *settings(site))
 
 
 def bench(site: Site, name: str, *arguments: str | Path) -> list[str | Path]:
@@ -272,10 +274,10 @@ def bench(site: Site, name: str, *arguments: str | Path) -> list[str | Path]:
 
 
 def environment() -> dict[str, Any]:
-    """What `benchmarks.environment` says, from a process of its own: this one is to hold no memory of the GPU."""
-    ran = subprocess.run(module("benchmarks.environment"), capture_output=True, text=True, check=False)  # noqa: S603
+    """What `benchmarks.measure.environment` says, from another process: this one holds no GPU memory."""
+    ran = subprocess.run(module("benchmarks.measure.environment"), capture_output=True, text=True, check=False)  # noqa: S603
     if ran.returncode:
-        sys.exit(f"gpu_suite: torch cannot be asked what is here:\n{ran.stderr}")
+        sys.exit(f"gpu suite: torch cannot be asked what is here:\n{ran.stderr}")
     found = json.loads(ran.stdout)
     assert isinstance(found, dict)
     return found
@@ -316,11 +318,11 @@ def main() -> None:
             ledger = Ledger(steps(site), out, "gpu", here)
             code = work(ledger, end, lambda line: print(line, flush=True))  # noqa: T201
     except ValueError as error:
-        sys.exit(f"gpu_suite: {error}")
+        sys.exit(f"gpu suite: {error}")
     except Timeout:
-        sys.exit(f"gpu_suite: another call is at work in '{out}'")
+        sys.exit(f"gpu suite: another call is at work in '{out}'")
     except KeyboardInterrupt:
-        sys.exit(f"gpu_suite: interrupted; call again with --out {out}")
+        sys.exit(f"gpu suite: interrupted; call again with --out {out}")
     print(f"records: {ledger.json}, {ledger.markdown}")  # noqa: T201
     sys.exit(code)
 

@@ -8,9 +8,10 @@ from typing import Any
 
 import torch
 
-from assay_deploy.runtime import available_cores, installed_runtimes
-from assay_research.device import hardware
-from assay_research.provenance import commit, versions
+from assay_deploy.engines.machine import available_cores
+from assay_deploy.engines.onnxruntime.runtime import installed_runtimes
+from assay_research.runs.provenance import commit, versions
+from assay_research.training.device import hardware
 
 
 def devices() -> list[str]:

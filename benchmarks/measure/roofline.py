@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from assay_research.classification import Trainer
+from assay_research.tasks.classification.trainer import Trainer
 
 RULE = """\
 Roofline: FLOPs are those of convolutions and matrix products, forward and backward, two a multiply-add. Bytes are the

@@ -1,6 +1,6 @@
 """Time the metrics of a detector beside pycocotools on the same detections, whose figures have to be the same.
 
-    python -m benchmarks.detection_metrics [--rounds 15] [--report bench]
+    python -m benchmarks.races.detection_metrics [--rounds 15] [--report bench]
 
 Both begin with boxes in tensors and end with COCO's twelve figures; converting boxes to annotations is the same code.
 Boxes and scores are drawn at random, in the numbers that BCCD's test split and COCO's validation split have.
@@ -22,13 +22,13 @@ import torch
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from assay_deploy.canvas import Canvas
-from assay_research.data.boxes import BoxSplit
-from assay_research.detection_metrics import SUMMARY, annotations, measure
-from assay_research.detections import Found
-from benchmarks import report
-from benchmarks.environment import describe
-from benchmarks.interleave import figures
+from assay_deploy.pictures.canvas import Canvas
+from assay_research.data.detection import BoxSplit
+from assay_research.models.boxes import Found
+from assay_research.tasks.detection.metrics import SUMMARY, annotations, measure
+from benchmarks.measure.environment import describe
+from benchmarks.measure.interleave import figures
+from benchmarks.report import document as report
 
 TOLERANCE = 1e-6
 

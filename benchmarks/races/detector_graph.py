@@ -1,6 +1,6 @@
 """Time exported detectors in ONNX Runtime beside torchvision's own code, to see what selections of fixed size cost.
 
-    python -m benchmarks.detector_graph [--models retinanet_small ...] [--rounds 11] [--report bench]
+    python -m benchmarks.races.detector_graph [--models retinanet_small ...] [--rounds 11] [--report bench]
 
 Weights are random, and one picture of noise is looked at. Torchvision's code looks at the candidates there are, the
 graph at as many as there can be: of one stage boxes, which are cheap, of two stages 1,000 proposals, each of which goes
@@ -20,20 +20,21 @@ import onnxruntime
 import torch
 from torch import nn
 
-from assay_deploy.canvas import Canvas, View
-from assay_deploy.difference import differences
-from assay_deploy.manifest import BOXES
-from assay_deploy.runtime import available_cores
-from assay_export import detection, onnx_graph
-from assay_export.detector_graph import exportable
-from assay_research.box_views import BoxViews
-from assay_research.models import Normalized
-from assay_research.models.detector import Detector
-from assay_research.overrides import choices, compose
-from assay_research.run import build_model
-from benchmarks import report
-from benchmarks.environment import describe
-from benchmarks.interleave import WARM_UP, figures
+from assay_deploy.bundle.difference import differences
+from assay_deploy.bundle.manifest import BOXES
+from assay_deploy.engines.machine import available_cores
+from assay_deploy.pictures.canvas import Canvas, View
+from assay_export.formats import onnx_graph
+from assay_export.graphs.detector import exportable
+from assay_export.tasks import detection
+from assay_research.config.build import build_model
+from assay_research.config.overrides import choices, compose
+from assay_research.models.base_detector import Detector
+from assay_research.models.normalized import Normalized
+from assay_research.tasks.detection.views import BoxViews
+from benchmarks.measure.environment import describe
+from benchmarks.measure.interleave import WARM_UP, figures
+from benchmarks.report import document as report
 
 CANVAS = Canvas(240, 320)
 ALLOWED = detection.TOLERANCES["onnx", "fp32"] | {"labels": 0.05}

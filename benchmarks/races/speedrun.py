@@ -1,6 +1,6 @@
 """Time our best recipe from its first step to its last, beside the public CIFAR-10 speed-run script airbench.
 
-    python -m benchmarks.speedrun --data FOLDER [--airbench airbench94_muon.py] [--runs 10] [key=value ...]
+    python -m benchmarks.races.speedrun --data FOLDER [--airbench airbench94_muon.py] [--runs 10] [key=value ...]
 
 All work but loading and compiling is on the clock. The script of K. Jordan's cifar10-airbench is the user's to get; it
 is run as it is, in a process and a folder of its own, on the pictures of ``--data``, and ended after as many runs.
@@ -22,20 +22,23 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from assay_research.classification import Trainer
-from assay_research.data import ClassificationData
-from assay_research.device import keep_memory
-from assay_research.errors import AssayError, ConfigError, DeviceError
-from assay_research.evaluation import predict, top1
-from assay_research.experiment import make_trainer
-from assay_research.overrides import compose, explain
-from assay_research.run import build_model, read_views
-from assay_research.views import Views
-from benchmarks import airbench, report
-from benchmarks.airbench import Finish
-from benchmarks.environment import describe
-from benchmarks.interleave import WARM_UP
-from benchmarks.roofline import now
+from assay_deploy.errors import AssayError
+from assay_research.config.build import build_model, read_views
+from assay_research.config.overrides import compose, explain
+from assay_research.data.classification import ClassificationData
+from assay_research.errors import ConfigError, DeviceError
+from assay_research.experiment.trainers import make_trainer
+from assay_research.tasks.classification.dense import predict
+from assay_research.tasks.classification.metrics import top1
+from assay_research.tasks.classification.trainer import Trainer
+from assay_research.tasks.classification.views import Views
+from assay_research.training.device import keep_memory
+from benchmarks.contenders import airbench
+from benchmarks.contenders.airbench import Finish
+from benchmarks.measure.environment import describe
+from benchmarks.measure.interleave import WARM_UP
+from benchmarks.measure.roofline import now
+from benchmarks.report import document as report
 
 OUR_NOTE = (
     "trains on all training pictures but one of each class, which the loop looks at after every epoch (on the clock) "

@@ -9,7 +9,7 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
-from benchmarks import roofline
+from benchmarks.measure import roofline
 
 Timing = dict[str, Any]
 Finding = dict[str, Any]
@@ -53,12 +53,13 @@ def document(
     """Everything a report says, ready for JSON.
 
     Args:
-        environment: from `benchmarks.environment.describe`.
+        environment: from `benchmarks.measure.environment.describe`.
         subject: what was measured, as a name for each word of the report: bundle, run, effort.
-        timings: one for each comparison: its group, target, baseline, device, and `benchmarks.interleave.figures`.
+        timings: one for each comparison: its group, target, baseline, device, and what
+            `benchmarks.measure.interleave.figures` gives.
         parity: one for each artifact, device and data set: target, device, dataset, n, top1_eager, top1, changed.
-        rooflines: one for each training, from `benchmarks.roofline.Rooflines`.
-        races: one for each contender, from `benchmarks.speedrun.Contender`.
+        rooflines: one for each training, from `benchmarks.measure.roofline.Rooflines`.
+        races: one for each contender, from `benchmarks.races.speedrun.Contender`.
     """
     findings = {"timings": timings, "parity": parity, "rooflines": rooflines, "races": races}
     return {**environment, "subject": subject, **{name: list(found) for name, found in findings.items()}}

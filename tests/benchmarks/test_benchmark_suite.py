@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from assay_deploy.bundle import read_manifest, write_manifest
+from assay_deploy.bundle.folder import read_manifest, write_manifest
 
 ROOT = Path(__file__).parents[2]
 
@@ -28,7 +28,7 @@ def bench(folder: Path, *options: str | Path) -> subprocess.CompletedProcess[str
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a short run and its bundle, where the suite looks for them."""
     folder = tmp_path_factory.mktemp("suite")
-    assert run(folder, "assay_research.train", "epochs=1", "figures=false").returncode == 0
+    assert run(folder, "assay_research.commands.train", "epochs=1", "figures=false").returncode == 0
     assert run(folder, "assay_export.cli").returncode == 0
     return folder
 

@@ -1,7 +1,7 @@
 """What is timed as training is in the zoo, and each step of the GPU suite picks its own part."""
 
-from assay_research.loop import COMPILE_MODES
-from assay_research.overrides import choices
+from assay_research.config.overrides import choices
+from assay_research.training.loop import COMPILE_MODES
 from benchmarks import test_training_throughput as throughput
 
 HOW = ("eager", *COMPILE_MODES)

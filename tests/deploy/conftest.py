@@ -17,9 +17,9 @@ from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 from PIL import Image
 
-from assay_deploy.bundle import read_manifest, sha256, write_manifest
-from assay_deploy.canvas import Canvas, View
-from assay_deploy.manifest import MANIFEST_VERSION, Artifact, Expected, File, Manifest, Source, Tensor
+from assay_deploy.bundle.folder import read_manifest, sha256, write_manifest
+from assay_deploy.bundle.manifest import MANIFEST_VERSION, Artifact, Expected, File, Manifest, Source, Tensor
+from assay_deploy.pictures.canvas import Canvas, View
 
 LABELS = ("red", "green", "blue", "dark", "bright")
 SIDE = 8

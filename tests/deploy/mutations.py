@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from assay_deploy.bundle import CHECKSUM, MANIFEST, checksum, sha256
+from assay_deploy.bundle.folder import CHECKSUM, MANIFEST, checksum, sha256
 
 Document = dict[str, Any]
 

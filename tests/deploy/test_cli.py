@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from assay_deploy.bundle import read_manifest, write_manifest
+from assay_deploy.bundle.folder import read_manifest, write_manifest
 from assay_deploy.cli import main
-from assay_deploy.predict import find_pictures
+from assay_deploy.pictures.find import find_pictures
 
 
 def test_predict_prints_a_line_a_picture(run_cli: Any, bundle: Path, pictures: Path) -> None:

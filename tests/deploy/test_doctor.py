@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from assay_deploy.bundle import read_manifest, sha256, write_manifest
+from assay_deploy.bundle.folder import read_manifest, sha256, write_manifest
+from assay_deploy.bundle.manifest import File, Manifest
 from assay_deploy.cli import main
 from assay_deploy.doctor import examine
-from assay_deploy.manifest import File, Manifest
 
 
 def _replace_probe(bundle: Path, manifest: Manifest, content: bytes) -> None:

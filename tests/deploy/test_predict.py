@@ -7,12 +7,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from assay_deploy.bundle import read_manifest
-from assay_deploy.canvas import place, read_picture
+from assay_deploy.bundle.folder import read_manifest
+from assay_deploy.bundle.manifest import Manifest
+from assay_deploy.engines.onnxruntime.session import Session
 from assay_deploy.errors import AssayError
-from assay_deploy.manifest import Manifest
-from assay_deploy.predict import Detected, Prediction, Unreadable, find_pictures, predict, softmax
-from assay_deploy.session import Session
+from assay_deploy.pictures.canvas import place
+from assay_deploy.pictures.decode import read_picture
+from assay_deploy.pictures.find import find_pictures
+from assay_deploy.predict import predict
+from assay_deploy.tasks.classification import Prediction, softmax
+from assay_deploy.tasks.detection import Detected
+from assay_deploy.tasks.result import Unreadable
 
 
 @pytest.fixture(scope="module")

@@ -10,14 +10,16 @@ import torch.nn.functional as F
 from omegaconf import OmegaConf
 from torch import Tensor, nn
 
-from assay_deploy.manifest import DENSE, PLAIN, TTA, Manifest
-from assay_export import classification
-from assay_export.bundle import export_bundle
-from assay_export.gate import Reference, ask_eager
-from assay_export.task import make_probe
-from assay_research import checkpoint
-from assay_research.data import ClassificationData
-from assay_research.run import Run, build_model, load_data
+from assay_deploy.bundle.manifest import DENSE, PLAIN, TTA, Manifest
+from assay_export.export import export_bundle
+from assay_export.gate.gate import ask_eager
+from assay_export.gate.probe import make_probe
+from assay_export.gate.verdict import Reference
+from assay_export.tasks import classification
+from assay_research.config.build import build_model, load_data
+from assay_research.data.classification import ClassificationData
+from assay_research.runs import checkpoint
+from assay_research.runs.run import Run
 
 VIEWS = [{}, {"flip": True}, {"size": 36}]
 

@@ -14,13 +14,13 @@ import pytest
 import torch
 from onnx import numpy_helper
 
-from assay_deploy.bundle import read_manifest
+from assay_deploy.bundle.folder import read_manifest
 from assay_deploy.errors import BundleError
 from assay_export import cli
-from assay_export.classification import TOLERANCES
-from assay_export.formats import FORMATS
-from assay_research.run import CONFIG, Run
-from tests.research.test_bad_data import SMALL, assay_train, fill
+from assay_export.formats.registry import FORMATS
+from assay_export.tasks.classification import TOLERANCES
+from assay_research.runs.run import CONFIG, Run
+from tests.research.commands.test_bad_data import SMALL, assay_train, fill
 
 
 class Command:
@@ -261,7 +261,7 @@ def test_a_precision_too_far_from_the_model_is_left_out(command, plain_run: Run,
 
 
 def test_a_precision_that_does_not_run_is_a_failure(command, plain_run: Run, monkeypatch):
-    monkeypatch.setattr("assay_export.quantized.quantize", lambda content, _: content[: len(content) // 2])
+    monkeypatch.setattr("assay_export.precisions.int8.quantize", lambda content, _: content[: len(content) // 2])
     code, _, err = command(f"run={plain_run.folder}", "formats=onnx", "precisions=fp32,int8")
     assert code == 5
     assert "model-int8.onnx" in err

@@ -13,13 +13,13 @@ import pytest
 import torch
 from PIL import Image
 
-from assay_deploy.bundle import read_manifest
-from assay_export.bundle import export_bundle
+from assay_deploy.bundle.folder import read_manifest
 from assay_export.errors import ExportError
-from assay_export.formats import USUAL
-from assay_research.overrides import choices, compose
-from assay_research.run import Run
-from assay_research.train import train
+from assay_export.export import export_bundle
+from assay_export.formats.registry import USUAL
+from assay_research.commands.train import train
+from assay_research.config.overrides import choices, compose
+from assay_research.runs.run import Run
 from tests.export.conftest import silence
 
 ZOO = choices("model")

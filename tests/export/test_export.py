@@ -13,16 +13,16 @@ import onnx
 import pytest
 import torch
 
-from assay_deploy.bundle import CHECKSUM, MANIFEST, read_manifest, read_verified, sha256
-from assay_deploy.canvas import View
+from assay_deploy.bundle.folder import CHECKSUM, MANIFEST, read_manifest, read_verified, sha256
+from assay_deploy.bundle.manifest import PICTURES, PLAIN, TTA
 from assay_deploy.doctor import examine
-from assay_deploy.manifest import PICTURES, PLAIN, TTA
-from assay_deploy.session import Session
-from assay_export import formats
-from assay_export.bundle import export_bundle
-from assay_export.task import enlarged
-from assay_research.run import CONFIG, Run
-from benchmarks import outcomes
+from assay_deploy.engines.onnxruntime.session import Session
+from assay_deploy.pictures.canvas import View
+from assay_export.export import export_bundle
+from assay_export.formats import registry as formats
+from assay_export.gate.probe import enlarged
+from assay_research.runs.run import CONFIG, Run
+from benchmarks.gpu import outcomes
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 ONNX = ("model.onnx", "model_tta.onnx", "model_dense.onnx")

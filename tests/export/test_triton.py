@@ -12,10 +12,8 @@ import pytest
 from filelock import FileLock
 from onnx import TensorProto, helper, numpy_helper
 
-from assay_deploy.bundle import read_manifest, sha256
-from assay_deploy.canvas import Canvas, View
-from assay_deploy.errors import BundleError
-from assay_deploy.manifest import (
+from assay_deploy.bundle.folder import read_manifest, sha256
+from assay_deploy.bundle.manifest import (
     BOXES,
     CLASSIFICATION,
     DETECTION,
@@ -27,7 +25,9 @@ from assay_deploy.manifest import (
     Source,
     Tensor,
 )
-from assay_deploy.runtime import CUDA_OPTIONS
+from assay_deploy.engines.onnxruntime.runtime import CUDA_OPTIONS
+from assay_deploy.errors import BundleError
+from assay_deploy.pictures.canvas import Canvas, View
 from assay_export import triton
 from assay_export.errors import ExportError
 from assay_export.triton import write_repository

@@ -9,10 +9,10 @@ import yaml
 from torch import Tensor, nn
 
 import assay_research
-from assay_deploy.canvas import Canvas
-from assay_research.config import instantiate
-from assay_research.data.boxes import BoxSplit, DetectionData
-from assay_research.models.detector import Detector
+from assay_deploy.pictures.canvas import Canvas
+from assay_research.config.build import instantiate
+from assay_research.data.detection import BoxSplit, DetectionData
+from assay_research.models.base_detector import Detector
 
 MODELS = Path(assay_research.__file__).parent / "conf" / "model"
 SMALL = ["faster_rcnn_mobilenet", "retinanet_small"]

@@ -13,9 +13,9 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from wandb.proto.wandb_internal_pb2 import Record
 
+from assay_research.config.overrides import compose
 from assay_research.errors import ConfigError
 from assay_research.loggers import Loggers, Start, build_loggers
-from assay_research.overrides import compose
 
 CSV = {"csv": {"_target_": "assay_research.loggers.Csv"}}
 TENSORBOARD = {"tensorboard": {"_target_": "assay_research.loggers.TensorBoard"}}
@@ -73,7 +73,7 @@ def test_none_one_or_several_are_chosen_by_name(overrides, names):
         (["logger=[csv,wanbd]"], "did you mean 'wandb'"),
         (["logger=wandb", "logger.wandb.mode=onlin"], "mode must be offline or online, got 'onlin'"),
         (["logger=csv", "+logger.csv.sep=tab"], "has no argument 'sep'"),
-        (["logger=csv", "logger.csv._target_=assay_research.run.Run"], "refused"),
+        (["logger=csv", "logger.csv._target_=assay_research.runs.run.Run"], "refused"),
     ],
 )
 def test_a_bad_choice_is_refused_before_anything_is_written(overrides, message):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from assay_research.config import instantiate
+from assay_research.config.build import instantiate
 from assay_research.errors import ConfigError
 from assay_research.schedules import Constant, OneCycle, Plateau
 

@@ -10,18 +10,20 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
-
-import numpy as np
+from typing import Any, TypeVar
 
 from assay_deploy import __version__
-from assay_deploy.bundle import read_manifest
+from assay_deploy.bundle.folder import read_manifest
+from assay_deploy.bundle.manifest import DETECTION, PRECISIONS
 from assay_deploy.doctor import examine, render
+from assay_deploy.engines.machine import available_cores
+from assay_deploy.engines.onnxruntime.session import PROVIDERS, Session
 from assay_deploy.errors import AssayError
-from assay_deploy.manifest import DETECTION, PRECISIONS, Manifest
-from assay_deploy.predict import BATCH, Detected, Prediction, Result, Unreadable, find_pictures, predict
-from assay_deploy.runtime import available_cores
-from assay_deploy.session import PROVIDERS, Session
+from assay_deploy.pictures.find import find_pictures
+from assay_deploy.predict import BATCH, predict
+from assay_deploy.tasks.classification import _json, _text
+from assay_deploy.tasks.detection import _boxes_json, _boxes_text
+from assay_deploy.tasks.result import Unreadable
 
 T = TypeVar("T")
 
@@ -51,9 +53,6 @@ wrong and what to do about it.
   assay-deploy doctor bundles/tinyvgg_a
   assay-deploy doctor bundles/tinyvgg_a --provider cuda --json
 """
-
-ESCAPES = str.maketrans({"\t": "\\t", "\n": "\\n", "\r": "\\r"})
-"""For file names in tab-separated lines; in JSON they are exact."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -174,7 +173,7 @@ def _predict(arguments: argparse.Namespace) -> int:
         threads=max(available_cores() // len(paths), 1),  # what one picture cannot use, others do
         allow_fallback=arguments.allow_fallback,
     )
-    say: Callable[[Result], str]
+    say: Callable[[Any], str]
     if detects:
         least = 0.5 if arguments.score is None else arguments.score
         say = partial(_boxes_json if arguments.json else _boxes_text, least=least)
@@ -204,63 +203,6 @@ def _with_bar(results: Iterator[T], total: int) -> tuple[Iterable[T], Callable[[
 
     bar = tqdm(results, total=total, unit=" pictures", leave=False)
     return bar, partial(bar.write, file=sys.stderr, end="")
-
-
-def _ranking(prediction: Prediction, top: int) -> list[int]:
-    ranking: list[int] = np.argsort(-prediction.probabilities, kind="stable")[:top].tolist()
-    return ranking
-
-
-def _text(result: Result, manifest: Manifest, top: int) -> str:
-    if not isinstance(result, Prediction):
-        return ""
-    columns = [str(result.path).translate(ESCAPES)]
-    for index in _ranking(result, top):
-        columns += manifest.labels[index], f"{result.probabilities[index]:.4f}"
-    return "\t".join(columns) + "\n"
-
-
-def _json(result: Result, manifest: Manifest, top: int) -> str:
-    if not isinstance(result, Prediction):
-        return _error_json(result)
-    ranked = [
-        {"label": manifest.labels[i], "index": i, "confidence": round(float(result.probabilities[i]), 6)}
-        for i in _ranking(result, top)
-    ]
-    return json.dumps({"path": str(result.path), **ranked[0], "top": ranked}) + "\n"
-
-
-def _boxes_text(result: Result, least: float) -> str:
-    if not isinstance(result, Detected):
-        return ""
-    path = str(result.path).translate(ESCAPES)
-    return "".join(
-        "\t".join([path, label, f"{score:.4f}", *(f"{side:.1f}" for side in box)]) + "\n"
-        for label, score, box in zip(result.labels, result.scores, result.boxes, strict=True)
-        if score >= least
-    )
-
-
-def _boxes_json(result: Result, least: float) -> str:
-    if not isinstance(result, Detected):
-        return _error_json(result)
-    found = [
-        {
-            "label": label,
-            "index": int(index),
-            "score": round(float(score), 6),
-            "box": [round(float(side), 2) for side in box],
-        }
-        for label, index, score, box in zip(result.labels, result.indices, result.scores, result.boxes, strict=True)
-        if score >= least
-    ]
-    height, width = result.size
-    return json.dumps({"path": str(result.path), "height": height, "width": width, "detections": found}) + "\n"
-
-
-def _error_json(result: Result) -> str:
-    assert isinstance(result, Unreadable)
-    return json.dumps({"path": str(result.path), "error": result.error}) + "\n"
 
 
 def _doctor(arguments: argparse.Namespace) -> int:

@@ -12,12 +12,13 @@ import numpy as np
 import PIL
 
 from assay_deploy import __version__
-from assay_deploy.bundle import CHECKSUM, MANIFEST, read_manifest, read_verified
-from assay_deploy.difference import differences
+from assay_deploy.bundle.difference import differences
+from assay_deploy.bundle.folder import CHECKSUM, MANIFEST, read_manifest, read_verified
+from assay_deploy.bundle.manifest import PICTURES, Artifact, Manifest
+from assay_deploy.engines.machine import available_cores
+from assay_deploy.engines.onnxruntime.runtime import CPU, CUDA, import_runtime, installed_runtimes, stray_nodes
+from assay_deploy.engines.onnxruntime.session import Session
 from assay_deploy.errors import AssayError, BundleError, RuntimeUnavailableError
-from assay_deploy.manifest import PICTURES, Artifact, Manifest
-from assay_deploy.runtime import CPU, CUDA, available_cores, import_runtime, installed_runtimes, stray_nodes
-from assay_deploy.session import Session
 
 
 def examine(bundle: Path, *, provider: str = "auto", allow_fallback: bool = False) -> dict[str, Any]:

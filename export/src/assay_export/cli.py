@@ -5,17 +5,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
+from assay_deploy.bundle.manifest import PRECISIONS
 from assay_deploy.errors import AssayError
-from assay_deploy.manifest import PRECISIONS
 from assay_deploy.predict import BATCH
-from assay_export import report, triton
-from assay_export.bundle import Exported, export_bundle
-from assay_export.errors import ExportError, ParityError
-from assay_export.formats import FORMATS, USUAL
-from assay_export.gate import DOES_NOT_RUN, TASK, TENSORS
-from assay_research.config import nearest
-from assay_research.errors import AssayError as ResearchError
-from assay_research.run import Run
+from assay_export import triton
+from assay_export.errors import ExportError
+from assay_export.export import Exported, export_bundle
+from assay_export.formats.registry import FORMATS, USUAL
+from assay_export.gate import table as report
+from assay_export.gate.verdict import DOES_NOT_RUN, TASK, TENSORS, ParityError
+from assay_research.errors import nearest
+from assay_research.runs.run import Run
 
 EXIT_CODES = {TENSORS: 3, TASK: 4, DOES_NOT_RUN: 5}
 """Where artifacts fail the gate, by the worst kind of failure, whose code is the highest; 1 is all else."""
@@ -118,7 +118,7 @@ def main() -> None:
     except ParityError as error:
         sys.stderr.write(f"assay-export: {error}\n")
         sys.exit(_code(error))
-    except (AssayError, ResearchError, OSError) as error:
+    except (AssayError, OSError) as error:
         sys.exit(f"assay-export: {error}")
     except KeyboardInterrupt:
         sys.exit("assay-export: interrupted; there is no new bundle")
@@ -174,7 +174,7 @@ def _export_all(options: Options, formats: Sequence[str], precisions: Sequence[s
     for experiment in sorted({run.parent for run in runs.glob("*/*")}):
         try:
             run = Run.newest(runs, experiment.name)
-        except ResearchError:
+        except AssayError:
             continue  # no finished epoch yet
         try:
             done = _export(run, replace(options, name=experiment.name), formats, precisions)
@@ -182,7 +182,7 @@ def _export_all(options: Options, formats: Sequence[str], precisions: Sequence[s
         except ParityError as error:
             rows[experiment.name] = report.Row(error.verdicts)
             codes.append(_code(error))
-        except (AssayError, ResearchError, OSError) as error:
+        except (AssayError, OSError) as error:
             rows[experiment.name] = report.Row(error=str(error))
             codes.append(1)
         _say("\n")

@@ -1,13 +1,8 @@
 """The errors of an export: what was given, what was expected, what to do."""
 
-from collections.abc import Sequence
 from importlib.metadata import version
-from typing import TYPE_CHECKING
 
 from assay_deploy.errors import AssayError
-
-if TYPE_CHECKING:
-    from assay_export.gate import Verdict
 
 
 class ExportError(AssayError):
@@ -21,15 +16,3 @@ def unloadable(error: Exception) -> ExportError:
         f"torch {version('torch')} cannot load it ({reason}). It is damaged, or of another torch: use the one that the "
         "manifest's toolchain names, or export it again"
     )
-
-
-class ParityError(ExportError):
-    """An artifact that is not the model it came from; there is no bundle.
-
-    Attributes:
-        verdicts: the gate's on every artifact, those that passed too.
-    """
-
-    def __init__(self, message: str, verdicts: "Sequence[Verdict]") -> None:
-        super().__init__(message)
-        self.verdicts = verdicts

@@ -12,20 +12,25 @@ import numpy as np
 from torch import Tensor
 
 import assay_export
-from assay_deploy.bundle import read_manifest, read_verified, sha256, write_manifest
-from assay_deploy.manifest import CLASSIFICATION, DENSE, PICTURES, TTA, Artifact, File, Manifest, probed
-from assay_deploy.runtime import import_runtime
-from assay_export import drift, half, page, quantized, sbom
-from assay_export.errors import ExportError, ParityError
-from assay_export.formats import FORMATS, USUAL, Format, devices, has_cuda
-from assay_export.gate import DOES_NOT_RUN, Reference, Verdict, ask_eager, probe_for, prove
-from assay_export.manifest import describe
-from assay_export.publish import publish, workplace
+from assay_deploy.bundle.folder import read_manifest, read_verified, sha256, write_manifest
+from assay_deploy.bundle.manifest import CLASSIFICATION, DENSE, PICTURES, TTA, Artifact, File, Manifest, probed
+from assay_deploy.engines.onnxruntime.runtime import import_runtime
+from assay_export.bundle import sbom
+from assay_export.bundle.manifest import describe
+from assay_export.bundle.publish import publish, workplace
+from assay_export.drift import find as drift
+from assay_export.errors import ExportError
+from assay_export.formats.registry import FORMATS, USUAL, Format, devices, has_cuda
+from assay_export.gate import page
+from assay_export.gate.gate import ask_eager, prove
+from assay_export.gate.probe import make_probe, probe_for
+from assay_export.gate.verdict import DOES_NOT_RUN, ParityError, Reference, Verdict
+from assay_export.precisions import fp16 as half
+from assay_export.precisions import int8 as quantized
 from assay_export.subject import Subject, read
-from assay_export.task import make_probe
-from assay_research import checkpoint as checkpoints
-from assay_research.analysis import finite_json
-from assay_research.run import Run
+from assay_research.reports import finite_json
+from assay_research.runs import checkpoint as checkpoints
+from assay_research.runs.run import Run
 
 LOWERED_ON = {"fp16": "cuda", "int8": "cpu"}
 """Where a precision is proven, and so may run."""
@@ -74,7 +79,7 @@ def export_bundle(
         bundles: folder that holds the bundles.
         name: of the bundle; an older one of that name is replaced, but only by one that passed.
         checkpoint: ``best``, ``last`` or ``epoch-0005``.
-        formats: names of `assay_export.formats.FORMATS`.
+        formats: names of `assay_export.formats.registry.FORMATS`.
         precisions: of the ONNX graphs: ``fp32``, and ``fp16`` or ``int8`` beside it.
         dense: pixels between two answers of a fully convolutional graph that is made too; None: there is none.
         root: the data set's folder, if it is not where it was when the run was trained.

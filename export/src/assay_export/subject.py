@@ -5,12 +5,13 @@ from types import ModuleType
 
 from torch import nn
 
-from assay_deploy.bundle import sha256
-from assay_deploy.manifest import DENSE, PLAIN, TTA, Source
+from assay_deploy.bundle.folder import sha256
+from assay_deploy.bundle.manifest import DENSE, PLAIN, TTA, Source
 from assay_export.errors import ExportError
-from assay_export.task import Data, task_of
-from assay_research import checkpoint as checkpoints
-from assay_research.run import CONFIG, Run, Trained
+from assay_export.tasks.registry import task_of
+from assay_export.tasks.task import Data
+from assay_research.runs import checkpoint as checkpoints
+from assay_research.runs.run import CONFIG, Run, Trained
 
 
 @dataclass(frozen=True)
@@ -18,7 +19,7 @@ class Subject:
     """What is exported and what it has to equal.
 
     Attributes:
-        task: `assay_export.classification` or `assay_export.detection`.
+        task: `assay_export.tasks.classification` or `assay_export.tasks.detection`.
         trained: the model.
         data: what it was trained on, read again.
         source: where both come from.

@@ -11,12 +11,12 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from assay_deploy.bundle import MANIFEST, read_manifest, read_verified, write_manifest
+from assay_deploy.bundle.folder import MANIFEST, read_manifest, read_verified, write_manifest
+from assay_deploy.bundle.manifest import CLASSIFICATION, PLAIN, Artifact, Manifest, Tensor
+from assay_deploy.engines.onnxruntime.runtime import CUDA_OPTIONS
 from assay_deploy.errors import BundleError
-from assay_deploy.manifest import CLASSIFICATION, PLAIN, Artifact, Manifest, Tensor
-from assay_deploy.runtime import CUDA_OPTIONS
 from assay_export.errors import ExportError
-from assay_research.checkpoint import write_atomically
+from assay_research.runs.checkpoint import write_atomically
 
 CONFIG = "config.pbtxt"
 LABELS = "labels.txt"

@@ -1,8 +1,9 @@
 """The errors a user can act on: each says what was given, what was expected and what to do."""
 
+import difflib
+from collections.abc import Iterable
 
-class AssayError(Exception):
-    """Base of all that is the input's or the machine's fault; the command line prints it without a traceback."""
+from assay_deploy.errors import AssayError
 
 
 class ConfigError(AssayError):
@@ -19,3 +20,11 @@ class CheckpointError(AssayError):
 
 class DeviceError(AssayError):
     """A device that was asked for and is not there."""
+
+
+def nearest(name: str, valid: Iterable[str]) -> str:
+    """A hint for a name that is not valid: the nearest one that is, then all of them."""
+    valid = sorted(valid)
+    close = difflib.get_close_matches(name, valid, n=1, cutoff=0.5)
+    meant = f"did you mean '{close[0]}'? " if close else ""
+    return f"{meant}valid here: {', '.join(valid)}"

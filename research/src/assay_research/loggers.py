@@ -19,9 +19,9 @@ from typing import Any, Protocol
 
 from omegaconf import DictConfig
 
-from assay_research.checkpoint import write_atomically
-from assay_research.config import instantiate
+from assay_research.config.build import instantiate
 from assay_research.errors import ConfigError
+from assay_research.runs.checkpoint import write_atomically
 
 FINISH_SECONDS = 60
 """How long the end of an online run may wait for an upload; what is left can be sent with `wandb sync` later."""

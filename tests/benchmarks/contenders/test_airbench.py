@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from assay_deploy.canvas import Canvas
-from assay_research.data import ClassificationData, Split
+from assay_deploy.pictures.canvas import Canvas
+from assay_research.data.classification import ClassificationData, Split
 from assay_research.errors import ConfigError
-from benchmarks import airbench
-from benchmarks.airbench import Finish
+from benchmarks.contenders import airbench
+from benchmarks.contenders.airbench import Finish
 
 HEAD = "|  run     |  epoch  |  train_acc  |  val_acc  |  tta_val_acc  |  time_seconds  |"
 CLASSES = tuple("abcdefghij")

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from assay_deploy.bundle import sha256, write_manifest
-from assay_deploy.canvas import Canvas, View
+from assay_deploy.bundle.folder import sha256, write_manifest
+from assay_deploy.bundle.manifest import MANIFEST_VERSION, Artifact, File, Manifest, Source, Tensor
 from assay_deploy.errors import AssayError
-from assay_deploy.manifest import MANIFEST_VERSION, Artifact, File, Manifest, Source, Tensor
-from benchmarks.engines import Graph, Subject
+from assay_deploy.pictures.canvas import Canvas, View
+from benchmarks.contenders.engines import Graph, Subject
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 HASH = sha256(b"")
 
 

@@ -12,20 +12,9 @@ from typing import Any
 
 import pytest
 
-from benchmarks.stepwise import (
-    DONE,
-    FAILED,
-    GRACE,
-    INTERRUPTED,
-    SKIPPED,
-    UNFINISHED,
-    Ledger,
-    Step,
-    do,
-    work,
-)
+from benchmarks.gpu.stepwise import DONE, FAILED, GRACE, INTERRUPTED, SKIPPED, UNFINISHED, Ledger, Step, do, work
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 HERE = {"hardware": {"cpu": "Abacus 5"}, "versions": {"python": "3.12.1"}, "commit": "abc"}
 SLEEPY = "import time; time.sleep(600)"
 
@@ -181,7 +170,7 @@ def test_killed_in_the_middle_it_leaves_no_orphan_and_goes_on(tmp_path: Path) ->
     code = f"""
 import sys, time
 from pathlib import Path
-from benchmarks.stepwise import Ledger, Step, work
+from benchmarks.gpu.stepwise import Ledger, Step, work
 sleep = "import os, time; open('pid', 'w').write(str(os.getpid())); time.sleep(600)"
 step = Step("training", lambda _: [sys.executable, "-c", sleep], resumable=True)
 work(Ledger([step], Path("."), "gpu", {HERE!r}), time.monotonic() + 300, lambda _: None)

@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from assay_research.overrides import BROUGHT, EVERYTHING, compose, studies
-from benchmarks import gpu_suite, outcomes
-from benchmarks.gpu_suite import Site
-from benchmarks.stepwise import Step
+from assay_research.config.overrides import BROUGHT, EVERYTHING, compose, studies
+from benchmarks.gpu import outcomes
+from benchmarks.gpu import suite as gpu_suite
+from benchmarks.gpu.stepwise import Step
+from benchmarks.gpu.suite import Site
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 def site(tmp_path: Path, device: str, data: bool = True) -> Site:
@@ -180,7 +181,7 @@ def test_a_race_is_read_from_its_report(tmp_path: Path) -> None:
     ("option", "lacks"), [("--data", "has no folders train/ and test/"), ("--bccd", "has no folder Annotations/")]
 )
 def test_a_folder_that_is_no_such_data_set_is_refused(tmp_path: Path, option: str, lacks: str) -> None:
-    command = [sys.executable, "-m", "benchmarks.gpu_suite", option, tmp_path, "--out", tmp_path / "gpu"]
+    command = [sys.executable, "-m", "benchmarks.gpu.suite", option, tmp_path, "--out", tmp_path / "gpu"]
     ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert ran.returncode == 2
     assert f"{option} '{tmp_path}' {lacks}" in ran.stderr

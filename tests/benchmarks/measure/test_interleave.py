@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.interleave import Effort, figures, rounds
+from benchmarks.measure.interleave import Effort, figures, rounds
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 PLANTED = """
 import json
 import pytest
-from benchmarks.interleave import compare
+from benchmarks.measure.interleave import compare
 
 @pytest.mark.parametrize("prime", [False, True])
 def test_pairs(benchmark, prime):

@@ -6,14 +6,14 @@ import pytest
 import torch
 from torch import nn
 
-from assay_deploy.canvas import Canvas
-from assay_research.classification import Trainer
-from assay_research.data import ClassificationData, Split
-from assay_research.models import Normalized
+from assay_deploy.pictures.canvas import Canvas
+from assay_research.data.classification import ClassificationData, Split
+from assay_research.models.normalized import Normalized
 from assay_research.optim import sgd
 from assay_research.schedules import Constant
-from benchmarks import roofline
-from benchmarks.roofline import Ceilings, Rooflines, Work, count, measure, standing
+from assay_research.tasks.classification.trainer import Trainer
+from benchmarks.measure import roofline
+from benchmarks.measure.roofline import Ceilings, Rooflines, Work, count, measure, standing
 
 PICTURES = (2, 3, 8, 8)
 FORWARD = 2 * (2 * 8 * 8) * 4 * (3 * 9)

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from assay_deploy.canvas import Canvas
-from benchmarks.detection_metrics import Size, compare, draw
+from assay_deploy.pictures.canvas import Canvas
+from benchmarks.races.detection_metrics import Size, compare, draw
 
 TINY = Size("nothing", pictures=4, classes=3, objects=3, detections=8)
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from assay_export.detector_graph import exportable
-from benchmarks.detector_graph import compare, main
+from assay_export.graphs.detector import exportable
+from benchmarks.races.detector_graph import compare, main
 
 
 @pytest.mark.parametrize(("candidates", "boxes"), [(True, 300), (False, 0)])
@@ -27,7 +27,7 @@ def test_answers_that_differ_are_not_timed(monkeypatch: pytest.MonkeyPatch) -> N
             next(each for name, each in graph.named_parameters() if "cls_logits.weight" in name).mul_(1.5)
         return graph
 
-    monkeypatch.setattr("benchmarks.detector_graph.exportable", of_another)
+    monkeypatch.setattr("benchmarks.races.detector_graph.exportable", of_another)
     with pytest.raises(ValueError, match="retinanet_small, many candidates: the answers differ by"):
         compare("retinanet_small", True, rounds=1)
 

@@ -10,9 +10,9 @@ import pytest
 import torch
 from PIL import Image
 
-from assay_research.experiment import make_trainer
-from assay_research.overrides import compose
-from benchmarks import speedrun
+from assay_research.config.overrides import compose
+from assay_research.experiment.trainers import make_trainer
+from benchmarks.races import speedrun
 
 TINY = ["epochs=2", "batch_size=8", "device=cpu", "augment.flip=true"]
 PICTURES = {"train": 12, "test": 4}

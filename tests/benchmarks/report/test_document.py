@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from benchmarks import report
-from benchmarks.interleave import figures
-from benchmarks.roofline import RULE, Ceilings, Work, standing
+from benchmarks.measure.interleave import figures
+from benchmarks.measure.roofline import RULE, Ceilings, Work, standing
+from benchmarks.report import document as report
 
 ENVIRONMENT = {
     "hardware": {"cpu": "Abacus 5, 2 threads", "cuda": "Torch 9000, 8 GiB"},

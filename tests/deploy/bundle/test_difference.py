@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from assay_deploy.difference import differences, match_detections
+from assay_deploy.bundle.difference import differences, match_detections
 
 BOXES = np.array([[[0, 0, 10, 10], [20, 20, 40, 30], [50, 5, 60, 25]]], np.float32)
 SCORES = np.array([[0.9, 0.6, 0.5]], np.float32)

@@ -12,9 +12,17 @@ from pathlib import Path
 
 import pytest
 
-from assay_deploy.bundle import CHECKSUM, MANIFEST, checksum, read_manifest, read_verified, sha256, write_manifest
+from assay_deploy.bundle.folder import (
+    CHECKSUM,
+    MANIFEST,
+    checksum,
+    read_manifest,
+    read_verified,
+    sha256,
+    write_manifest,
+)
+from assay_deploy.bundle.manifest import File, Manifest
 from assay_deploy.errors import BundleError
-from assay_deploy.manifest import File, Manifest
 from tests.deploy.mutations import Document, change_somewhere, edit, sign
 
 

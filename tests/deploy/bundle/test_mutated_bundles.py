@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from assay_deploy.bundle import MANIFEST, read_manifest
+from assay_deploy.bundle.folder import MANIFEST, read_manifest
+from assay_deploy.bundle.manifest import Manifest
 from assay_deploy.cli import main
+from assay_deploy.engines.onnxruntime.session import Session
 from assay_deploy.errors import BundleError, RuntimeUnavailableError
-from assay_deploy.manifest import Manifest
-from assay_deploy.session import Session
 from tests.deploy.mutations import any_fault, any_signed_fault, mutated, snapshot
 
 REFUSED = (BundleError, RuntimeUnavailableError)

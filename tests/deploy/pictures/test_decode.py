@@ -12,7 +12,9 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from assay_deploy.canvas import MAX_PIXELS, Canvas, PictureError, decode_picture, place, read_picture, suffixes
+from assay_deploy.errors import PictureError
+from assay_deploy.pictures.canvas import Canvas, place
+from assay_deploy.pictures.decode import MAX_PIXELS, decode_picture, read_picture, suffixes
 
 RAMP = np.arange(3 * 5 * 3, dtype=np.uint8).reshape(3, 5, 3) * 5
 """A 3x5 picture without any symmetry."""

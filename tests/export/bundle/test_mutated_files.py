@@ -7,11 +7,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from assay_deploy.bundle import CHECKSUM, MANIFEST, read_manifest, sha256
+from assay_deploy.bundle.folder import CHECKSUM, MANIFEST, read_manifest, sha256
 from assay_deploy.doctor import examine
 from assay_deploy.errors import AssayError, BundleError
-from assay_export import archive, formats
 from assay_export.errors import ExportError
+from assay_export.formats import archive
+from assay_export.formats import registry as formats
 from tests.deploy.mutations import any_fault, mutated, snapshot, spoilt
 
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from assay_deploy.bundle import MANIFEST
+from assay_deploy.bundle.folder import MANIFEST
+from assay_export.bundle.publish import publish, workplace
 from assay_export.errors import ExportError
-from assay_export.publish import publish, workplace
 
 
 def make(bundles: Path, name: str, content: str) -> Path:

@@ -16,7 +16,7 @@ import pytest
 from spdx_tools.spdx.parser.jsonlikedict.json_like_dict_parser import JsonLikeDictParser
 from spdx_tools.spdx.validation.document_validator import validate_full_spdx_document
 
-from assay_export import sbom
+from assay_export.bundle import sbom
 
 NOON = datetime(2026, 1, 2, 12, 30, 15, tzinfo=UTC)
 

@@ -13,20 +13,22 @@ import torch
 from torch import Tensor, nn
 from torchvision.ops import nms
 
-from assay_deploy.canvas import Canvas, View
-from assay_export import drift, drift_script, exported_program, onnx_graph, torchscript
-from assay_export.detector_graph import exportable
-from assay_export.drift import Drift, find_drift
-from assay_export.drift_evidence import affine, relation
-from assay_export.drift_onnx import OnnxSource
-from assay_export.drift_torch import TorchSource
+from assay_deploy.pictures.canvas import Canvas, View
+from assay_export.drift import find as drift
+from assay_export.drift import script as drift_script
+from assay_export.drift.evidence import affine, relation
+from assay_export.drift.find import Drift, find_drift
+from assay_export.drift.onnx_source import OnnxSource
+from assay_export.drift.torch_source import TorchSource
 from assay_export.errors import ExportError
-from assay_research.box_views import BoxViews
-from assay_research.models import Normalized
+from assay_export.formats import exported_program, onnx_graph, torchscript
+from assay_export.graphs.detector import exportable
 from assay_research.models.detectors import small_retinanet
+from assay_research.models.normalized import Normalized
 from assay_research.models.resnet import resnet
 from assay_research.models.vgg import vgg
-from assay_research.views import Views
+from assay_research.tasks.classification.views import Views
+from assay_research.tasks.detection.views import BoxViews
 
 TOLERANCES = {"logits": 1e-4}
 BOX_TOLERANCES = {"boxes": 0.05, "scores": 1e-3, "labels": 0.01}

@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from assay_deploy.canvas import Canvas, View
-from assay_export import aoti, archive
+from assay_deploy.pictures.canvas import Canvas, View
 from assay_export.errors import ExportError
+from assay_export.formats import aoti, archive
 from assay_research.models.resnet import resnet
-from assay_research.views import Views
+from assay_research.tasks.classification.views import Views
 
-REPOSITORY = Path(__file__).resolve().parents[2]
+REPOSITORY = Path(__file__).resolve().parents[3]
 
 
 def small_graph() -> Views:

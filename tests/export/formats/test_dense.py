@@ -8,21 +8,25 @@ import pytest
 import torch
 from torch import Tensor
 
-from assay_deploy.bundle import sha256
-from assay_deploy.canvas import Canvas, View
+from assay_deploy.bundle.folder import sha256
+from assay_deploy.bundle.manifest import DENSE, Artifact
 from assay_deploy.doctor import examine
-from assay_deploy.manifest import DENSE, Artifact
-from assay_deploy.runtime import CPU, start
-from assay_deploy.session import Session
-from assay_export import aoti, classification, exported_program, formats, onnx_graph
-from assay_export.gate import DOES_NOT_RUN, prove
-from assay_export.task import module_runner, tiled
+from assay_deploy.engines.onnxruntime.runtime import CPU, start
+from assay_deploy.engines.onnxruntime.session import Session
+from assay_deploy.pictures.canvas import Canvas, View
+from assay_export.formats import aoti, exported_program, onnx_graph
+from assay_export.formats import registry as formats
+from assay_export.formats.runner import module_runner
+from assay_export.gate.gate import prove
+from assay_export.gate.probe import tiled
+from assay_export.gate.verdict import DOES_NOT_RUN
+from assay_export.tasks import classification
 from assay_research.errors import ConfigError
-from assay_research.evaluation import DenseView, sliding
-from assay_research.models import Normalized
+from assay_research.models.normalized import Normalized
 from assay_research.models.resnet import resnet
 from assay_research.models.vgg import KERNELS, vgg
-from assay_research.views import Views
+from assay_research.tasks.classification.dense import DenseView, sliding
+from assay_research.tasks.classification.views import Views
 
 CANVAS = Canvas(32, 32)
 ORIGIN = {"run": "a/1"}

@@ -15,13 +15,13 @@ import torch
 from torch import nn
 from torch.export.pt2_archive import constants
 
-from assay_deploy.canvas import Canvas, View
-from assay_export import archive, exported_program
+from assay_deploy.pictures.canvas import Canvas, View
 from assay_export.errors import ExportError
+from assay_export.formats import archive, exported_program
 from assay_research.models.resnet import resnet
-from assay_research.views import Views
+from assay_research.tasks.classification.views import Views
 
-REPOSITORY = Path(__file__).resolve().parents[2]
+REPOSITORY = Path(__file__).resolve().parents[3]
 MODEL = "archive/models/model.json"
 ORIGIN = {"run": "digits/1", "commit": "0123abc"}
 VIEWS = (View(), View(flip=True), View(size=36))

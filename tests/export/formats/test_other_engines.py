@@ -15,16 +15,17 @@ from onnx import numpy_helper
 from onnx.reference import ReferenceEvaluator
 from onnx.reference.op_run import OpRun
 
-from assay_deploy.bundle import read_verified
-from assay_deploy.canvas import Canvas, View
-from assay_deploy.difference import differences
-from assay_deploy.manifest import BOXES
-from assay_export import detection, onnx_graph
-from assay_export.detector_graph import exportable
-from assay_export.task import Images, Outputs, Runner, module_runner
-from assay_research.box_views import BoxViews
-from assay_research.models import Normalized
+from assay_deploy.bundle.difference import differences
+from assay_deploy.bundle.folder import read_verified
+from assay_deploy.bundle.manifest import BOXES
+from assay_deploy.pictures.canvas import Canvas, View
+from assay_export.formats import onnx_graph
+from assay_export.formats.runner import Images, Outputs, Runner, module_runner
+from assay_export.graphs.detector import exportable
+from assay_export.tasks import detection
 from assay_research.models.detectors import small_retinanet
+from assay_research.models.normalized import Normalized
+from assay_research.tasks.detection.views import BoxViews
 
 CANVAS = Canvas(32, 32)
 

@@ -11,11 +11,15 @@ import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
-from assay_deploy.bundle import sha256
-from assay_deploy.manifest import PLAIN, Artifact
-from assay_export import aoti, archive, classification, half, quantized, torchscript
-from assay_export.classification import BATCH, TOLERANCES
-from assay_export.gate import DOES_NOT_RUN, TASK, TENSORS, Verdict, prove
+from assay_deploy.bundle.folder import sha256
+from assay_deploy.bundle.manifest import PLAIN, Artifact
+from assay_export.formats import aoti, archive, torchscript
+from assay_export.gate.gate import prove
+from assay_export.gate.verdict import DOES_NOT_RUN, TASK, TENSORS, Verdict
+from assay_export.precisions import fp16 as half
+from assay_export.precisions import int8 as quantized
+from assay_export.tasks import classification
+from assay_export.tasks.classification import BATCH, TOLERANCES
 
 
 def judge(bundle, artifact, content: bytes, folder, tolerance: float | None = None) -> Verdict:

@@ -11,15 +11,15 @@ import torch
 from torch import Tensor, nn
 from torchvision.ops import batched_nms
 
-from assay_deploy.canvas import Canvas, View, place
-from assay_export import exported_program, onnx_graph, torchscript
-from assay_export.detector_graph import FasterRCNNGraph, exportable
-from assay_research.box_views import BoxViews
-from assay_research.detections import Detections
-from assay_research.models import Normalized
-from assay_research.models.detector import Detector
+from assay_deploy.pictures.canvas import Canvas, View, place
+from assay_export.formats import exported_program, onnx_graph, torchscript
+from assay_export.graphs.detector import FasterRCNNGraph, exportable
+from assay_research.models.base_detector import Detector
+from assay_research.models.boxes import Detections
+from assay_research.models.normalized import Normalized
+from assay_research.tasks.detection.views import BoxViews
 from tests.research.detectors import squares
-from tests.research.test_detectors import NAMES, SMALL, build
+from tests.research.models.test_detectors import NAMES, SMALL, build
 
 CANVAS = Canvas(72, 104, "letterbox")  # of no whole stride
 VIEWS = (View(), View(flip=True), View(size=96))
@@ -115,7 +115,7 @@ def test_the_graph_finds_what_the_detector_finds(name: str) -> None:
 def test_with_batchnorm_unfolded_the_boxes_are_torchvisions_to_the_bit(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("assay_export.detector_graph.fold_norms", lambda *_: None)
+    monkeypatch.setattr("assay_export.graphs.detector.fold_norms", lambda *_: None)
     for model in (trained(name), untrained(name)):
         expected = own(model, pictures(3))
         assert len(expected.scores[expected.labels >= 0].unique()) > 30
@@ -157,7 +157,7 @@ def test_where_nothing_passes_the_threshold_all_places_are_empty(name: str) -> N
 @pytest.mark.parametrize(("threshold", "proposals"), [(0.95, 3), (2.0, 0)])
 def test_an_empty_proposal_gives_no_box(threshold: float, proposals: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Even where the class predictor is sure of an object everywhere; nor does it take a box's place before NMS."""
-    monkeypatch.setattr("assay_export.detector_graph.CANDIDATES", 6)  # two classes of three proposals
+    monkeypatch.setattr("assay_export.graphs.detector.CANDIDATES", 6)  # two classes of three proposals
     model = copy.deepcopy(trained("faster_rcnn_mobilenet"))
     torch.manual_seed(0)
     rpn, predictor = model.network.model.rpn, model.network.model.roi_heads.box_predictor.cls_score
@@ -172,7 +172,7 @@ def test_an_empty_proposal_gives_no_box(threshold: float, proposals: int, monkey
 
 
 def test_boxes_that_are_too_small_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("assay_export.detector_graph.fold_norms", lambda *_: None)
+    monkeypatch.setattr("assay_export.graphs.detector.fold_norms", lambda *_: None)
     model = copy.deepcopy(untrained("faster_rcnn_mobilenet"))
     assert set(own(model, pictures(3)).labels.unique().tolist()) == {0, 1}
     model.network.model.roi_heads.box_predictor.bbox_pred.bias.data[10] = -75.0  # class 1 of the three: its widths

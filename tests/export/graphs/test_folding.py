@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.ops import FrozenBatchNorm2d
 
-from assay_export.folding import fold_norms
+from assay_export.graphs.folding import fold_norms
 
 
 def random_statistics(module: nn.Module) -> None:

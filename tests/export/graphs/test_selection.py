@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 from torchvision.ops import nms
 
-from assay_export import selection
-from assay_export.selection import greedy_nms, ranked, rows
+from assay_export.graphs import selection
+from assay_export.graphs.selection import greedy_nms, ranked, rows
 
 
 def crowd(batch: int, n: int, room: float, groups: int) -> tuple[Tensor, Tensor]:

@@ -8,14 +8,15 @@ import torch.nn.functional as F
 from onnx import TensorProto, helper
 from torch import nn
 
-from assay_deploy.canvas import Canvas, View
-from assay_deploy.difference import differences
-from assay_deploy.runtime import CPU, start
-from assay_export import half, onnx_graph
+from assay_deploy.bundle.difference import differences
+from assay_deploy.engines.onnxruntime.runtime import CPU, start
+from assay_deploy.pictures.canvas import Canvas, View
 from assay_export.errors import ExportError
-from assay_export.task import Outputs
+from assay_export.formats import onnx_graph
+from assay_export.formats.runner import Outputs
+from assay_export.precisions import fp16 as half
 from assay_research.models.resnet import Block
-from assay_research.views import Views
+from assay_research.tasks.classification.views import Views
 
 TOLERANCE = 0.02
 VIEWS = (View(), View(flip=True))

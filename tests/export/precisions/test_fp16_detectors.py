@@ -8,19 +8,20 @@ import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
-from assay_deploy.difference import differences
-from assay_deploy.manifest import BOXES, Artifact
-from assay_deploy.runtime import CPU, start
-from assay_export import half, onnx_graph
-from assay_export.bundle import _check_precisions
-from assay_export.detection import TOLERANCES, TYPICAL, apart, weigh
-from assay_export.detector_graph import exportable
+from assay_deploy.bundle.difference import differences
+from assay_deploy.bundle.manifest import BOXES, Artifact
+from assay_deploy.engines.onnxruntime.runtime import CPU, start
 from assay_export.errors import ExportError
-from assay_export.network import float_types
-from assay_export.task import Outputs
-from tests.export.test_detector_graph import CANVAS, VIEWS, pictures, trained
+from assay_export.export import _check_precisions
+from assay_export.formats import onnx_graph
+from assay_export.formats.runner import Outputs
+from assay_export.graphs.detector import exportable
+from assay_export.precisions import fp16 as half
+from assay_export.precisions.network import float_types
+from assay_export.tasks.detection import TOLERANCES, TYPICAL, apart, weigh
+from tests.export.graphs.test_detector import CANVAS, VIEWS, pictures, trained
 from tests.research.detectors import data
-from tests.research.test_detectors import SMALL
+from tests.research.models.test_detectors import SMALL
 
 BLOCK = "views.model.network.backbone.body.stage1.1"
 

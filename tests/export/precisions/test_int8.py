@@ -7,10 +7,11 @@ import onnx
 import pytest
 import torch
 
-from assay_deploy.runtime import CPU, start
-from assay_export import onnx_graph, quantized
+from assay_deploy.engines.onnxruntime.runtime import CPU, start
 from assay_export.errors import ExportError
-from assay_research.views import Views
+from assay_export.formats import onnx_graph
+from assay_export.precisions import int8 as quantized
+from assay_research.tasks.classification.views import Views
 
 ORIGIN = {"run": "digits/1"}
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from assay_export.classification import drop_allowed, flips_allowed, paired_interval
+from assay_export.tasks.classification import drop_allowed, flips_allowed, paired_interval
 
 
 @pytest.mark.parametrize(("n", "allowed"), [(1, 1), (360, 1), (2_000, 1), (4_000, 2), (10_000, 5), (50_000, 25)])

@@ -10,16 +10,17 @@ import pytest
 import torch
 from torch import nn
 
-from assay_deploy.bundle import sha256
-from assay_deploy.canvas import View
-from assay_deploy.manifest import DETECTION, PLAIN, Artifact, Manifest, Tensor
-from assay_export import detection
-from assay_export.formats import FORMATS, USUAL
-from assay_export.gate import TASK, TENSORS, Verdict, ask_eager, prove
-from assay_export.task import make_probe
-from assay_research.models import Normalized
-from assay_research.run import Trained
-from tests.export.test_detector_graph import trained
+from assay_deploy.bundle.folder import sha256
+from assay_deploy.bundle.manifest import DETECTION, PLAIN, Artifact, Manifest, Tensor
+from assay_deploy.pictures.canvas import View
+from assay_export.formats.registry import FORMATS, USUAL
+from assay_export.gate.gate import ask_eager, prove
+from assay_export.gate.probe import make_probe
+from assay_export.gate.verdict import TASK, TENSORS, Verdict
+from assay_export.tasks import detection
+from assay_research.models.normalized import Normalized
+from assay_research.runs.run import Trained
+from tests.export.graphs.test_detector import trained
 from tests.research.detectors import CANVAS, data
 
 

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from assay_research import analyze
-from assay_research.analysis.collection import collect
-from assay_research.analysis.exploration import explore
-from assay_research.config import instantiate
-from assay_research.data.annotations import Kind
+from assay_research.commands import analyze
+from assay_research.config.build import instantiate
+from assay_research.data.reading.annotations import Kind
+from assay_research.reports.dataset.collection import collect
+from assay_research.reports.dataset.statistics import explore
 
 HOSTILE = "<script>alert('x')</script>"
 DOLLARS = r"$\frac"

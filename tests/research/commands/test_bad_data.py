@@ -12,7 +12,8 @@ import pytest
 from omegaconf import OmegaConf
 from PIL import Image
 
-from assay_research import checkpoint, evaluate, train
+from assay_research.commands import evaluate, train
+from assay_research.runs import checkpoint
 
 SMALL = ["data=image_folder", "name=pets", "epochs=1", "figures=false", "batch_size=8"]
 
@@ -146,7 +147,7 @@ def test_training_whose_files_may_not_grow_ends_with_one_message_and_no_tracebac
     before = content(checkpoints)
     largest = min(map(len, before.values())) // 2
     result = subprocess.run(
-        [sys.executable, "-m", "assay_research.train", f"resume={finished}", "epochs=2"],
+        [sys.executable, "-m", "assay_research.commands.train", f"resume={finished}", "epochs=2"],
         cwd=tmp_path,
         capture_output=True,
         text=True,

@@ -9,12 +9,13 @@ import time
 
 import pytest
 
-from assay_research import evaluate
-from assay_research.errors import AssayError
-from assay_research.experiment import Experiment, make_trainer
-from assay_research.kept import Options
-from assay_research.overrides import compose
-from assay_research.run import Run
+from assay_deploy.errors import AssayError
+from assay_research.commands import evaluate
+from assay_research.config.overrides import compose
+from assay_research.experiment.experiment import Experiment
+from assay_research.experiment.trainers import make_trainer
+from assay_research.runs.run import Run
+from assay_research.tasks.options import Options
 from tests.research.detectors import FEW, OVERRIDES
 
 
@@ -93,7 +94,7 @@ def test_what_does_not_go_together_is_said_before_training(override, said):
 @pytest.mark.slow
 def test_a_killed_training_resumed_ends_where_the_uninterrupted_one_ends(tmp_path):
     def command(*arguments: str) -> list[str]:
-        return [sys.executable, "-m", "assay_research.train", *OVERRIDES, *FEW, *arguments]
+        return [sys.executable, "-m", "assay_research.commands.train", *OVERRIDES, *FEW, *arguments]
 
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     whole, killed = tmp_path / "whole", tmp_path / "killed"
@@ -105,7 +106,7 @@ def test_a_killed_training_resumed_ends_where_the_uninterrupted_one_ends(tmp_pat
     process.send_signal(signal.SIGKILL)
     process.wait()
     (run,) = (path.parent for path in killed.glob("*/*/config.yaml"))
-    resume = [sys.executable, "-m", "assay_research.train", f"resume={run}"]
+    resume = [sys.executable, "-m", "assay_research.commands.train", f"resume={run}"]
     subprocess.run(resume, check=True, env=environment, cwd=tmp_path)
     (other,) = (path.parent for path in whole.glob("*/*/config.yaml"))
     assert (run / "metrics.jsonl").read_bytes() == (other / "metrics.jsonl").read_bytes()

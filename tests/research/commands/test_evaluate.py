@@ -12,18 +12,20 @@ import yaml
 from omegaconf import OmegaConf
 from PIL import Image
 
-from assay_deploy.canvas import View
-from assay_research import checkpoint, evaluate
-from assay_research.analysis import mistakes
-from assay_research.classification import Trainer
+from assay_deploy.pictures.canvas import View
+from assay_research.commands import evaluate
+from assay_research.commands.evaluate import parse
+from assay_research.config.build import build_model, load_data
 from assay_research.errors import ConfigError
-from assay_research.evaluate import parse
-from assay_research.evaluate_classifier import choose_looks
-from assay_research.evaluation import measure
-from assay_research.kept import Options
 from assay_research.optim import adam
-from assay_research.run import Run, build_model, load_data
+from assay_research.runs import checkpoint
+from assay_research.runs.run import Run
 from assay_research.schedules import Constant
+from assay_research.tasks.classification import figures as mistakes
+from assay_research.tasks.classification.evaluate import choose_looks
+from assay_research.tasks.classification.metrics import measure
+from assay_research.tasks.classification.trainer import Trainer
+from assay_research.tasks.options import Options
 
 VGG = {"_target_": "assay_research.models.vgg.vgg", "width": 0.125, "hidden": 64, "norm": True, "init": "kaiming"}
 CONFIG = {

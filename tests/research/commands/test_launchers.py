@@ -13,9 +13,9 @@ import torch
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig
 
-from assay_research.overrides import CONF, register
+from assay_research.config.overrides import CONF, register
 
-TRAIN = [sys.executable, "-m", "assay_research.train"]
+TRAIN = [sys.executable, "-m", "assay_research.commands.train"]
 
 
 def launcher(name: str) -> DictConfig:

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from assay_research import runs
-from assay_research.run import Run
+from assay_research.commands import runs
+from assay_research.runs.inventory import delete
+from assay_research.runs.run import Run
 
 
 def make(
@@ -110,7 +111,7 @@ def test_a_run_that_trains_is_shown_as_running_and_never_deleted(tmp_path, capsy
         assert prune(tmp_path, "--unfinished", "--keep-best", "1", "--checkpoints", "--yes") == 0
         assert "nothing to delete" in capsys.readouterr().out
         with pytest.raises(Exception, match="training"):  # even if it began after it was looked at
-            runs.delete(Run(run))
+            delete(Run(run))
     assert files(tmp_path) == before
     assert prune(tmp_path, "--unfinished", "--yes") == 0
     assert not run.exists()
@@ -230,6 +231,6 @@ def test_keep_best_of_none_is_refused(tmp_path, capsys, count):
 def test_a_reader_that_has_enough_is_no_error(tmp_path):
     for age in range(3):
         make(tmp_path, age=age)
-    command = f"{sys.executable} -m assay_research.runs list --runs {tmp_path} | true"
+    command = f"{sys.executable} -m assay_research.commands.runs list --runs {tmp_path} | true"
     result = subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True)
     assert "Traceback" not in result.stderr

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
+from assay_research.commands.sweep import arguments
 from assay_research.errors import ConfigError
-from assay_research.sweep import arguments
 
 SMALL = ["epochs=1", "model=tinyvgg_a"]
 
 
 def sweep(folder: Path, *typed: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "assay_research.train", *typed]
+    command = [sys.executable, "-m", "assay_research.commands.train", *typed]
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=600)
 
 

@@ -13,13 +13,13 @@ import pytest
 import torch
 import yaml
 
-from assay_research import train
+from assay_research.commands import train
 
 SMALL = ["epochs=3", "figures=false", "augment.flip=true", "augment.contrast=0.2", "ema_decay=0.99"]
 
 
 def command(*arguments: str) -> list[str]:
-    return [sys.executable, "-m", "assay_research.train", *arguments]
+    return [sys.executable, "-m", "assay_research.commands.train", *arguments]
 
 
 def assay_train(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:

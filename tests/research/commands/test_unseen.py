@@ -34,7 +34,7 @@ def runs(tmp_path_factory) -> list[Path]:
         folder = tmp_path_factory.mktemp("unseen")
         shutil.copytree(base / "train", folder / "data" / "train")
         folder_of_pictures(folder / "data" / "test", seed, 20)
-        command = [sys.executable, "-m", "assay_research.train", "data=image_folder", "data.root=data"]
+        command = [sys.executable, "-m", "assay_research.commands.train", "data=image_folder", "data.root=data"]
         options = ["epochs=3", "batch_size=16", "figures=false", "save_every=1", "stopping.patience=2"]
         result = subprocess.run([*command, *options], cwd=folder, capture_output=True, text=True, timeout=300)
         assert result.returncode == 0, result.stderr

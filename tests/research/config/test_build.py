@@ -2,7 +2,7 @@
 
 import pytest
 
-from assay_research.config import instantiate
+from assay_research.config.build import instantiate
 from assay_research.errors import ConfigError
 
 
@@ -13,7 +13,7 @@ from assay_research.errors import ConfigError
         "os.system",
         "assay_research.schedules.math.floor",
         "assay_research.models.nn.Linear",
-        "assay_research.checkpoint.save",
+        "assay_research.runs.checkpoint.save",
         "assay_research.optim._groups",
         "assay_research.schedules.math",
         "assay_research.schedules",

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional as reference
 
-from assay_deploy.canvas import GREY
+from assay_deploy.pictures.canvas import GREY
 from assay_research.data.box_augment import KEPT, BoxAugment, augment_boxes, draw
 
 HEIGHT, WIDTH = 48, 64

@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 
-from assay_deploy.canvas import Canvas
-from assay_research.config import instantiate
+from assay_deploy.pictures.canvas import Canvas
+from assay_research.config.build import instantiate
 from assay_research.data import coco
-from assay_research.data.annotations import Kind
-from assay_research.data.boxes import DetectionData
 from assay_research.data.coco import load, read
+from assay_research.data.detection import DetectionData
+from assay_research.data.reading.annotations import Kind
 from assay_research.errors import ConfigError, DataError
-from tests.research.annotated import CATEGORIES, coco_of_ten, document, picture, write_json
+from tests.research.data.annotated import CATEGORIES, coco_of_ten, document, picture, write_json
 
 
 @pytest.fixture

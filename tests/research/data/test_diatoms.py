@@ -16,14 +16,15 @@ import torch
 from numpy.typing import NDArray
 from omegaconf import OmegaConf
 
-from assay_deploy.canvas import Canvas, read_picture
-from assay_research.config import instantiate
+from assay_deploy.pictures.canvas import Canvas
+from assay_deploy.pictures.decode import read_picture
+from assay_research.config.build import instantiate
 from assay_research.data import voc
-from assay_research.data.boxes import BoxSplit, DetectionData
+from assay_research.data.detection import BoxSplit, DetectionData
 from assay_research.data.diatoms import Collection, collection, load, main
-from assay_research.data.flora import SPECIES, Species
-from assay_research.data.frustules import collect, draw
-from assay_research.data.micrographs import Slide, prepare, take
+from assay_research.data.synthetic.flora import SPECIES, Species
+from assay_research.data.synthetic.frustules import collect, draw
+from assay_research.data.synthetic.micrographs import Slide, prepare, take
 from assay_research.errors import DataError
 
 REPORTED = {

@@ -8,8 +8,9 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 
-from assay_deploy.canvas import Canvas, place, read_picture
-from assay_research.data import ClassificationData
+from assay_deploy.pictures.canvas import Canvas, place
+from assay_deploy.pictures.decode import read_picture
+from assay_research.data.classification import ClassificationData
 from assay_research.data.digits import load, main
 
 

@@ -9,8 +9,9 @@ import pytest
 import torch
 from PIL import Image
 
-from assay_deploy.canvas import Canvas, place, read_picture
-from assay_research.config import instantiate
+from assay_deploy.pictures.canvas import Canvas, place
+from assay_deploy.pictures.decode import read_picture
+from assay_research.config.build import instantiate
 from assay_research.data.image_folder import load
 from assay_research.errors import ConfigError, DataError
 

@@ -7,7 +7,7 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms.v2 import functional as reference
 
-from assay_research.resample import axis_weights, resample
+from assay_research.data.resample import axis_weights, resample
 
 SOURCE = 16
 

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from assay_deploy.canvas import Canvas
-from assay_research.config import instantiate
-from assay_research.data.annotations import Kind
-from assay_research.data.boxes import DetectionData
+from assay_deploy.pictures.canvas import Canvas
+from assay_research.config.build import instantiate
+from assay_research.data.detection import DetectionData
+from assay_research.data.reading.annotations import Kind
 from assay_research.data.voc import MAX_BYTES, load, read
 from assay_research.errors import ConfigError, DataError
-from tests.research.annotated import annotation, picture, thing, voc_of_ten, write_voc
+from tests.research.data.annotated import annotation, picture, thing, voc_of_ten, write_voc
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from assay_research.data import coco, voc
-from assay_research.data.annotations import Kind
-from tests.research.annotated import EDGES, write_json
+from assay_research.data.reading.annotations import Kind
+from tests.research.data.annotated import EDGES, write_json
 
 
 def coco_of(xml: Path) -> dict[str, list[Any]]:

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from assay_research.experiment import make_trainer
-from assay_research.overrides import BROUGHT, EVERYTHING, choices, compose, studies
+from assay_research.config.overrides import BROUGHT, EVERYTHING, choices, compose, studies
+from assay_research.experiment.trainers import make_trainer
 
 
 @pytest.fixture(scope="module")

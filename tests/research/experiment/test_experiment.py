@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from assay_research.errors import CheckpointError, ConfigError
-from assay_research.experiment import Experiment
+from assay_research.experiment.experiment import Experiment
 
 
 def new(folder: Path, *overrides: str) -> Experiment:

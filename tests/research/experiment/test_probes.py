@@ -6,11 +6,11 @@ import sys
 import pytest
 import torch
 
-from assay_research import train
+from assay_research.commands import train
+from assay_research.config.overrides import compose
 from assay_research.errors import ConfigError
-from assay_research.experiment import make_trainer
-from assay_research.overrides import compose
-from assay_research.probes import overfit_one_batch, rate_range
+from assay_research.experiment.probes import overfit_one_batch, rate_range
+from assay_research.experiment.trainers import make_trainer
 
 
 def run(monkeypatch, folder, *arguments):

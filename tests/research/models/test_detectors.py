@@ -10,7 +10,7 @@ from torchvision.models import detection
 from torchvision.ops import FrozenBatchNorm2d, box_iou
 
 from assay_research.errors import ConfigError
-from assay_research.models.detector import Detector
+from assay_research.models.base_detector import Detector
 from assay_research.optim import adamw, sgd
 from tests.research.detectors import CLASSES, HEIGHT, SMALL, WIDTH, build, decided, pictures
 

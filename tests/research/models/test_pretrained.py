@@ -12,8 +12,8 @@ from torch import Tensor
 from torchvision.models import MobileNet_V3_Large_Weights, mobilenet_v3_large
 
 from assay_research.errors import ConfigError
-from assay_research.models import Normalized, Pretrained
-from assay_research.models.detector import Detector
+from assay_research.models.base_detector import Detector
+from assay_research.models.normalized import Normalized, Pretrained
 from assay_research.models.pretrained import fetch, read
 from tests.research.detectors import SMALL, build, decided, pictures
 

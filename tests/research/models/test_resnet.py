@@ -9,7 +9,7 @@ import yaml
 from torch import Tensor, nn
 
 import assay_research
-from assay_research.config import instantiate
+from assay_research.config.build import instantiate
 from assay_research.errors import ConfigError
 from assay_research.models.resnet import resnet
 

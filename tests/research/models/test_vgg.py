@@ -16,15 +16,16 @@ import yaml
 from torch import Tensor, nn
 
 import assay_research
-from assay_deploy.canvas import Canvas, View
-from assay_export import onnx_graph
-from assay_research.config import instantiate
+from assay_deploy.pictures.canvas import Canvas, View
+from assay_export.formats import onnx_graph
+from assay_research.config.build import instantiate
 from assay_research.errors import ConfigError
-from assay_research.models import Normalized, cs231n
+from assay_research.models import cs231n
+from assay_research.models.normalized import Normalized
 from assay_research.models.resnet import resnet
 from assay_research.models.tinyvggcifar10 import tinyvggcifar10
 from assay_research.models.vgg import dense, vgg
-from assay_research.views import Views
+from assay_research.tasks.classification.views import Views
 
 ZOO = {path.stem: path for path in sorted((Path(assay_research.__file__).parent / "conf" / "model").glob("*.yaml"))}
 NAMES = list(ZOO)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from assay_research.analysis.figures import learning_curves, sample_predictions
+from assay_research.reports.figures import learning_curves, sample_predictions
 
 
 def history(epochs: int) -> list[dict[str, float]]:

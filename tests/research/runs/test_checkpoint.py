@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from assay_research import checkpoint
 from assay_research.errors import CheckpointError
+from assay_research.runs import checkpoint
 
 
 class Harmful:
@@ -68,7 +68,7 @@ def test_killed_while_writing_leaves_the_old_checkpoint(tmp_path):
     script = (
         "import sys, torch\n"
         "from pathlib import Path\n"
-        "from assay_research.checkpoint import save\n"
+        "from assay_research.runs.checkpoint import save\n"
         "for epoch in range(10**6):\n"
         "    save({'model': {'w': torch.full((4_000_000,), float(epoch))}, 'epoch': epoch}, Path(sys.argv[1]))\n"
         "    print(epoch, flush=True)\n"

@@ -7,9 +7,10 @@ import pytest
 import torch
 from torch import nn
 
-from assay_research import checkpoint, optim
-from assay_research.disk import BESIDES, DiskError, check, checkpoints_to_write, needed, readable
-from assay_research.errors import AssayError
+from assay_deploy.errors import AssayError
+from assay_research import optim
+from assay_research.runs import checkpoint
+from assay_research.runs.disk import BESIDES, DiskError, check, checkpoints_to_write, needed, readable
 
 
 def network() -> nn.Module:

@@ -6,9 +6,11 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from assay_research.config import TrainConfig
-from assay_research.errors import AssayError, CheckpointError
-from assay_research.run import Run, build_model
+from assay_deploy.errors import AssayError
+from assay_research.config.build import build_model
+from assay_research.config.schema import TrainConfig
+from assay_research.errors import CheckpointError
+from assay_research.runs.run import Run
 
 CONFIG = {
     "name": "small",

@@ -5,7 +5,7 @@ from itertools import pairwise
 
 import pytest
 
-from assay_research.diagnosis import fit, spread
+from assay_research.training.diagnosis import fit, spread
 
 
 def history(losses: list[float], scores: list[float]) -> list[dict[str, float]]:

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from assay_research.config.overrides import compose
 from assay_research.errors import ConfigError
-from assay_research.experiment import make_trainer
-from assay_research.overrides import compose
+from assay_research.experiment.trainers import make_trainer
 
 # No BatchNorm and no dropout; three large steps an epoch, augmented.
 COMMON = ["epochs=2", "batch_size=400", "precision=fp32", "figures=false", "optim.lr=0.01", "clip_grad_norm=1.0"]
@@ -19,7 +19,7 @@ TWO = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-p
 
 
 def trained(folder: Path, launcher: list[str], *arguments: str) -> Path:
-    command = [*launcher, "assay_research.train", *COMMON, *arguments]
+    command = [*launcher, "assay_research.commands.train", *COMMON, *arguments]
     result = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300)
     assert result.returncode == 0, result.stderr
     (run,) = folder.glob("runs/digits/*")
@@ -46,7 +46,7 @@ def test_two_processes_end_with_the_weights_of_one(alone, tmp_path):
 
 
 def test_terminated_processes_save_and_stop_however_few_steps_an_epoch_has(tmp_path):
-    command = [*TWO, "assay_research.train", *COMMON, "epochs=1000"]
+    command = [*TWO, "assay_research.commands.train", *COMMON, "epochs=1000"]
     with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         while not process.stdout.readline().startswith("epoch"):

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from assay_deploy.manifest import BOXES
+from assay_deploy.bundle.manifest import BOXES
 
 Answers = Mapping[str, NDArray[Any]]
 """Outputs by name, as a graph gives them."""

@@ -6,9 +6,9 @@ import os
 from dataclasses import asdict
 from pathlib import Path
 
+from assay_deploy.bundle.manifest import MANIFEST_VERSION, Artifact, File, Manifest, check
+from assay_deploy.bundle.strict_json import decode, parse
 from assay_deploy.errors import BundleError
-from assay_deploy.manifest import MANIFEST_VERSION, Artifact, File, Manifest, check
-from assay_deploy.strict_json import decode, parse
 
 MANIFEST = "manifest.json"
 CHECKSUM = "manifest.sha256"

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from assay_deploy.canvas import Canvas, View
 from assay_deploy.errors import BundleError
+from assay_deploy.pictures.canvas import Canvas, View
 
 MANIFEST_VERSION = 3
 
@@ -86,10 +86,10 @@ class Artifact:
             pixels longer than the canvas', with an answer every so many pixels, and averages them.
         outputs: names of the tensors it computes, in order.
         tolerances: of each output, the largest difference from the probe's that counts as the same model; see
-            `assay_deploy.difference.differences`.
+            `assay_deploy.bundle.difference.differences`.
         reproducible: whether exporting the same run again, with the same toolchain, gives the same bytes.
-        requires: what machine code needs of the machine that runs it, see `assay_export.aoti.requirements`; empty for
-            all other formats.
+        requires: what machine code needs of the machine that runs it, see `assay_export.formats.aoti.requirements`;
+            empty for all other formats.
         path: file, relative to the bundle.
         sha256: of the file's bytes, hex.
     """

@@ -10,12 +10,12 @@ import torch
 import assay_deploy
 import assay_export
 import assay_research
-from assay_deploy.bundle import sha256
-from assay_deploy.manifest import MANIFEST_VERSION, PLAIN, TTA, Artifact, Expected, File, Manifest, probed
-from assay_deploy.manifest import Tensor as Described
-from assay_deploy.runtime import import_runtime
-from assay_export import onnx_graph
-from assay_export.gate import Reference
+from assay_deploy.bundle.folder import sha256
+from assay_deploy.bundle.manifest import MANIFEST_VERSION, PLAIN, TTA, Artifact, Expected, File, Manifest, probed
+from assay_deploy.bundle.manifest import Tensor as Described
+from assay_deploy.engines.onnxruntime.runtime import import_runtime
+from assay_export.formats import onnx_graph
+from assay_export.gate.verdict import Reference
 from assay_export.subject import Subject
 
 

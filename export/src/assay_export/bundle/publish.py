@@ -8,7 +8,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from assay_deploy.bundle import MANIFEST
+from assay_deploy.bundle.folder import MANIFEST
 from assay_export.errors import ExportError
 
 UNPROVEN = ".unproven"

@@ -14,7 +14,7 @@ from packaging.licenses import InvalidLicenseExpression, canonicalize_license_ex
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from assay_deploy.runtime import installed_runtimes
+from assay_deploy.engines.onnxruntime.runtime import installed_runtimes
 from assay_export import __version__
 
 ROOT = "assay-export"

@@ -1,31 +1,29 @@
 """Find the first layer at which an artifact parts from the model it was exported from, and show it.
 
 Both are run on the same pictures, and every tensor of the model is looked for among those of the artifact
-(`assay_export.drift_match`), by what it holds: files keep no names of layers. Where the trail is lost, weights and
-whole tensors tell what the difference looks like (`assay_export.drift_evidence`).
+(`assay_export.drift.match`), by what it holds: files keep no names of layers. Where the trail is lost, weights and
+whole tensors tell what the difference looks like (`assay_export.drift.evidence`).
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from torch import Tensor, nn
 
-from assay_deploy.difference import differences
-from assay_deploy.manifest import Manifest
-from assay_export import drift_script, exported_program, torchscript
-from assay_export.drift_evidence import affine, constants, epsilon, folded, rearrangement, relation
-from assay_export.drift_match import TOLERANCE, Match, counterpart, first_lost, has_norms, match, norm_after
-from assay_export.drift_onnx import OnnxSource
-from assay_export.drift_script import Part, part
-from assay_export.drift_torch import TorchSource
-from assay_export.drift_trace import Array, Place, Source, Trace, error
+from assay_deploy.bundle.difference import differences
+from assay_deploy.bundle.manifest import Manifest
+from assay_export.drift import script as drift_script
+from assay_export.drift.evidence import affine, constants, epsilon, folded, rearrangement, relation
+from assay_export.drift.match import TOLERANCE, Match, counterpart, first_lost, has_norms, match, norm_after
+from assay_export.drift.onnx_source import OnnxSource
+from assay_export.drift.script import Part, part
+from assay_export.drift.torch_source import TorchSource
+from assay_export.drift.trace import Array, Place, Source, Trace, error
 from assay_export.errors import ExportError
-
-if TYPE_CHECKING:
-    from assay_export.gate import Verdict
+from assay_export.formats import exported_program, torchscript
+from assay_export.gate.verdict import Verdict
 
 PICTURES = 2
 """Looked into, those whose outputs are farthest apart: more would only cost memory."""

@@ -12,7 +12,7 @@ from operator import mul
 import numpy as np
 from numpy.typing import NDArray
 
-from assay_export.drift_trace import Trace, Value, error
+from assay_export.drift.trace import Trace, Value, error
 
 TOLERANCE = 3e-5
 """Two tensors are the same if no element differs by more than this part of the largest. Rounding alone makes 3e-6 of it

@@ -5,8 +5,8 @@ from collections.abc import Collection, Mapping
 import onnx
 from torch import Tensor
 
-from assay_deploy.runtime import CPU, import_runtime
-from assay_export.drift_trace import Array, Trace, Value, sketch
+from assay_deploy.engines.onnxruntime.runtime import CPU, import_runtime
+from assay_export.drift.trace import Array, Trace, Value, sketch
 
 CHUNK = 32
 """Values of an ONNX graph that are fetched in one run, which bounds what is in memory at once."""

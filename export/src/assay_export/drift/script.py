@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from assay_export.drift_onnx import OnnxSource
-from assay_export.drift_trace import Constant, Ref, Trace
+from assay_export.drift.onnx_source import OnnxSource
+from assay_export.drift.trace import Constant, Ref, Trace
 
 Array = NDArray[Any]
 
@@ -109,7 +109,7 @@ def files(
     Args:
         path: of the artifact.
         title: what is shown.
-        tolerance: see `assay_export.drift.TOLERANCE`.
+        tolerance: see `assay_export.drift.find.TOLERANCE`.
         eager: the model's trace, the part that is shown, and the arrays of its inputs by their indices.
         artifact: the same of the artifact.
         onnx_source: the artifact, where it is an ONNX graph.

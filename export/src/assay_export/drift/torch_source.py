@@ -18,9 +18,9 @@ from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from assay_export.drift_trace import Array, Call, Constant, Place, Ref, Trace, Value, sketch
+from assay_export.drift.trace import Array, Call, Constant, Place, Ref, Trace, Value, sketch
 
-_LIBRARIES = ("torch.", "torchvision.", "assay_export.drift_torch.")
+_LIBRARIES = ("torch.", "torchvision.", "assay_export.drift.torch_source.")
 """Whose frames are not the user's source."""
 
 

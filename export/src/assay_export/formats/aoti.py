@@ -17,9 +17,9 @@ from torch import Tensor, nn
 from torch._inductor import config
 from torch._inductor.utils import fresh_cache
 
-from assay_export import archive
 from assay_export.errors import ExportError
-from assay_export.exported_program import trace
+from assay_export.formats import archive
+from assay_export.formats.exported_program import trace
 
 DEVICES = ("cpu", "cuda")
 
@@ -38,10 +38,10 @@ def export(graph: nn.Module, images: Tensor, device: str, any_size: bool = False
     Takes half a minute on the CPU whatever the graph, for torch's own headers are most of what is compiled.
 
     Args:
-        graph: see `assay_export.exported_program.trace`.
-        images: see `assay_export.exported_program.trace`.
+        graph: see `assay_export.formats.exported_program.trace`.
+        images: see `assay_export.formats.exported_program.trace`.
         device: ``cpu`` or ``cuda``.
-        any_size: see `assay_export.exported_program.trace`.
+        any_size: see `assay_export.formats.exported_program.trace`.
 
     Returns:
         The package that ``torch._inductor.aoti_load_package`` and libtorch's ``AOTIModelPackageLoader`` read.

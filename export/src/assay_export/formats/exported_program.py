@@ -13,10 +13,10 @@ from torch.export import ExportedProgram
 from torch.export.passes import move_to_device_pass
 from torch.export.pt2_archive._package import load_pt2
 
-from assay_export import archive
 from assay_export.errors import ExportError, unloadable
-from assay_export.onnx_graph import BATCH, dynamic_sizes
-from assay_export.torchscript import ORIGIN
+from assay_export.formats import archive
+from assay_export.formats.onnx_graph import BATCH, dynamic_sizes
+from assay_export.formats.torchscript import ORIGIN
 
 _RECORDS = re.compile(
     r"archive/(archive_format|archive_version|byteorder|\.data/version|models/model\.json|"

@@ -8,13 +8,13 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from assay_deploy.bundle import read_verified
-from assay_deploy.manifest import Artifact, Manifest, probed
-from assay_deploy.runtime import CUDA, import_runtime
-from assay_deploy.session import Session
-from assay_export import aoti, exported_program, onnx_graph, torchscript
+from assay_deploy.bundle.folder import read_verified
+from assay_deploy.bundle.manifest import Artifact, Manifest, probed
+from assay_deploy.engines.onnxruntime.runtime import CUDA, import_runtime
+from assay_deploy.engines.onnxruntime.session import Session
 from assay_export.errors import ExportError
-from assay_export.task import Runner, module_runner
+from assay_export.formats import aoti, exported_program, onnx_graph, torchscript
+from assay_export.formats.runner import Runner, module_runner
 
 Make = Callable[[nn.Module, Tensor, Sequence[str], Mapping[str, str], bool], bytes]
 """From a graph, pictures to trace with, the names of its outputs, where it comes from and whether it takes pictures of
@@ -27,12 +27,12 @@ class Format:
 
     Attributes:
         name: what the command line calls it.
-        format: what the manifest calls it, of `assay_deploy.manifest.FORMATS`.
+        format: what the manifest calls it, of `assay_deploy.bundle.manifest.FORMATS`.
         device: where it runs: ``any``, ``cpu`` or ``cuda``.
         stem, suffix: of the file's name; what views and precision it has stands between them.
         reproducible: whether the same run gives the same bytes again.
         make: makes it.
-        requires: what a file needs of a machine, see `assay_deploy.manifest.Artifact`.
+        requires: what a file needs of a machine, see `assay_deploy.bundle.manifest.Artifact`.
         check: raises an ExportError where this machine cannot make it.
     """
 

@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from assay_export import archive
 from assay_export.errors import unloadable
+from assay_export.formats import archive
 
 ORIGIN = "assay.json"
 """Name of the extra file that says where the model comes from."""

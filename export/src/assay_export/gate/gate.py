@@ -1,78 +1,22 @@
 """The parity gate: an artifact whose outputs differ by more than rounding, or that changes answers, fails."""
 
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 import numpy as np
 from torch import Tensor, nn
 
-from assay_deploy.difference import differences
-from assay_deploy.manifest import DENSE, Artifact, Manifest
-from assay_export import formats
-from assay_export.task import Data, Outputs, Runner, Worst, answers, enlarged, module_runner, tiled
+from assay_deploy.bundle.difference import differences
+from assay_deploy.bundle.manifest import Artifact, Manifest
+from assay_export.formats import registry as formats
+from assay_export.formats.runner import Outputs, answers, module_runner
+from assay_export.gate.probe import _for_test, probe_for
+from assay_export.gate.verdict import DOES_NOT_RUN, TASK, TENSORS, Reference, Verdict
+from assay_export.tasks.task import Data
 
 REASON_LENGTH = 400
 """Characters of an engine's own error that are kept; some add a stack of their own source code."""
-
-DOES_NOT_RUN, TENSORS, TASK = "does not run", "tensors", "task"
-"""Kinds of failure: the worst first."""
-
-
-@dataclass(frozen=True)
-class Reference:
-    """What the eager model answers, on the CPU, in float32.
-
-    Attributes:
-        probe: outputs by name for the probe's pictures.
-        test: the same for the test split.
-    """
-
-    probe: Outputs
-    test: Outputs
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """What the gate found about one artifact on one device.
-
-    Attributes:
-        path, format, precision, views, dense, tolerances: the artifact's, from the manifest.
-        device: where it ran, ``cpu`` or ``cuda``.
-        passed: whether there is no reason against it.
-        failures: the kinds of what is wrong: `DOES_NOT_RUN`, `TENSORS`, `TASK`.
-        reasons: the same in words.
-        differences: of each output on the probe, see `assay_deploy.difference.differences`; None if there are no
-            numbers to compare.
-        relative: the same as parts of the largest value the eager model gives.
-        task: what its answers to the test split are worth, `classification.Top1` or `detection.Boxes`.
-        worst: test pictures whose answers are farthest apart.
-        seconds: what the proof took.
-    """
-
-    path: str
-    format: str
-    precision: str
-    device: str
-    views: int
-    dense: int | None
-    passed: bool
-    failures: tuple[str, ...]
-    reasons: tuple[str, ...]
-    tolerances: Mapping[str, float]
-    differences: Mapping[str, float] | None
-    relative: Mapping[str, float] | None
-    task: Any
-    worst: tuple[Worst, ...]
-    seconds: float
-
-
-def probe_for(look: str, probe: Tensor) -> Tensor:
-    """What a graph is probed with that looks at pictures that way; see `assay_export.task.make_probe` and `tiled`."""
-    return tiled(probe) if look == DENSE else probe
 
 
 def ask_eager(
@@ -160,10 +104,6 @@ def prove(
         worst=weighed.worst if weighed else (),
         seconds=round(time.perf_counter() - start, 2),
     )
-
-
-def _for_test(run: Runner, dense: int | None) -> Runner:
-    return run if dense is None else enlarged(run, dense)
 
 
 def _check(found: Outputs, expected: Outputs) -> None:

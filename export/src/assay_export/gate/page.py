@@ -9,12 +9,12 @@ from pathlib import Path
 import jinja2
 from PIL import Image, ImageDraw
 
-from assay_deploy.manifest import Manifest
-from assay_export import report
-from assay_export.classification import Top1
-from assay_export.gate import Verdict
-from assay_export.task import Data, Worst
-from assay_research.data import ClassificationData
+from assay_deploy.bundle.manifest import Manifest
+from assay_export.gate import table as report
+from assay_export.gate.verdict import Verdict
+from assay_export.tasks.classification import Top1
+from assay_export.tasks.task import Data, Worst
+from assay_research.data.classification import ClassificationData
 
 TEMPLATE = "parity.html.jinja"
 

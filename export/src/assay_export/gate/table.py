@@ -4,8 +4,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from assay_export.classification import Top1
-from assay_export.gate import Verdict
+from assay_export.gate.verdict import Verdict
+from assay_export.tasks.classification import Top1
 
 COLUMNS = ("artifact", "on", "views", "probe difference / allowed", "eager", "artifact", "changed", "gate", "verdict")
 

@@ -14,13 +14,13 @@ from torchvision.models.detection.image_list import ImageList
 from torchvision.ops import roi_align
 from torchvision.ops.poolers import LevelMapper, _setup_scales
 
-from assay_deploy.canvas import Canvas, View
-from assay_export.folding import fold_norms
-from assay_export.selection import clip, falling, greedy_nms, long_sides, ranked, rows
-from assay_research.box_views import BoxViews
-from assay_research.detections import Detections
-from assay_research.models import Normalized
-from assay_research.models.detector import DIVISOR, Detector
+from assay_deploy.pictures.canvas import Canvas, View
+from assay_export.graphs.folding import fold_norms
+from assay_export.graphs.selection import clip, falling, greedy_nms, long_sides, ranked, rows
+from assay_research.models.base_detector import DIVISOR, Detector
+from assay_research.models.boxes import Detections
+from assay_research.models.normalized import Normalized
+from assay_research.tasks.detection.views import BoxViews
 
 CANDIDATES = 5000
 """Boxes of a picture that the last NMS looks at, those of the highest scores.

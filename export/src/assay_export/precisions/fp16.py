@@ -10,11 +10,12 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor
 
-from assay_deploy.runtime import CPU, available_cores, start, start_cuda
+from assay_deploy.engines.machine import available_cores
+from assay_deploy.engines.onnxruntime.runtime import CPU, start, start_cuda
 from assay_export.errors import ExportError
-from assay_export.network import LAYERS, float_types, outside
-from assay_export.onnx_graph import INPUT
-from assay_export.task import Outputs
+from assay_export.formats.onnx_graph import INPUT
+from assay_export.formats.runner import Outputs
+from assay_export.precisions.network import LAYERS, float_types, outside
 
 PICTURES = 64
 """Training pictures a search looks at."""

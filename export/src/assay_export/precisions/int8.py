@@ -11,9 +11,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from assay_deploy.runtime import import_runtime
-from assay_export.network import outside
-from assay_export.onnx_graph import INPUT
+from assay_deploy.engines.onnxruntime.runtime import import_runtime
+from assay_export.formats.onnx_graph import INPUT
+from assay_export.precisions.network import outside
 
 PICTURES = 256
 """Training pictures whose activations are measured."""

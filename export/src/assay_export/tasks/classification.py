@@ -6,14 +6,15 @@ from math import sqrt
 import numpy as np
 from torch import nn
 
-from assay_deploy.canvas import View
-from assay_deploy.difference import differences
-from assay_deploy.manifest import CLASSIFICATION, DENSE, PLAIN, TTA, Artifact, Tensor
-from assay_export.task import WORST, Outputs, Weighed, Worst, same_views
-from assay_research.data import ClassificationData
-from assay_research.evaluation import sliding
-from assay_research.run import Trained
-from assay_research.views import Views
+from assay_deploy.bundle.difference import differences
+from assay_deploy.bundle.manifest import CLASSIFICATION, DENSE, PLAIN, TTA, Artifact, Tensor
+from assay_deploy.pictures.canvas import View
+from assay_export.formats.runner import Outputs
+from assay_export.tasks.task import WORST, Weighed, Worst, same_views
+from assay_research.data.classification import ClassificationData
+from assay_research.runs.run import Trained
+from assay_research.tasks.classification.dense import sliding
+from assay_research.tasks.classification.views import Views
 
 NAME = CLASSIFICATION
 

@@ -6,18 +6,19 @@ import numpy as np
 import torch
 from torch import nn
 
-from assay_deploy.canvas import View
-from assay_deploy.difference import Match, differences, match_detections
-from assay_deploy.manifest import BOXES, DETECTION, PLAIN, Artifact, Tensor
-from assay_export.detector_graph import exportable
+from assay_deploy.bundle.difference import Match, differences, match_detections
+from assay_deploy.bundle.manifest import BOXES, DETECTION, PLAIN, Artifact, Tensor
+from assay_deploy.pictures.canvas import View
 from assay_export.errors import ExportError
-from assay_export.task import WORST, Outputs, Weighed, Worst, same_views
-from assay_research.box_views import BoxViews
-from assay_research.data.boxes import DetectionData
-from assay_research.detection_metrics import measure
-from assay_research.detections import Detections
-from assay_research.models import Normalized
-from assay_research.run import Trained
+from assay_export.formats.runner import Outputs
+from assay_export.graphs.detector import exportable
+from assay_export.tasks.task import WORST, Weighed, Worst, same_views
+from assay_research.data.detection import DetectionData
+from assay_research.models.boxes import Detections
+from assay_research.models.normalized import Normalized
+from assay_research.runs.run import Trained
+from assay_research.tasks.detection.metrics import measure
+from assay_research.tasks.detection.views import BoxViews
 
 NAME = DETECTION
 

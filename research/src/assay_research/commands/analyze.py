@@ -11,12 +11,13 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from assay_research.analysis.scores import say
-from assay_research.config import instantiate, nearest
-from assay_research.data import ClassificationData
-from assay_research.data.boxes import DetectionData
-from assay_research.errors import AssayError, ConfigError
-from assay_research.overrides import CONF, check_groups, choices, explain
+from assay_deploy.errors import AssayError
+from assay_research.config.build import instantiate
+from assay_research.config.overrides import CONF, check_groups, choices, explain
+from assay_research.data.classification import ClassificationData
+from assay_research.data.detection import DetectionData
+from assay_research.errors import ConfigError, nearest
+from assay_research.terminal import say
 
 HELP = """\
 Look at a data set before training on it: classes, objects a picture, sizes and shapes of boxes, outliers, where objects
@@ -92,10 +93,10 @@ def analyze(options: Options) -> Path:
     Raises:
         AssayError: a setting or a data set that is no good.
     """
-    from assay_research.analysis import exploration_report as report  # matplotlib, which --help can do without
-    from assay_research.analysis.collection import collect
-    from assay_research.analysis.exploration import explore
-    from assay_research.analysis.exploration_findings import findings
+    from assay_research.reports.dataset import page as report  # matplotlib, which --help can do without
+    from assay_research.reports.dataset.collection import collect
+    from assay_research.reports.dataset.findings import findings
+    from assay_research.reports.dataset.statistics import explore
 
     data = instantiate(options.data, "data")
     assert isinstance(data, DetectionData | ClassificationData)

@@ -10,14 +10,15 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from assay_research import evaluate_classifier
-from assay_research.analysis.scores import say
-from assay_research.config import nearest
-from assay_research.data import ClassificationData
-from assay_research.device import choose_device
-from assay_research.errors import AssayError, ConfigError
-from assay_research.kept import Options, choose_checkpoints
-from assay_research.run import Run
+from assay_deploy.errors import AssayError
+from assay_research.data.classification import ClassificationData
+from assay_research.errors import ConfigError, nearest
+from assay_research.runs.run import Run
+from assay_research.runs.trained import choose_checkpoints
+from assay_research.tasks.classification import evaluate as evaluate_classifier
+from assay_research.tasks.options import Options
+from assay_research.terminal import say
+from assay_research.training.device import choose_device
 
 SPLITS = ("val", "test")
 EXAMPLES = {
@@ -108,7 +109,9 @@ def evaluate(run: Run, options: Options) -> Path:
     data = run.data(options.data_root)
     if isinstance(data, ClassificationData):
         return evaluate_classifier.evaluate(run, options, data, names, device)
-    from assay_research import evaluate_detector  # torchvision's detectors, which a classifier can do without
+    from assay_research.tasks.detection import (
+        evaluate as evaluate_detector,  # torchvision's detectors, which a classifier can do without
+    )
 
     return evaluate_detector.evaluate(run, options, data, names, device)
 

@@ -10,13 +10,14 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
-from assay_research import checkpoint
-from assay_research.analysis import study
-from assay_research.data import ClassificationData
-from assay_research.data.boxes import DetectionData
+from assay_research.config.build import load_data
+from assay_research.config.overrides import EVERYTHING, studies
+from assay_research.data.classification import ClassificationData
+from assay_research.data.detection import DetectionData
 from assay_research.errors import ConfigError
-from assay_research.overrides import EVERYTHING, studies
-from assay_research.run import Run, load_data
+from assay_research.reports.studies import study
+from assay_research.runs import checkpoint
+from assay_research.runs.run import Run
 
 MULTIRUN = ("-m", "--multirun")
 

@@ -1,11 +1,9 @@
 """Train: `assay-train [key=value ...]` makes a run, `assay-train resume=<run>` goes on with one."""
 
-import math
 import os
 import signal
 import sys
 import traceback
-from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -17,33 +15,21 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from assay_research import probes, sweep
-from assay_research.analysis.study import read_history
-from assay_research.classification import Trainer
-from assay_research.config import Stopping, TrainConfig, nearest
-from assay_research.console import resilient
-from assay_research.device import choose_device, keep_memory
-from assay_research.distributed import join
-from assay_research.errors import AssayError, ConfigError
-from assay_research.experiment import Data, Experiment, make_trainer, say
-from assay_research.loop import INTERRUPTED
-from assay_research.overrides import CONF, check_groups, explain, register
-from assay_research.run import Run
-from assay_research.stopping import reason_to_stop
-
-MAY_CHANGE = (
-    "data.root",
-    "device",
-    "epochs",
-    "figures",
-    "save_every",
-    "stopping.min_delta",
-    "stopping.patience",
-)
-"""What `resume=` lets one change: nothing that would make the run another experiment."""
-
-AUTO = "auto"
-"""As `resume=`: go on with the newest run of this very config, or begin one."""
+from assay_deploy.errors import AssayError
+from assay_research.commands import sweep
+from assay_research.commands.resume import AUTO, _is_finished, _of_a_run, latest, resumed_config
+from assay_research.config.overrides import CONF, check_groups, explain, register
+from assay_research.errors import ConfigError, nearest
+from assay_research.experiment import probes
+from assay_research.experiment.experiment import Experiment
+from assay_research.experiment.trainers import make_trainer
+from assay_research.runs.run import Run
+from assay_research.tasks.classification.trainer import Trainer
+from assay_research.tasks.registry import Data
+from assay_research.terminal import resilient, say
+from assay_research.training.device import choose_device, keep_memory
+from assay_research.training.distributed import join
+from assay_research.training.loop import INTERRUPTED
 
 PROBES = ("overfit_one_batch", "rate_range")
 
@@ -118,70 +104,10 @@ def probe(config: DictConfig) -> None:
     found = probes.rate_range(trainer)
     path = Path(config.runs) / "rate_range" / f"{config.name}_{datetime.now():%Y-%m-%d_%H-%M-%S}.png"
     path.parent.mkdir(parents=True, exist_ok=True)
-    from assay_research.analysis import figures as drawing  # matplotlib, which other commands can do without
+    from assay_research.reports import figures as drawing  # matplotlib, which other commands can do without
 
     drawing.rate_range(found.rates, found.losses, path, f"{config.name} on {trainer.data.name}")
     say(f"try optim.lr={found.suggested:.2g}, a tenth of where the loss is lowest: {path}")
-
-
-def resumed_config(run: Run, overrides: Sequence[str]) -> DictConfig:
-    """The config of a run, with the few changes that going on with it allows; loggers are not its concern.
-
-    Raises:
-        ConfigError: a change that would make it another experiment, or of the wrong type.
-    """
-    overrides = [each.lstrip("+~") for each in overrides]
-    overrides = [each for each in overrides if not each.startswith(("logger=", "logger."))]
-    for override in overrides:
-        key = override.partition("=")[0]
-        if key not in MAY_CHANGE:
-            raise ConfigError(
-                f"resume= goes on with a run as it was, so '{key}' cannot change; {nearest(key, MAY_CHANGE)}"
-            )
-    try:
-        config = OmegaConf.merge(OmegaConf.structured(TrainConfig), run.config(), OmegaConf.from_dotlist(overrides))
-    except OmegaConfBaseException as error:
-        raise ConfigError(f"{run.folder}: {' '.join(str(error).splitlines()[:2])}") from error
-    assert isinstance(config, DictConfig)
-    return config
-
-
-def _of_a_run(arguments: list[str]) -> list[str]:
-    """Have Hydra take any key beside ``resume=<run>``: they are of the run's config, which it does not know."""
-    resumed = [argument.removeprefix("resume=") for argument in arguments if argument.startswith("resume=")]
-    if not resumed or resumed[-1] in (AUTO, "null"):
-        return arguments
-    return [
-        "++" + argument
-        if "." in argument.partition("=")[0] and not argument.startswith(("+", "~", "-", "hydra.", "logger."))
-        else argument
-        for argument in arguments
-    ]
-
-
-def latest(config: DictConfig) -> Run | None:
-    """The newest run of this very config, whatever `resume=` may change put aside."""
-    folders = sorted(Path(config.runs, config.name).glob("*/config.yaml"), reverse=True)
-    wanted = _essence(config)
-    return next((Run(path.parent) for path in folders if _essence(Run(path.parent).config()) == wanted), None)
-
-
-def _is_finished(run: Run, config: DictConfig) -> bool:
-    """Whether the config would not train the run any longer: its epochs are done, or it stopped early for good."""
-    summary = run.summary()
-    history = [{key: math.nan if value is None else value for key, value in each.items()} for each in read_history(run)]
-    if summary.get("epochs") != len(history):  # it was given more epochs, and interrupted
-        return False
-    stopping = Stopping(config.stopping.patience, config.stopping.min_delta)
-    return len(history) == config.epochs or reason_to_stop(history, stopping) is not None
-
-
-def _essence(config: DictConfig) -> DictConfig:
-    plain = OmegaConf.create(OmegaConf.to_container(config, resolve=True))
-    assert isinstance(plain, DictConfig)
-    for key in (*MAY_CHANGE, "logger", "runs", "resume"):
-        OmegaConf.update(plain, key, None)
-    return plain
 
 
 def _begin(config: DictConfig, shared: bool = False) -> Run | None:

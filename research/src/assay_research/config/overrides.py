@@ -10,10 +10,10 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 
-from assay_research.config import TrainConfig, nearest
-from assay_research.errors import ConfigError
+from assay_research.config.schema import TrainConfig
+from assay_research.errors import ConfigError, nearest
 
-CONF = Path(__file__).parent / "conf"
+CONF = Path(__file__).parents[1] / "conf"
 
 EVERYTHING = "everything"
 

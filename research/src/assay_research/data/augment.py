@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
-from assay_research.resample import axis_weights, resample
+from assay_research.data.resample import axis_weights, resample
 
 
 @dataclass

@@ -8,7 +8,7 @@ from torch import Generator, Tensor
 from torchvision import tv_tensors
 from torchvision.transforms.v2 import functional as F
 
-from assay_deploy.canvas import GREY
+from assay_deploy.pictures.canvas import GREY
 
 KEPT = 0.25
 """A box of which less than this part of its area is left on the canvas is dropped: what can still be seen of the

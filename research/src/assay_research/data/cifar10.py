@@ -6,9 +6,9 @@ import numpy as np
 import torch
 from torchvision.datasets import CIFAR10
 
-from assay_deploy.canvas import Canvas
-from assay_research.data import ClassificationData, Split
-from assay_research.data.splits import cut
+from assay_deploy.pictures.canvas import Canvas
+from assay_research.data.classification import ClassificationData, Split
+from assay_research.data.reading.splits import cut
 from assay_research.errors import DataError
 
 

@@ -7,11 +7,20 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from assay_deploy.canvas import Canvas
-from assay_research.data.annotations import Annotations, Entry, Item, Kind, Problem, number, validate
-from assay_research.data.assembly import assemble
-from assay_research.data.boxes import DetectionData
-from assay_research.data.folders import PICTURES, content, data_folder, files, is_file, relative, subfolder, within
+from assay_deploy.pictures.canvas import Canvas
+from assay_research.data.detection import DetectionData
+from assay_research.data.reading.annotations import Annotations, Entry, Item, Kind, Problem, number, validate
+from assay_research.data.reading.assembly import assemble
+from assay_research.data.reading.folders import (
+    PICTURES,
+    content,
+    data_folder,
+    files,
+    is_file,
+    relative,
+    subfolder,
+    within,
+)
 from assay_research.errors import DataError
 
 SPLITS = {

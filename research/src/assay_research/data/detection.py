@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from assay_deploy.canvas import Canvas
-from assay_research.data import channel_statistics
-from assay_research.data.annotations import Problem
+from assay_deploy.pictures.canvas import Canvas
+from assay_research.data.classification import channel_statistics
+from assay_research.data.reading.annotations import Problem
 
 
 @dataclass(frozen=True)

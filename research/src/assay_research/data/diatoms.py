@@ -17,11 +17,11 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
-from assay_deploy.canvas import Canvas
-from assay_research.data.boxes import BoxSplit, DetectionData
-from assay_research.data.flora import SPECIES
-from assay_research.data.micrographs import Micrograph, Slide, prepare, take
-from assay_research.data.stratified import deal
+from assay_deploy.pictures.canvas import Canvas
+from assay_research.data.detection import BoxSplit, DetectionData
+from assay_research.data.reading.stratified import deal
+from assay_research.data.synthetic.flora import SPECIES
+from assay_research.data.synthetic.micrographs import Micrograph, Slide, prepare, take
 from assay_research.errors import DataError
 
 SPLITS = ("train", "val", "test")

@@ -8,9 +8,9 @@ import torch
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from assay_deploy.canvas import Canvas, place
-from assay_research.data import ClassificationData, Split
-from assay_research.data.splits import cut
+from assay_deploy.pictures.canvas import Canvas, place
+from assay_research.data.classification import ClassificationData, Split
+from assay_research.data.reading.splits import cut
 
 
 def load(size: int = 32, val_fraction: float = 0.1, test_fraction: float = 0.2, seed: int = 0) -> ClassificationData:

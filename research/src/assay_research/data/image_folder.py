@@ -8,9 +8,11 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from assay_deploy.canvas import Canvas, PictureError, place, read_picture, suffixes
-from assay_research.data import ClassificationData, Split
-from assay_research.data.splits import cut
+from assay_deploy.errors import PictureError
+from assay_deploy.pictures.canvas import Canvas, place
+from assay_deploy.pictures.decode import read_picture, suffixes
+from assay_research.data.classification import ClassificationData, Split
+from assay_research.data.reading.splits import cut
 from assay_research.errors import DataError
 
 SPLITS = ("train", "val", "test")

@@ -13,11 +13,21 @@ from xml.etree.ElementTree import Element, ParseError
 from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import fromstring
 
-from assay_deploy.canvas import Canvas, suffixes
-from assay_research.data.annotations import Annotations, Entry, Item, Kind, Problem, number, validate
-from assay_research.data.assembly import assemble
-from assay_research.data.boxes import DetectionData
-from assay_research.data.folders import PICTURES, content, data_folder, files, is_file, relative, subfolder, within
+from assay_deploy.pictures.canvas import Canvas
+from assay_deploy.pictures.decode import suffixes
+from assay_research.data.detection import DetectionData
+from assay_research.data.reading.annotations import Annotations, Entry, Item, Kind, Problem, number, validate
+from assay_research.data.reading.assembly import assemble
+from assay_research.data.reading.folders import (
+    PICTURES,
+    content,
+    data_folder,
+    files,
+    is_file,
+    relative,
+    subfolder,
+    within,
+)
 from assay_research.errors import DataError
 
 XMLS = ("annotations", "xmls", "xml", "labels")

@@ -3,9 +3,7 @@
 import shutil
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import fields
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import torch
@@ -13,27 +11,19 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from assay_research import checkpoint, classify, disk
-from assay_research.analysis import finite_json
-from assay_research.config import TrainConfig, nearest
-from assay_research.data import ClassificationData
-from assay_research.data.boxes import DetectionData
-from assay_research.device import choose_device, choose_precision, hardware
-from assay_research.distributed import World
+from assay_research.config.overrides import compose, explain
 from assay_research.errors import CheckpointError, ConfigError
+from assay_research.experiment.trainers import make_trainer
 from assay_research.loggers import Start, build_loggers
-from assay_research.loop import INTERRUPTED, Loop, Options
-from assay_research.overrides import compose, explain
-from assay_research.provenance import commit, versions
-from assay_research.run import FIGURES, SUMMARY, Run, build_model, load_data, read_views
-
-Data = ClassificationData | DetectionData
-
-
-def say(text: str) -> None:
-    """A line on standard output, at once."""
-    sys.stdout.write(text + "\n")
-    sys.stdout.flush()
+from assay_research.reports import finite_json
+from assay_research.runs import checkpoint, disk
+from assay_research.runs.provenance import commit, versions
+from assay_research.runs.run import FIGURES, SUMMARY, Run
+from assay_research.tasks.registry import Data, task_of
+from assay_research.terminal import say
+from assay_research.training.device import hardware
+from assay_research.training.distributed import World
+from assay_research.training.loop import INTERRUPTED
 
 
 class Experiment:
@@ -276,72 +266,3 @@ def _words(record: Mapping[str, float], prefix: str) -> str:
     return " ".join(
         f"{key.removeprefix(prefix)} {value:.4f}" for key, value in record.items() if key.startswith(prefix)
     )
-
-
-def make_trainer(
-    config: DictConfig,
-    world: World = World(),  # noqa: B008 - frozen
-    data: Data | None = None,
-    fresh: bool = True,
-) -> Loop:
-    """Everything a config describes, put together on its device.
-
-    Args:
-        config: whole.
-        world: the processes that train it together.
-        data: what the config describes, if it was read before.
-        fresh: begin with the pretrained weights that the config asks for; not where a checkpoint's will follow.
-
-    Raises:
-        AssayError: the config, the data or the device is not to be had.
-    """
-    try:
-        settings = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(TrainConfig), config))
-    except (OmegaConfBaseException, ValueError) as error:
-        raise ConfigError(str(error).partition("\n")[0]) from error
-    assert isinstance(settings, TrainConfig)
-    known = [field.name for field in fields(TrainConfig)]
-    for key in map(str, config):
-        if key not in known:  # +key=value adds it, and no training could go on with such a run
-            raise ConfigError(f"there is no '{key}'; {nearest(key, known)}")
-    if settings.epochs < 1:
-        raise ConfigError(f"epochs must be at least 1, got {settings.epochs}")
-    if settings.save_every < 0:
-        raise ConfigError(f"save_every must be 0, for best and last alone, or more, got {settings.save_every}")
-    if not 0 <= settings.seed < 2**32:
-        raise ConfigError(f"seed must be from 0 to {2**32 - 1}, got {settings.seed}")
-    device = choose_device(settings.device)
-    dtype = choose_precision(settings.precision, device)
-    views = read_views(config)
-    data = load_data(config) if data is None else data
-    torch.manual_seed(settings.seed)
-    model = build_model(config, len(data.classes), fresh).to(device).to(memory_format=torch.channels_last)
-    if settings.sync_batchnorm:
-        if device.type != "cuda" or world.size == 1:
-            raise ConfigError("sync_batchnorm=true needs several processes on CUDA: torchrun --nproc-per-node=gpu ...")
-        model = torch.nn.SyncBatchNorm.convert_sync_batchnorm(model)
-    options = Options(
-        batch_size=settings.batch_size,
-        accumulate=settings.accumulate,
-        clip_grad_norm=settings.clip_grad_norm,
-        ema_decay=settings.ema_decay,
-        stopping=settings.stopping,
-        seed=settings.seed,
-        device=device,
-        dtype=dtype,
-        compile_mode=settings.compile,
-        world=world,
-    )
-    trainer: Loop = task_of(data).build(config, settings, model, data, views, options)
-    if world.rank:
-        torch.manual_seed(settings.seed + world.rank)  # of dropout; rank 0 goes on as one process would
-    return trainer
-
-
-def task_of(data: Data) -> ModuleType:
-    """The task that such data are for: `classify` or `detect`."""
-    if isinstance(data, ClassificationData):
-        return classify
-    from assay_research import detect  # torchvision's detectors, which a classifier can do without
-
-    return detect

@@ -3,9 +3,9 @@
 import math
 from dataclasses import dataclass
 
-from assay_research.classification import Trainer
 from assay_research.errors import ConfigError
-from assay_research.loop import Loop
+from assay_research.tasks.classification.trainer import Trainer
+from assay_research.training.loop import Loop
 
 LEARNED = 0.01
 """A batch whose loss is below this many nats is known by heart."""

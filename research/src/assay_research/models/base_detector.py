@@ -10,8 +10,8 @@ from torchvision.models.detection.faster_rcnn import FasterRCNN
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.retinanet import RetinaNet
 
-from assay_research.detections import Detections
 from assay_research.errors import ConfigError
+from assay_research.models.boxes import Detections
 from assay_research.models.pretrained import Published, fetch, fit, read
 
 DIVISOR = 32

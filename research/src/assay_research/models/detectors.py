@@ -18,7 +18,7 @@ from torchvision.models.detection.rpn import RPNHead
 from torchvision.ops import FrozenBatchNorm2d
 from torchvision.ops.feature_pyramid_network import ExtraFPNBlock, LastLevelMaxPool, LastLevelP6P7
 
-from assay_research.models.detector import Detector
+from assay_research.models.base_detector import Detector
 from assay_research.models.pretrained import Published
 from assay_research.models.resnet import Block
 

@@ -13,8 +13,8 @@ from matplotlib.text import Text
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from assay_research.checkpoint import write_atomically
-from assay_research.metrics import metric_of
+from assay_research.runs.checkpoint import write_atomically
+from assay_research.runs.score import metric_of
 
 # From Okabe and Ito's palette, which stays distinct for every kind of colour vision.
 BLUE, VERMILION, GREEN, GREY = "#0072b2", "#d55e00", "#009e73", "#666666"

@@ -10,8 +10,8 @@ from typing import Any, BinaryIO
 
 import torch
 
-from assay_research.disk import DiskError
 from assay_research.errors import CheckpointError
+from assay_research.runs.disk import DiskError
 
 
 def write_atomically(content: bytes, path: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from assay_research.errors import AssayError
+from assay_deploy.errors import AssayError
 
 BESIDES = 4 * 2**20
 """Bytes for everything but checkpoints: config, metrics, summary, loggers' files and two figures."""

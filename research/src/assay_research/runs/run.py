@@ -12,16 +12,15 @@ from typing import Any
 import torch
 from filelock import FileLock, Timeout
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 from torch import nn
 
-from assay_deploy.canvas import Canvas, View
-from assay_research import checkpoint
-from assay_research.config import instantiate
-from assay_research.data import ClassificationData
-from assay_research.data.boxes import DetectionData
-from assay_research.errors import AssayError, CheckpointError, ConfigError
-from assay_research.models import Normalized, Pretrained
+from assay_deploy.errors import AssayError
+from assay_deploy.pictures.canvas import Canvas, View
+from assay_research.config.build import build_model, load_data, read_views
+from assay_research.data.classification import ClassificationData
+from assay_research.data.detection import DetectionData
+from assay_research.errors import CheckpointError, ConfigError
+from assay_research.runs import checkpoint
 
 CONFIG, METRICS, SUMMARY, CHECKPOINTS, FIGURES, EVALUATION = (
     "config.yaml",
@@ -210,39 +209,3 @@ class Run:
                 + (said if len(said) <= 300 else said[:300] + "...")
             ) from error
         return Trained(model.eval(), classes, canvas, read_views(config))
-
-
-def load_data(config: DictConfig) -> ClassificationData | DetectionData:
-    """Read the data set a config describes."""
-    data = instantiate(config.get("data"), "data")
-    assert isinstance(data, ClassificationData | DetectionData)
-    return data
-
-
-def build_model(config: DictConfig, classes: int, fresh: bool = False) -> Normalized:
-    """The model a config describes; its channel statistics are still 0 and 1.
-
-    Args:
-        config: whole.
-        classes: how many.
-        fresh: with the pretrained weights that the config asks for, where it does.
-    """
-    network = instantiate(config.get("model"), "models", classes=classes)
-    if fresh and isinstance(network, Pretrained):
-        network.load_pretrained()
-    return Normalized(network, torch.zeros(3), torch.ones(3))
-
-
-def read_views(config: DictConfig) -> tuple[View, ...]:
-    """The views a config describes.
-
-    Raises:
-        ConfigError: none, or an impossible one.
-    """
-    try:
-        views = tuple(View(**{str(k): v for k, v in view.items()}) for view in config.views)
-    except (TypeError, ValueError, AttributeError, OmegaConfBaseException) as error:
-        raise ConfigError(f"views: {error}; a view is {{size: 36, crop: center, flip: true}}") from error
-    if not views:
-        raise ConfigError("views: expected at least one, the plain view first; [{}] is the canvas as it is")
-    return views

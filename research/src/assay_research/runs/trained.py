@@ -1,67 +1,12 @@
 """What an evaluation may be asked for, and the checkpoints that a run kept."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass, fields, replace
-from typing import Any
-
 import torch
-from omegaconf import OmegaConf
 
-from assay_deploy.canvas import View
-from assay_research import checkpoint
-from assay_research.data import ClassificationData
-from assay_research.data.boxes import DetectionData
-from assay_research.errors import CheckpointError, ConfigError
-from assay_research.run import CHECKPOINTS, Run, Trained, read_views
-
-
-@dataclass
-class Options:
-    """What the command line may say."""
-
-    run: str | None = None
-    checkpoint: str = "best"
-    split: str = "val"
-    views: list[dict[str, Any]] | None = None
-    sizes: list[int] | None = None
-    flip: bool = False
-    dense: int | None = None
-    fuse: str | None = None
-    iou: float | None = None
-    score: float | None = None
-    device: str = "auto"
-    runs: str = "runs"
-    data_root: str | None = None
-
-
-def check(options: Options, others: Iterable[str], whose: str) -> None:
-    """Refuse options that are another task's.
-
-    Raises:
-        ConfigError: one of them was given.
-    """
-    given = [field.name for field in fields(options) if getattr(options, field.name) not in (None, field.default)]
-    wrong = [name for name in given if name in others]
-    if wrong:
-        raise ConfigError(f"{wrong[0]}= is {whose}; this run has trained something else")
-
-
-def chosen_views(options: Options, own: tuple[View, ...]) -> tuple[View, ...]:
-    """The views that the options ask for, the plain one first; the run's own where they ask for none.
-
-    Raises:
-        ConfigError: an impossible view, or two lists of views.
-    """
-    if options.views is not None:
-        if options.sizes is not None or options.flip:
-            raise ConfigError("views= is the whole list of views; give either views= or sizes= and flip=")
-        return read_views(OmegaConf.create({"views": options.views}))
-    if options.sizes is None and not options.flip:
-        return own
-    sizes = [{"size": size} for size in options.sizes or []]
-    unmirrored = own[:1] if options.sizes is None else read_views(OmegaConf.create({"views": sizes}))
-    flips = (False, True) if options.flip else (False,)
-    return tuple(replace(view, flip=flip) for view in unmirrored for flip in flips)
+from assay_research.data.classification import ClassificationData
+from assay_research.data.detection import DetectionData
+from assay_research.errors import CheckpointError
+from assay_research.runs import checkpoint
+from assay_research.runs.run import CHECKPOINTS, Run, Trained
 
 
 def choose_checkpoints(run: Run, wanted: str) -> list[str]:

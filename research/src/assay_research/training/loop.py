@@ -13,14 +13,14 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
-from assay_research.config import Stopping
-from assay_research.data import ClassificationData
-from assay_research.data.boxes import DetectionData
-from assay_research.distributed import World
+from assay_research.config.schema import Stopping
+from assay_research.data.classification import ClassificationData
+from assay_research.data.detection import DetectionData
 from assay_research.errors import CheckpointError, ConfigError
-from assay_research.models import Normalized
+from assay_research.models.normalized import Normalized
 from assay_research.schedules import Constant
-from assay_research.stopping import reason_to_stop
+from assay_research.training.distributed import World
+from assay_research.training.stopping import reason_to_stop
 
 INTERRUPTED = "interrupted"
 

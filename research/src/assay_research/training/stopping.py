@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 
-from assay_research.config import Stopping
+from assay_research.config.schema import Stopping
 
 
 def reason_to_stop(history: Sequence[Mapping[str, float]], stopping: Stopping) -> str | None:

@@ -13,11 +13,12 @@ import onnxruntime
 import pytest
 from numpy.typing import NDArray
 
-from assay_deploy.bundle import sha256
+from assay_deploy.bundle.folder import sha256
+from assay_deploy.bundle.manifest import Manifest
+from assay_deploy.engines.machine import available_cores
+from assay_deploy.engines.onnxruntime.runtime import CPU, CUDA, MINIMUM, stray_nodes
+from assay_deploy.engines.onnxruntime.session import Session
 from assay_deploy.errors import AssayError, BundleError, RuntimeUnavailableError
-from assay_deploy.manifest import Manifest
-from assay_deploy.runtime import CPU, CUDA, MINIMUM, available_cores, stray_nodes
-from assay_deploy.session import Session
 
 HAS_CUDA = CUDA in onnxruntime.get_available_providers()
 without_cuda = pytest.mark.skipif(HAS_CUDA, reason="this ONNX Runtime has CUDA")
@@ -222,7 +223,7 @@ def test_a_broken_runtime_is_an_error_with_the_command_that_helps(site: Path, bu
 
 
 def test_the_floor_of_the_extras_is_the_one_that_errors_name() -> None:
-    pyproject = Path(__file__).parents[2] / "deploy" / "pyproject.toml"
+    pyproject = Path(__file__).parents[4] / "deploy" / "pyproject.toml"
     assert pyproject.read_text().count(f">={MINIMUM}") == 2
 
 

@@ -7,22 +7,14 @@ import pytest
 import torch
 from PIL import Image
 
-from assay_deploy.canvas import Canvas, place, read_picture
-from assay_research.data.annotations import (
-    Annotations,
-    Entry,
-    Item,
-    Kind,
-    Problem,
-    listing,
-    number,
-    validate,
-)
-from assay_research.data.assembly import assemble
-from assay_research.data.boxes import DetectionData
-from assay_research.data.pictures import read_sizes
+from assay_deploy.pictures.canvas import Canvas, place
+from assay_deploy.pictures.decode import read_picture
+from assay_research.data.detection import DetectionData
+from assay_research.data.reading.annotations import Annotations, Entry, Item, Kind, Problem, listing, number, validate
+from assay_research.data.reading.assembly import assemble
+from assay_research.data.reading.pictures import read_sizes
 from assay_research.errors import DataError
-from tests.research.annotated import picture
+from tests.research.data.annotated import picture
 
 CANVAS = Canvas(24, 32, "letterbox")
 

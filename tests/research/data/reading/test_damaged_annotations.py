@@ -12,10 +12,10 @@ from xml.etree import ElementTree
 import pytest
 import torch
 
+from assay_deploy.errors import AssayError
 from assay_research.data import coco, voc
-from assay_research.data.boxes import DetectionData
-from assay_research.errors import AssayError
-from tests.research.annotated import coco_of_ten, picture, voc_of_ten
+from assay_research.data.detection import DetectionData
+from tests.research.data.annotated import coco_of_ten, picture, voc_of_ten
 
 SETTINGS: dict[str, Any] = {"height": 24, "width": 32, "val_fraction": 0.2, "test_fraction": 0.2, "cache": None}
 

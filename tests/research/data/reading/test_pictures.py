@@ -9,10 +9,11 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from assay_deploy.canvas import Canvas, place, read_picture
-from assay_research.data import pictures as cached_pictures
-from assay_research.data.pictures import read_placed
-from tests.research.annotated import picture
+from assay_deploy.pictures.canvas import Canvas, place
+from assay_deploy.pictures.decode import read_picture
+from assay_research.data.reading import pictures as cached_pictures
+from assay_research.data.reading.pictures import read_placed
+from tests.research.data.annotated import picture
 
 CANVAS = Canvas(24, 32, "letterbox")
 

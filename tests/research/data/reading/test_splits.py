@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from assay_research.data.splits import cut
+from assay_research.data.reading.splits import cut
 from assay_research.errors import DataError
 
 CLASSES = ("cat", "dog", "emu")

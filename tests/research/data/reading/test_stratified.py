@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from assay_research.data.stratified import deal
+from assay_research.data.reading.stratified import deal
 
 
 def test_dealt_parts_have_their_sizes_and_every_class_is_learned() -> None:

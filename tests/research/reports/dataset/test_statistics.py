@@ -7,9 +7,13 @@ import pytest
 import torch
 from PIL import Image, ImageDraw, ImageEnhance, ImageFilter
 
-from assay_deploy.canvas import Canvas
-from assay_research.analysis.collection import collect
-from assay_research.analysis.exploration import (
+from assay_deploy.pictures.canvas import Canvas
+from assay_research.data.classification import ClassificationData, Split
+from assay_research.data.detection import BoxSplit, DetectionData
+from assay_research.reports.dataset.collection import collect
+from assay_research.reports.dataset.findings import findings, leaks
+from assay_research.reports.dataset.near_duplicates import alike
+from assay_research.reports.dataset.statistics import (
     class_counts,
     coverage,
     explore,
@@ -21,10 +25,6 @@ from assay_research.analysis.exploration import (
     smaller_than,
     without_objects,
 )
-from assay_research.analysis.exploration_findings import findings, leaks
-from assay_research.analysis.likeness import alike
-from assay_research.data import ClassificationData, Split
-from assay_research.data.boxes import BoxSplit, DetectionData
 
 CANVAS = Canvas(48, 64, "letterbox")
 

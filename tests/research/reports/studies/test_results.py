@@ -9,13 +9,14 @@ from typing import Any
 
 import pytest
 
-from assay_research.analysis import headers, results
-from assay_research.analysis.records import experiments, record
-from assay_research.errors import AssayError
-from assay_research.experiment import Experiment
-from assay_research.run import Run
+from assay_deploy.errors import AssayError
+from assay_research.experiment.experiment import Experiment
+from assay_research.reports.studies import results
+from assay_research.reports.studies import yaml_headers as headers
+from assay_research.reports.studies.records import experiments, record
+from assay_research.runs.run import Run
 
-DOCS = Path(__file__).parents[2] / "docs"
+DOCS = Path(__file__).parents[4] / "docs"
 NAME, CHOICE = "tinyvgg_a_36", "tinyvgg_table2/a_36"
 
 
@@ -239,7 +240,7 @@ def test_a_sweep_gives_the_runs_that_finished(
 
 
 def test_every_experiments_file_begins_with_its_command_and_what_was_measured():
-    folder = Path(__file__).parents[2] / "docs" / "results"
+    folder = Path(__file__).parents[4] / "docs" / "results"
     stale = [path.name for path, text in headers.texts(folder).items() if path.read_text(encoding="utf-8") != text]
     assert stale == [], "run `nox -s results`"
 

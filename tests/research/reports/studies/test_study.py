@@ -9,9 +9,12 @@ import pytest
 from omegaconf import OmegaConf
 from PIL import Image
 
-from assay_research.analysis.study import Curve, Member, draw, read_history, report, score, short, table
 from assay_research.errors import CheckpointError
-from assay_research.run import Run
+from assay_research.reports.curves import Curve, draw
+from assay_research.reports.studies.study import Member, report
+from assay_research.reports.tables import score, short, table
+from assay_research.runs.history import read_history
+from assay_research.runs.run import Run
 
 BLUE, VERMILION = (0x00, 0x72, 0xB2), (0xD5, 0x5E, 0x00)
 

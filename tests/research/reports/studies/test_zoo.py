@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-import assay_research.analysis.zoo
-from assay_research.analysis.zoo import ZOO, DetectorModel, Model, main, markdown, measure, zoo
+import assay_research.reports.studies.zoo
+from assay_research.reports.studies.zoo import ZOO, DetectorModel, Model, main, markdown, measure, zoo
 
-PAGE = Path(__file__).parents[2] / "docs" / "models.md"
+PAGE = Path(__file__).parents[4] / "docs" / "models.md"
 
 
 def layer(inputs: int, out: int, kernel: int = 1, side: int = 1, count: int = 1) -> tuple[int, int]:
@@ -172,7 +172,7 @@ def test_the_committed_page_is_what_the_command_writes_now(everything: list[Mode
 
 def test_the_command_on_the_page_writes_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     page = PAGE.read_bytes()
-    assert f"\n    python -m {assay_research.analysis.zoo.__name__} docs/models.md\n".encode() in page
+    assert f"\n    python -m {assay_research.reports.studies.zoo.__name__} docs/models.md\n".encode() in page
     monkeypatch.setattr(sys, "argv", ["zoo", str(tmp_path / "models.md")])
     main()
     assert (tmp_path / "models.md").read_bytes() == page

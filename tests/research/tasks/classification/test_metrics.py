@@ -6,14 +6,15 @@ import pytest
 import torch
 from torch import nn
 
-from assay_deploy.canvas import Canvas, View
-from assay_research.data import Split
+from assay_deploy.pictures.canvas import Canvas, View
+from assay_research.data.classification import Split
 from assay_research.errors import ConfigError
-from assay_research.evaluation import DenseView, average, look, measure, predict, reliability, worst_mistakes
-from assay_research.models import Normalized
 from assay_research.models.cs231n import sequential_convnet
+from assay_research.models.normalized import Normalized
 from assay_research.models.vgg import dense, vgg
-from assay_research.views import Views
+from assay_research.tasks.classification.dense import DenseView, look, predict
+from assay_research.tasks.classification.metrics import average, measure, reliability, worst_mistakes
+from assay_research.tasks.classification.views import Views
 
 CANVAS, CPU = Canvas(32, 32), torch.device("cpu")
 

@@ -6,16 +6,16 @@ import pytest
 import torch
 from torch import nn
 
-from assay_deploy.canvas import Canvas
-from assay_research.classification import Trainer
-from assay_research.config import Stopping
-from assay_research.data import ClassificationData, Split
+from assay_deploy.pictures.canvas import Canvas
+from assay_research.config.schema import Stopping
 from assay_research.data.augment import Augment
+from assay_research.data.classification import ClassificationData, Split
 from assay_research.errors import CheckpointError, ConfigError
-from assay_research.loop import INTERRUPTED
-from assay_research.models import Normalized
+from assay_research.models.normalized import Normalized
 from assay_research.optim import adam, adamw, muon, sgd
 from assay_research.schedules import Constant, OneCycle, Plateau
+from assay_research.tasks.classification.trainer import Trainer
+from assay_research.training.loop import INTERRUPTED
 
 AUGMENT = Augment(flip=True, scale=[8, 10], brightness=0.2, contrast=0.2, saturation=0.2)
 

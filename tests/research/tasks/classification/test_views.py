@@ -5,8 +5,8 @@ import torch
 from torch import Tensor, nn
 from torchvision.transforms.v2 import functional as reference
 
-from assay_deploy.canvas import Canvas, View
-from assay_research.views import Views
+from assay_deploy.pictures.canvas import Canvas, View
+from assay_research.tasks.classification.views import Views
 
 CANVAS = Canvas(16, 24)
 

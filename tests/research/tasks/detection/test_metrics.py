@@ -13,10 +13,10 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 from torch import Tensor
 
-from assay_deploy.canvas import Canvas, boxes_from_canvas, boxes_to_canvas
-from assay_research.data.boxes import BoxSplit
-from assay_research.detection_metrics import SUMMARY, evaluate, measure
-from assay_research.detections import Found
+from assay_deploy.pictures.canvas import Canvas, boxes_from_canvas, boxes_to_canvas
+from assay_research.data.detection import BoxSplit
+from assay_research.models.boxes import Found
+from assay_research.tasks.detection.metrics import SUMMARY, evaluate, measure
 
 SQUARE = Canvas(100, 100, "letterbox")
 

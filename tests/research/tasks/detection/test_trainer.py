@@ -6,15 +6,15 @@ import pytest
 import torch
 
 from assay_research.data.box_augment import BoxAugment
-from assay_research.data.boxes import DetectionData
-from assay_research.detection import Trainer
-from assay_research.loop import INTERRUPTED
-from assay_research.models import Normalized
+from assay_research.data.detection import DetectionData
 from assay_research.models.detectors import small_retinanet
+from assay_research.models.normalized import Normalized
 from assay_research.optim import adamw
 from assay_research.schedules import OneCycle
+from assay_research.tasks.detection.trainer import Trainer
+from assay_research.training.loop import INTERRUPTED
 from tests.research.detectors import data as squares
-from tests.research.test_trainer import assert_same, comparable
+from tests.research.tasks.classification.test_trainer import assert_same, comparable
 
 AUGMENT = BoxAugment(flip=True, flip_vertical=True, scale=[0.9, 1.1], brightness=0.1)
 

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 from torchvision.ops import batched_nms
 
-from assay_deploy.canvas import Canvas, View
-from assay_research.box_views import BoxViews, fuse, suppress
-from assay_research.detections import Detections
+from assay_deploy.pictures.canvas import Canvas, View
+from assay_research.models.boxes import Detections
+from assay_research.tasks.detection.views import BoxViews, fuse, suppress
 
 CANVAS = Canvas(48, 64)
 PLACES = 5

@@ -3,13 +3,11 @@
 import contextlib
 import ctypes
 import io
-import math
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any
 
 from assay_deploy.errors import RuntimeUnavailableError
@@ -52,16 +50,6 @@ class Node:
     name: str
     op: str
     provider: str
-
-
-def available_cores() -> int:
-    """CPU cores this process may use: its affinity mask, and the quota of its container (cgroup v2)."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    with contextlib.suppress(OSError, ValueError):
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split()
-        if quota != "max":
-            cores = min(cores, math.ceil(int(quota) / int(period)))
-    return max(cores, 1)
 
 
 def installed_runtimes() -> dict[str, str]:

@@ -7,20 +7,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from assay_deploy.bundle import read_verified
-from assay_deploy.errors import BundleError, RuntimeUnavailableError
-from assay_deploy.manifest import Artifact, Manifest
-from assay_deploy.runtime import (
+from assay_deploy.bundle.folder import read_verified
+from assay_deploy.bundle.manifest import Artifact, Manifest
+from assay_deploy.engines.machine import available_cores
+from assay_deploy.engines.onnxruntime.runtime import (
     CPU,
     CUDA,
     Node,
-    available_cores,
     import_runtime,
     placement,
     start,
     start_cuda,
     stray_nodes,
 )
+from assay_deploy.errors import BundleError, RuntimeUnavailableError
 
 PROVIDERS = ("auto", "cuda", "cpu")
 """What can be asked for."""
@@ -113,7 +113,7 @@ class Session:
 
         Args:
             images: uint8 ``[batch, height, width, 3]``, RGB, of the canvas' size; for a dense graph larger, see
-                `assay_deploy.manifest.Artifact`.
+                `assay_deploy.bundle.manifest.Artifact`.
 
         Returns:
             `outputs` by name, of the types and shapes that the manifest says.

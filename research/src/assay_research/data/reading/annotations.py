@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from assay_deploy.canvas import PictureError
-from assay_research.data.folders import relative
-from assay_research.data.pictures import read_sizes
+from assay_deploy.errors import PictureError
+from assay_research.data.reading.folders import relative
+from assay_research.data.reading.pictures import read_sizes
 from assay_research.errors import DataError
 
 ROUNDING = 0.01

@@ -8,11 +8,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from assay_deploy.canvas import Canvas, boxes_to_canvas
-from assay_research.data.annotations import Annotation, Annotations, Kind, Problem, listing
-from assay_research.data.boxes import BoxSplit, DetectionData
-from assay_research.data.pictures import read_placed
-from assay_research.data.stratified import deal
+from assay_deploy.pictures.canvas import Canvas, boxes_to_canvas
+from assay_research.data.detection import BoxSplit, DetectionData
+from assay_research.data.reading.annotations import Annotation, Annotations, Kind, Problem, listing
+from assay_research.data.reading.pictures import read_placed
+from assay_research.data.reading.stratified import deal
 from assay_research.errors import DataError
 
 SPLITS = ("train", "val", "test")

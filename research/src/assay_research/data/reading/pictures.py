@@ -16,7 +16,9 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image
 from tqdm import tqdm
 
-from assay_deploy.canvas import FORMATS, GREY, MAX_PIXELS, Canvas, PictureError, place, read_picture, suffixes
+from assay_deploy.errors import PictureError
+from assay_deploy.pictures.canvas import GREY, Canvas, place
+from assay_deploy.pictures.decode import FORMATS, MAX_PIXELS, read_picture, suffixes
 
 VERSION = 1
 """Of the cache: another one reads every picture anew."""
@@ -84,7 +86,7 @@ def _orientation(image: Image.Image) -> object:
     # Not image.getexif(): a PNG's decodes all pixels first, in case its EXIF block comes after them.
     try:
         return Image.Image.getexif(image).get(ExifTags.Base.Orientation)
-    except Exception:  # damaged, and the pixels are still good: as assay_deploy.canvas has it
+    except Exception:  # damaged, and the pixels are still good: as assay_deploy.pictures.canvas has it
         return None
 
 

@@ -6,7 +6,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from assay_research.data.flora import Outline, Species
+from assay_research.data.synthetic.flora import Outline, Species
 
 Floats: TypeAlias = NDArray[np.float32]
 

@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from assay_research.data.flora import Species
-from assay_research.data.frustules import Floats, Specimen, collect, draw, window
+from assay_research.data.synthetic.flora import Species
+from assay_research.data.synthetic.frustules import Floats, Specimen, collect, draw, window
 
 TAIL = (2.0, -1.4)
 """Objects of the species of rank r, from 1, are in proportion to (r + 2) ** -1.4. That is within the scatter of what

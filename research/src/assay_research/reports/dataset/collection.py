@@ -5,10 +5,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from assay_deploy.canvas import Canvas, boxes_from_canvas
-from assay_research.data import ClassificationData
-from assay_research.data.annotations import printable
-from assay_research.data.boxes import DetectionData
+from assay_deploy.pictures.canvas import Canvas, boxes_from_canvas
+from assay_research.data.classification import ClassificationData
+from assay_research.data.detection import DetectionData
+from assay_research.data.reading.annotations import printable
 
 SPLITS = ("train", "val", "test")
 

@@ -11,9 +11,9 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator, NullFormatter
 from numpy.typing import NDArray
 
-from assay_research.analysis.collection import SPLITS
-from assay_research.analysis.figures import BLUE, GREEN, GREY, VERMILION, save
-from assay_research.analysis.study import COLOURS
+from assay_research.reports.curves import COLOURS
+from assay_research.reports.dataset.collection import SPLITS
+from assay_research.reports.figures import BLUE, GREEN, GREY, VERMILION, save
 
 SPLIT_COLOURS = (BLUE, VERMILION, GREEN)
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from assay_research.analysis.collection import SPLITS
-from assay_research.analysis.exploration import Exploration, imbalance, smaller_than
+from assay_research.reports.dataset.collection import SPLITS
+from assay_research.reports.dataset.statistics import Exploration, imbalance, smaller_than
 
 FEW = 20
 """Training objects of a class from which little is learned, and below which an average precision is mostly chance."""

@@ -13,11 +13,11 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
-from assay_research.analysis.collection import SPLITS, Collection
-from assay_research.analysis.exploration_figures import shorten
-from assay_research.analysis.figures import GREY, VERMILION, brief, save, tail
-from assay_research.analysis.likeness import Pairs
-from assay_research.analysis.study import COLOURS
+from assay_research.reports.curves import COLOURS
+from assay_research.reports.dataset.collection import SPLITS, Collection
+from assay_research.reports.dataset.figures import shorten
+from assay_research.reports.dataset.near_duplicates import Pairs
+from assay_research.reports.figures import GREY, VERMILION, brief, save, tail
 
 SAMPLES = 12
 SPECIMENS = 72

@@ -13,18 +13,17 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from assay_research.analysis import exploration_figures as figures
-from assay_research.analysis import exploration_galleries as galleries
-from assay_research.analysis.collection import SPLITS
-from assay_research.analysis.exploration import LIMITS, Exploration, Outlier, coverage, imbalance, smaller_than
-from assay_research.analysis.exploration_findings import amount, findings, leaks, uniform
-from assay_research.analysis.figures import brief
-from assay_research.analysis.likeness import ALIKE
-from assay_research.checkpoint import write_atomically
-from assay_research.data.annotations import printable
+from assay_research.data.reading.annotations import printable
+from assay_research.reports.dataset import figures, galleries
+from assay_research.reports.dataset.collection import SPLITS
+from assay_research.reports.dataset.findings import amount, findings, leaks, uniform
+from assay_research.reports.dataset.near_duplicates import ALIKE
+from assay_research.reports.dataset.statistics import LIMITS, Exploration, Outlier, coverage, imbalance, smaller_than
+from assay_research.reports.figures import brief
+from assay_research.runs.checkpoint import write_atomically
 
 REPORT = "report.html"
-TEMPLATE = "exploration.html.jinja"
+TEMPLATE = "page.html.jinja"
 
 ROWS = 500
 """Of a table that the page shows; what is left out is counted."""

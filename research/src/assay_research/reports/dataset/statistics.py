@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from assay_research.analysis.collection import SPLITS, Collection
-from assay_research.analysis.likeness import Pairs, alike
-from assay_research.data.annotations import Problem
+from assay_research.data.reading.annotations import Problem
+from assay_research.reports.dataset.collection import SPLITS, Collection
+from assay_research.reports.dataset.near_duplicates import Pairs, alike
 
 FAR = 1.5
 """Interquartile ranges beyond the quartiles from which a value is an outlier (Tukey, Exploratory Data Analysis)."""

@@ -9,13 +9,13 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from assay_research.analysis.study import DOCUMENT, read_history
-from assay_research.checkpoint import write_atomically
-from assay_research.config import nearest
-from assay_research.errors import CheckpointError, ConfigError, DataError
-from assay_research.metrics import metric_of
-from assay_research.overrides import CONF, EVERYTHING, compose, studies
-from assay_research.run import CONFIG, Run
+from assay_research.config.overrides import CONF, EVERYTHING, compose, studies
+from assay_research.errors import CheckpointError, ConfigError, DataError, nearest
+from assay_research.reports.studies.study import DOCUMENT
+from assay_research.runs.checkpoint import write_atomically
+from assay_research.runs.history import read_history
+from assay_research.runs.run import CONFIG, Run
+from assay_research.runs.score import metric_of
 
 FACTS = ("epochs", "best_epoch", "ended", "parameters", "fingerprint", "commit", "versions", "hardware", "seconds")
 RECIPE = (

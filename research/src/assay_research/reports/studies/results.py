@@ -10,13 +10,14 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from assay_research.analysis import headers
-from assay_research.analysis.records import Experiment, experiments, finished_runs, read_json, record, recorded
-from assay_research.analysis.study import Curve, draw, score, short, table
-from assay_research.checkpoint import write_atomically
-from assay_research.errors import AssayError
-from assay_research.metrics import metric_of
-from assay_research.overrides import CONF
+from assay_deploy.errors import AssayError
+from assay_research.config.overrides import CONF
+from assay_research.reports.curves import Curve, draw
+from assay_research.reports.studies import yaml_headers as headers
+from assay_research.reports.studies.records import Experiment, experiments, finished_runs, read_json, record, recorded
+from assay_research.reports.tables import score, short, table
+from assay_research.runs.checkpoint import write_atomically
+from assay_research.runs.score import metric_of
 
 PUBLISHED = "published.json"
 METRICS = {"test_top1": "top-1", "test_map50": "mAP@50"}
@@ -208,7 +209,7 @@ def _distinct(words: Iterable[str]) -> str:
 
 
 def main() -> None:
-    """The command `python -m assay_research.analysis.results`."""
+    """The command `python -m assay_research.reports.studies.results`."""
     parser = argparse.ArgumentParser(prog="results", description="Write docs/results.md anew, with these runs added.")
     parser.add_argument("runs", nargs="*", type=Path, help="finished runs, or folders with runs below them")
     parser.add_argument("--docs", type=Path, default=Path("docs"), help="folder of results.md and results/ (docs)")

@@ -1,35 +1,26 @@
 """The report of several runs: a table of their scores, the same as JSON, and all learning curves in one figure."""
 
-import io
-import json
-import math
 import os
-import re
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from assay_research.analysis import finite_json
-from assay_research.checkpoint import write_atomically
-from assay_research.errors import AssayError, CheckpointError
-from assay_research.metrics import TOP1, Metric, metric_of
-from assay_research.run import METRICS, Run
+from assay_deploy.errors import AssayError
+from assay_research.reports import finite_json
+from assay_research.reports.curves import Curve, draw
+from assay_research.reports.tables import short, table
+from assay_research.runs.checkpoint import write_atomically
+from assay_research.runs.history import read_history
+from assay_research.runs.run import Run
+from assay_research.runs.score import metric_of
 
 REPORT, DOCUMENT, CURVES = "results.md", "results.json", "learning_curves.png"
 COLUMNS = (
     *("experiment", "metric", "test", "with views", "val", "epochs", "why it ended", "parameters", "data set"),
     *("n test", "seed", "seconds", "hardware", "commit"),
 )
-# Okabe and Ito's colours but yellow, which is too pale for a line.
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#e69f00", "#56b4e9", "#cc79a7", "#000000")
-STYLES: tuple[tuple[float, tuple[float, ...]], ...] = ((0, ()), (0, (3, 3)), (0, (1, 2)), (0, (6, 2, 1, 2)))
-MARKS = "osD^v<>"
-FEW = 20
-"""Epochs up to which each has a mark."""
-
-NUMBER = re.compile(r"[-\d][\d.,]*( ± .*)?")
 
 
 @dataclass(frozen=True)
@@ -45,23 +36,6 @@ class Member:
     experiment: str
     run: Run | None
     error: str | None = None
-
-
-@dataclass(frozen=True)
-class Curve:
-    """How one training went, an entry an epoch, None where the value was not finite.
-
-    Attributes:
-        label: of the legend; curves of one label share a colour.
-        train_loss: nats.
-        val_score: in [0, 1].
-        metric: what that is.
-    """
-
-    label: str
-    train_loss: Sequence[float | None]
-    val_score: Sequence[float | None]
-    metric: Metric = TOP1
 
 
 def report(folder: Path, members: Sequence[Member], figure: bool = True) -> None:
@@ -107,120 +81,6 @@ def report(folder: Path, members: Sequence[Member], figure: bool = True) -> None
     }
     finite_json.write(document, folder / DOCUMENT)
     write_atomically("\n".join(text).encode(), folder / REPORT)
-
-
-def table(rows: Iterable[Sequence[str]]) -> str:
-    """Markdown that is aligned as plain text too, ending with a newline; columns of numbers stand right.
-
-    Args:
-        rows: cells, the head first; what would break a cell is made harmless.
-    """
-    cells = [[" ".join(cell.split()).replace("|", "\\|") for cell in row] for row in rows]
-    columns = list(zip(*cells, strict=True))
-    widths = [max(3, *map(len, column)) for column in columns]
-    right = [
-        any(column[1:]) and all(NUMBER.fullmatch(cell) for cell in column[1:] if cell not in ("", "-"))
-        for column in columns
-    ]
-    rule = [
-        ("-" * (width - 1) + ":") if is_right else "-" * width for width, is_right in zip(widths, right, strict=True)
-    ]
-    lines = [
-        [f"{cell:{'>' if is_right else '<'}{width}}" for cell, width, is_right in zip(row, widths, right, strict=True)]
-        for row in (cells[0], rule, *cells[1:])
-    ]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
-
-
-def score(values: Sequence[float]) -> str:
-    """The mean of a score over seeds, with the sample standard deviation where there are several.
-
-    Args:
-        values: a score of each seed; none gives "".
-    """
-    if not values:
-        return ""
-    mean = f"{statistics.fmean(values):.4f}"
-    return mean if len(values) == 1 else f"{mean} ± {statistics.stdev(values):.4f}"
-
-
-def short(commit: str) -> str:
-    """A commit as tables show it: seven digits, and a + where its tree had changes."""
-    return commit[:7] + "+" * commit.endswith("+dirty") if commit else "unknown"
-
-
-def read_history(run: Run) -> list[dict[str, float | None]]:
-    """The records of `metrics.jsonl`, an epoch each; [] while no epoch is done.
-
-    Raises:
-        CheckpointError: it is damaged.
-    """
-    path = run.folder / METRICS
-    try:
-        return [dict(json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()]
-    except FileNotFoundError:
-        return []
-    except (ValueError, TypeError) as error:
-        raise CheckpointError(f"'{path}' is not readable metrics ({error}); resume= writes it anew") from error
-
-
-def draw(curves: Sequence[Curve], path: Path, title: str | None = None, dpi: int = 150) -> None:
-    """Draw a panel of the validation score and one of training loss over epochs, a curve each training.
-
-    Args:
-        curves: in the order of the legend.
-        path: the PNG file to write, atomically.
-        title: of the figure.
-        dpi: pixels an inch; the figure is 10 inches wide.
-    """
-    from matplotlib.figure import Figure
-    from matplotlib.lines import Line2D
-    from matplotlib.ticker import MaxNLocator
-
-    labels = list(dict.fromkeys(curve.label for curve in curves))
-    looks = {label: _look(i, [each for each in curves if each.label == label]) for i, label in enumerate(labels)}
-    columns = math.ceil(len(labels) / 20)
-    figure = Figure(figsize=(10 + 1.8 * (columns - 1), 4.2), layout="constrained")
-    if title:
-        figure.suptitle(title)
-    metrics = " or ".join(dict.fromkeys(curve.metric.name for curve in curves))
-    panels = (("val_score", f"validation {metrics}"), ("train_loss", "training loss"))
-    for axes, (key, name) in zip(figure.subplots(1, 2), panels, strict=True):
-        for curve in curves:
-            values = [math.nan if value is None else value for value in getattr(curve, key)]
-            axes.plot(range(1, len(values) + 1), values, **looks[curve.label])
-        finite = [v for curve in curves for v in getattr(curve, key) if v is not None and math.isfinite(v)]
-        if key == "train_loss" and finite and 0 < 100 * min(finite) < max(finite):
-            axes.set_yscale("log")  # one that grew out of bounds would press all others flat
-        axes.set(xlabel="epoch", ylabel=name)
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-        axes.grid(alpha=0.25)
-        axes.spines[["top", "right"]].set_visible(False)
-    numbers = [sum(curve.label == label for curve in curves) for label in labels]
-    figure.legend(
-        handles=[
-            Line2D([], [], **look, label=label + f", {n} runs" * (n > 1))
-            for (label, look), n in zip(looks.items(), numbers, strict=True)
-        ],
-        loc="outside right center",
-        frameon=False,
-        fontsize="small",
-        ncols=columns,
-    )
-    picture = io.BytesIO()
-    figure.savefig(picture, dpi=dpi, format="png", metadata={"Software": None})
-    write_atomically(picture.getvalue(), path)
-
-
-def _look(i: int, curves: Sequence[Curve]) -> dict[str, Any]:
-    """How matplotlib draws the curves of the i-th label."""
-    # Styles alternate, and broken lines lie above whole ones: curves that are one, as at chance, all stay in sight.
-    style = i % 2 + 2 * (i // 14 % 2)
-    # A few epochs get a mark each, hollow for those beneath; one alone would not show as a line at all.
-    drawn = [values for curve in curves for values in (curve.train_loss, curve.val_score)]
-    few = any(sum(each is not None for each in values) <= FEW for values in drawn)
-    look = {"color": COLOURS[i % 7], "linestyle": STYLES[style], "linewidth": 1.3, "zorder": 2 + style}
-    return look | {"marker": MARKS[i % 7] if few else "", "markersize": 5, "markerfacecolor": "none"}
 
 
 def _read(member: Member) -> tuple[dict[str, Any], list[dict[str, float | None]], str | None]:

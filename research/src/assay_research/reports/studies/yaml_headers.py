@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from assay_research.analysis.records import experiments, recorded
-from assay_research.analysis.study import score
-from assay_research.checkpoint import write_atomically
-from assay_research.metrics import metric_of
-from assay_research.overrides import CONF
+from assay_research.config.overrides import CONF
+from assay_research.reports.studies.records import experiments, recorded
+from assay_research.reports.tables import score
+from assay_research.runs.checkpoint import write_atomically
+from assay_research.runs.score import metric_of
 
 PACKAGE = "# @package _global_\n"
 HEADER = re.compile(rf"{re.escape(PACKAGE)}(# nox -s train -- experiment=.*\n(# (Measured|Not measured).*\n)+)?")

@@ -15,13 +15,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 from torchvision.models.detection import FasterRCNN
 
-from assay_research.analysis.study import table
-from assay_research.checkpoint import write_atomically
-from assay_research.config import instantiate
-from assay_research.errors import AssayError
-from assay_research.models.detector import Detector
+from assay_deploy.errors import AssayError
+from assay_research.config.build import instantiate
+from assay_research.models.base_detector import Detector
+from assay_research.reports.tables import table
+from assay_research.runs.checkpoint import write_atomically
 
-ZOO = Path(__file__).parents[1] / "conf" / "model"
+ZOO = Path(__file__).parents[2] / "conf" / "model"
 CLASSES, SIDE = 10, 32
 HEIGHT, WIDTH = 240, 320
 """Of the canvas that detectors are counted on."""
@@ -34,7 +34,7 @@ many x channels x height x width, the widths its fully connected layers lead thr
 floating-point operations of one picture's forward pass, where a multiply-add of a convolution or a fully connected
 layer counts as two and nothing else counts.
 
-    python -m assay_research.analysis.zoo docs/models.md
+    python -m assay_research.reports.studies.zoo docs/models.md
 
 """
 
@@ -223,7 +223,7 @@ def _shape(shape: tuple[int, ...]) -> str:
 def main() -> None:
     """Write the page to the file the command line names."""
     if len(sys.argv) != 2:
-        sys.exit("usage: python -m assay_research.analysis.zoo <file.md>")
+        sys.exit("usage: python -m assay_research.reports.studies.zoo <file.md>")
     try:
         write_atomically(markdown(map(measure, zoo())).encode(), Path(sys.argv[1]))
     except AssayError as error:

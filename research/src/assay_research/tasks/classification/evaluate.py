@@ -10,13 +10,15 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from assay_deploy.canvas import View
-from assay_research.analysis.scores import Look, Result, Subject, report_all, report_one
-from assay_research.data import ClassificationData, Split
+from assay_deploy.pictures.canvas import View
+from assay_research.data.classification import ClassificationData, Split
 from assay_research.errors import DeviceError
-from assay_research.evaluation import average, look, measure
-from assay_research.kept import Options, check, chosen_views, load
-from assay_research.run import Run, Trained
+from assay_research.runs.run import Run, Trained
+from assay_research.runs.trained import load
+from assay_research.tasks.classification.dense import look
+from assay_research.tasks.classification.metrics import average, measure
+from assay_research.tasks.classification.report import Look, Result, Subject, report_all, report_one
+from assay_research.tasks.options import Options, check, chosen_views
 
 
 def evaluate(run: Run, options: Options, data: ClassificationData, names: Sequence[str], device: torch.device) -> Path:

@@ -10,8 +10,8 @@ from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from assay_research.analysis.figures import BLUE, GREY, VERMILION, brief, save, short, tail
-from assay_research.evaluation import Reliability
+from assay_research.reports.figures import BLUE, GREY, VERMILION, brief, save, short, tail
+from assay_research.tasks.classification.metrics import Reliability
 
 FEW = 25
 """Classes up to which the cells of a confusion matrix have room for their numbers."""

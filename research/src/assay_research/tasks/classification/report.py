@@ -1,7 +1,6 @@
 """What an evaluation leaves: a table to read, JSON to keep, and figures."""
 
 import math
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -9,10 +8,11 @@ from typing import Any
 
 from torch import Tensor
 
-from assay_deploy.canvas import View
-from assay_research.analysis import finite_json
-from assay_research.data import ClassificationData, Split
-from assay_research.evaluation import Scores, worst_mistakes
+from assay_deploy.pictures.canvas import View
+from assay_research.data.classification import ClassificationData, Split
+from assay_research.reports import finite_json
+from assay_research.tasks.classification.metrics import Scores, worst_mistakes
+from assay_research.terminal import say
 
 MISTAKES = 32
 """Pictures in the gallery."""
@@ -98,7 +98,7 @@ def report_one(result: Result, logits: Tensor, subject: Subject, folder: Path) -
     Returns:
         The JSON file.
     """
-    from assay_research.analysis import mistakes  # matplotlib, which only figures need
+    from assay_research.tasks.classification import figures as mistakes  # matplotlib, which only figures need
 
     plain, split, classes = result.scores["plain"], subject.pictures, subject.data.classes
     path = folder / f"{result.checkpoint}-{subject.split}.json"
@@ -138,7 +138,7 @@ def report_all(results: Sequence[Result], subject: Subject, folder: Path) -> Pat
     Returns:
         The JSON file.
     """
-    from assay_research.analysis import figures  # matplotlib, which only figures need
+    from assay_research.reports import figures  # matplotlib, which only figures need
 
     path = folder / f"all-{subject.split}.json"
     records = [asdict(result) for result in results]
@@ -161,12 +161,6 @@ def report_all(results: Sequence[Result], subject: Subject, folder: Path) -> Pat
         say(subject.name(look) + "\n" + _table({result.checkpoint: result.scores[look] for result in results}))
     say(f"written: {path}, {drawn.name}")
     return path
-
-
-def say(text: str) -> None:
-    """Print now."""
-    sys.stdout.write(text + "\n")
-    sys.stdout.flush()
 
 
 def _table(rows: Mapping[str, Scores]) -> str:

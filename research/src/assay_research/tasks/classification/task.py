@@ -8,19 +8,21 @@ import torch
 from omegaconf import DictConfig
 from torch import Tensor
 
-from assay_deploy.canvas import View
-from assay_research import diagnosis
-from assay_research.classification import Trainer
-from assay_research.config import TrainConfig, instantiate
-from assay_research.data import ClassificationData, Split
+from assay_deploy.pictures.canvas import View
+from assay_research.config.build import instantiate
+from assay_research.config.schema import TrainConfig
 from assay_research.data.augment import Augment, augment, draw
+from assay_research.data.classification import ClassificationData, Split
 from assay_research.errors import ConfigError
-from assay_research.evaluation import Scores, measure, predict, top1
-from assay_research.loop import Options
-from assay_research.models import Normalized
-from assay_research.run import Trained
-from assay_research.task import Outcome
-from assay_research.views import Views
+from assay_research.models.normalized import Normalized
+from assay_research.runs.run import Trained
+from assay_research.tasks.classification.dense import predict
+from assay_research.tasks.classification.metrics import Scores, measure, top1
+from assay_research.tasks.classification.trainer import Trainer
+from assay_research.tasks.classification.views import Views
+from assay_research.tasks.task import Outcome
+from assay_research.training import diagnosis
+from assay_research.training.loop import Options
 
 
 def build(
@@ -105,7 +107,7 @@ def _try_out(model: Normalized, data: ClassificationData, settings: Augment, vie
 
 
 def _draw(trainer: Trainer, probabilities: Tensor, folder: Path, title: str) -> None:
-    from assay_research.analysis import figures  # matplotlib, which a training without figures can do without
+    from assay_research.reports import figures  # matplotlib, which a training without figures can do without
 
     data = trainer.data
     figures.learning_curves(trainer.history, folder / "learning_curves.png", title)

@@ -7,15 +7,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from assay_deploy.canvas import View
-from assay_research.data import ClassificationData, Split
+from assay_deploy.pictures.canvas import View
 from assay_research.data.augment import Augment, augment, draw
+from assay_research.data.classification import ClassificationData, Split
 from assay_research.errors import ConfigError
-from assay_research.evaluation import cross_entropy, predict, top1
-from assay_research.loop import Loop, Options
-from assay_research.models import Normalized
+from assay_research.models.normalized import Normalized
 from assay_research.schedules import Constant
-from assay_research.views import Views
+from assay_research.tasks.classification.dense import predict
+from assay_research.tasks.classification.metrics import cross_entropy, top1
+from assay_research.tasks.classification.views import Views
+from assay_research.training.loop import Loop, Options
 
 
 class Trainer(Loop):

@@ -5,15 +5,15 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from assay_deploy.canvas import CROPS, Canvas, View
-from assay_research.resample import axis_weights, resample
+from assay_deploy.pictures.canvas import CROPS, Canvas, View
+from assay_research.data.resample import axis_weights, resample
 
 
 class Views(nn.Module):
     """From the canvas, as an image decoder leaves it, to a classifier's answer.
 
     All views of all pictures go through the model as one batch. A view is a pair of constant matrices (see
-    `assay_research.resample`), so no runtime has to agree with another on how to resize. Softmax outputs are
+    `assay_research.data.resample`), so no runtime has to agree with another on how to resize. Softmax outputs are
     averaged as in Simonyan and Zisserman, "Very deep convolutional networks for large-scale image recognition"
     (arXiv:1409.1556, section 3.2).
 

@@ -8,18 +8,18 @@ from time import perf_counter
 import torch
 from tqdm import tqdm
 
-from assay_deploy.canvas import View
-from assay_research.analysis.detection_analysis import Result, Subject
-from assay_research.analysis.detection_report import report_all, report_one
-from assay_research.box_views import FUSIONS, BoxViews
-from assay_research.config import nearest
-from assay_research.data.boxes import BoxSplit, DetectionData
-from assay_research.detection import predict
-from assay_research.detection_metrics import measure
-from assay_research.detections import Found
-from assay_research.errors import ConfigError, DeviceError
-from assay_research.kept import Options, check, chosen_views, load
-from assay_research.run import Run, Trained
+from assay_deploy.pictures.canvas import View
+from assay_research.data.detection import BoxSplit, DetectionData
+from assay_research.errors import ConfigError, DeviceError, nearest
+from assay_research.models.boxes import Found
+from assay_research.runs.run import Run, Trained
+from assay_research.runs.trained import load
+from assay_research.tasks.detection.metrics import measure
+from assay_research.tasks.detection.report.analysis import Result, Subject
+from assay_research.tasks.detection.report.write import report_all, report_one
+from assay_research.tasks.detection.trainer import predict
+from assay_research.tasks.detection.views import FUSIONS, BoxViews
+from assay_research.tasks.options import Options, check, chosen_views
 
 
 def evaluate(run: Run, options: Options, data: DetectionData, names: Sequence[str], device: torch.device) -> Path:

@@ -10,9 +10,9 @@ from faster_coco_eval import COCO, COCOeval_faster
 from numpy.typing import NDArray
 from torch import Tensor
 
-from assay_deploy.canvas import Canvas, boxes_from_canvas
-from assay_research.data.boxes import BoxSplit
-from assay_research.detections import Found
+from assay_deploy.pictures.canvas import Canvas, boxes_from_canvas
+from assay_research.data.detection import BoxSplit
+from assay_research.models.boxes import Found
 
 SUMMARY = (
     *("map", "map50", "map75", "map_small", "map_medium", "map_large"),

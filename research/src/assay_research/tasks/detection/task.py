@@ -8,19 +8,20 @@ from pathlib import Path
 import torch
 from omegaconf import DictConfig
 
-from assay_deploy.canvas import View
-from assay_research import diagnosis
-from assay_research.box_views import BoxViews
-from assay_research.config import TrainConfig, instantiate
-from assay_research.data.boxes import DetectionData
-from assay_research.detection import Trainer, predict
-from assay_research.detection_metrics import BoxScores, measure
-from assay_research.detections import Found
+from assay_deploy.pictures.canvas import View
+from assay_research.config.build import instantiate
+from assay_research.config.schema import TrainConfig
+from assay_research.data.detection import DetectionData
 from assay_research.errors import ConfigError
-from assay_research.loop import Options
-from assay_research.models import Normalized
-from assay_research.run import Trained
-from assay_research.task import Outcome
+from assay_research.models.boxes import Found
+from assay_research.models.normalized import Normalized
+from assay_research.runs.run import Trained
+from assay_research.tasks.detection.metrics import BoxScores, measure
+from assay_research.tasks.detection.trainer import Trainer, predict
+from assay_research.tasks.detection.views import BoxViews
+from assay_research.tasks.task import Outcome
+from assay_research.training import diagnosis
+from assay_research.training.loop import Options
 
 
 def build(
@@ -88,10 +89,11 @@ def _try_out(model: Normalized, data: DetectionData, views: Sequence[View]) -> N
 
 
 def _draw(trainer: Trainer, found: Sequence[Found], folder: Path, title: str) -> None:
-    from assay_research.analysis import detection_galleries, figures  # matplotlib
-    from assay_research.analysis.detection_analysis import UNDECIDED
-    from assay_research.analysis.detection_curves import best_threshold, curve
-    from assay_research.analysis.detection_errors import match
+    from assay_research.reports import figures  # matplotlib
+    from assay_research.tasks.detection.report import galleries as detection_galleries  # matplotlib
+    from assay_research.tasks.detection.report.analysis import UNDECIDED
+    from assay_research.tasks.detection.report.curves import best_threshold, curve
+    from assay_research.tasks.detection.report.errors import match
 
     data = trainer.data
     figures.learning_curves(trainer.history, folder / "learning_curves.png", title)

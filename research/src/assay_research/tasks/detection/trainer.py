@@ -6,15 +6,15 @@ from typing import Any, ClassVar, Unpack
 import torch
 from torch import Tensor, nn
 
-from assay_deploy.canvas import View
-from assay_research.box_views import BoxViews
+from assay_deploy.pictures.canvas import View
 from assay_research.data.box_augment import BoxAugment, augment_boxes, draw
-from assay_research.data.boxes import BoxSplit, DetectionData
-from assay_research.detection_metrics import measure
-from assay_research.detections import Found
-from assay_research.loop import Loop, Options
-from assay_research.models import Normalized, Pretrained
+from assay_research.data.detection import BoxSplit, DetectionData
+from assay_research.models.boxes import Found
+from assay_research.models.normalized import Normalized, Pretrained
 from assay_research.schedules import Constant
+from assay_research.tasks.detection.metrics import measure
+from assay_research.tasks.detection.views import BoxViews
+from assay_research.training.loop import Loop, Options
 
 Target = dict[str, Tensor]
 

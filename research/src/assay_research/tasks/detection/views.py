@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 from torchvision.ops import box_iou
 
-from assay_deploy.canvas import Canvas, View
-from assay_research.detections import Detections
-from assay_research.resample import axis_weights, resample
+from assay_deploy.pictures.canvas import Canvas, View
+from assay_research.data.resample import axis_weights, resample
+from assay_research.models.boxes import Detections
 
 FUSIONS = ("wbf", "nms")
 

@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 import torch
 
-from assay_deploy.canvas import Canvas
-from assay_research.analysis.detection_analysis import analyse
-from assay_research.analysis.detection_confusion import Mistaken, by_genus, mistaken
-from assay_research.analysis.detection_curves import Threshold, best_threshold, curve, curves
-from assay_research.analysis.detection_errors import NONE, Errors, Fate, Kind, Matching, judge, match
-from assay_research.analysis.detection_nms import best, suppress, sweep
-from assay_research.data.boxes import BoxSplit
-from assay_research.detection_metrics import measure
-from assay_research.detections import Found
+from assay_deploy.pictures.canvas import Canvas
+from assay_research.data.detection import BoxSplit
+from assay_research.models.boxes import Found
+from assay_research.tasks.detection.metrics import measure
+from assay_research.tasks.detection.report.analysis import analyse
+from assay_research.tasks.detection.report.confusion import Mistaken, by_genus, mistaken
+from assay_research.tasks.detection.report.curves import Threshold, best_threshold, curve, curves
+from assay_research.tasks.detection.report.errors import NONE, Errors, Fate, Kind, Matching, judge, match
+from assay_research.tasks.detection.report.nms import best, suppress, sweep
 
 CANVAS = Canvas(100, 100)
 CLASSES = ("Navicula minuta", "Navicula gracilis", "Diatoma vulgare")

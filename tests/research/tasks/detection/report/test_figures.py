@@ -11,19 +11,19 @@ import pytest
 import torch
 from PIL import Image
 
-from assay_deploy.canvas import Canvas
-from assay_research.analysis import detection_figures
-from assay_research.analysis.detection_analysis import Result, Subject, analyse
-from assay_research.analysis.detection_curves import Curve, Threshold
-from assay_research.analysis.detection_errors import Fate, Kind, judge, match
-from assay_research.analysis.detection_galleries import cases, crop, gallery, predictions
-from assay_research.analysis.detection_nms import sweep
-from assay_research.analysis.detection_report import report_all, report_one
-from assay_research.analysis.figures import brief
-from assay_research.data.boxes import BoxSplit, DetectionData
-from assay_research.data.flora import SPECIES
-from assay_research.detection_metrics import measure
-from assay_research.detections import Found
+from assay_deploy.pictures.canvas import Canvas
+from assay_research.data.detection import BoxSplit, DetectionData
+from assay_research.data.synthetic.flora import SPECIES
+from assay_research.models.boxes import Found
+from assay_research.reports.figures import brief
+from assay_research.tasks.detection.metrics import measure
+from assay_research.tasks.detection.report import figures as detection_figures
+from assay_research.tasks.detection.report.analysis import Result, Subject, analyse
+from assay_research.tasks.detection.report.curves import Curve, Threshold
+from assay_research.tasks.detection.report.errors import Fate, Kind, judge, match
+from assay_research.tasks.detection.report.galleries import cases, crop, gallery, predictions
+from assay_research.tasks.detection.report.nms import sweep
+from assay_research.tasks.detection.report.write import report_all, report_one
 
 CANVAS = Canvas(64, 64, "letterbox")
 CLASSES = ("Navicula minuta", "Navicula gracilis", "Diatoma vulgare")

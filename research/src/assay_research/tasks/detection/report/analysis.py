@@ -6,14 +6,14 @@ from typing import Any
 
 import numpy as np
 
-from assay_deploy.canvas import Canvas
-from assay_research.analysis.detection_confusion import Mistaken, by_genus, mistaken
-from assay_research.analysis.detection_curves import Curve, Threshold, best_threshold, curve, curves
-from assay_research.analysis.detection_errors import Errors, Fate, Kind, Matching, judge, match
-from assay_research.analysis.detection_nms import Suppressed, best, sweep
-from assay_research.data.boxes import BoxSplit, DetectionData
-from assay_research.detection_metrics import BoxScores
-from assay_research.detections import Found
+from assay_deploy.pictures.canvas import Canvas
+from assay_research.data.detection import BoxSplit, DetectionData
+from assay_research.models.boxes import Found
+from assay_research.tasks.detection.metrics import BoxScores
+from assay_research.tasks.detection.report.confusion import Mistaken, by_genus, mistaken
+from assay_research.tasks.detection.report.curves import Curve, Threshold, best_threshold, curve, curves
+from assay_research.tasks.detection.report.errors import Errors, Fate, Kind, Matching, judge, match
+from assay_research.tasks.detection.report.nms import Suppressed, best, sweep
 
 UNDECIDED = 0.5
 """Score from which on detections are judged where no score is better than another: none of them is right."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from assay_research.analysis.detection_errors import Integers
+from assay_research.tasks.detection.report.errors import Integers
 
 
 def genus(name: str) -> str:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from assay_research.analysis.detection_errors import NONE, Booleans, Floats, Matching
+from assay_research.tasks.detection.report.errors import NONE, Booleans, Floats, Matching
 
 RECALLS = np.linspace(0, 1, 101)
 """Where COCO reads a curve off."""

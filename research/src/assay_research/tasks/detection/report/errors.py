@@ -10,10 +10,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from assay_deploy.canvas import Canvas
-from assay_research.data.boxes import BoxSplit
-from assay_research.detection_metrics import MOST, own_pixels
-from assay_research.detections import Found
+from assay_deploy.pictures.canvas import Canvas
+from assay_research.data.detection import BoxSplit
+from assay_research.models.boxes import Found
+from assay_research.tasks.detection.metrics import MOST, own_pixels
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]

@@ -13,12 +13,12 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from assay_research.analysis.detection_confusion import genus
-from assay_research.analysis.detection_curves import RECALLS, Curve, Threshold
-from assay_research.analysis.detection_errors import Integers
-from assay_research.analysis.detection_nms import Suppressed
-from assay_research.analysis.figures import BLUE, GREEN, GREY, VERMILION, save
-from assay_research.detection_metrics import BoxScores
+from assay_research.reports.figures import BLUE, GREEN, GREY, VERMILION, save
+from assay_research.tasks.detection.metrics import BoxScores
+from assay_research.tasks.detection.report.confusion import genus
+from assay_research.tasks.detection.report.curves import RECALLS, Curve, Threshold
+from assay_research.tasks.detection.report.errors import Integers
+from assay_research.tasks.detection.report.nms import Suppressed
 
 COLOURS = (BLUE, VERMILION, GREEN, "#cc79a7", "#e69f00", "#56b4e9")
 """Okabe and Ito's."""
@@ -39,7 +39,7 @@ def confusion_matrix(confusion: Integers, classes: Sequence[str], path: Path, ti
 
     Args:
         confusion: objects by ``[true class][predicted class]``, the background last; see
-            `assay_research.analysis.detection_errors.Errors`.
+            `assay_research.tasks.detection.report.errors.Errors`.
         classes: names, without the background.
         path: the image file to write; its suffix chooses the format.
         title: of the figure.

@@ -12,11 +12,11 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
-from assay_deploy.canvas import Canvas
-from assay_research.analysis.detection_errors import NONE, Errors, Fate, Floats, Kind, Matching, judge, match
-from assay_research.analysis.figures import BLUE, GREY, VERMILION, brief, save, tail
-from assay_research.data.boxes import BoxSplit
-from assay_research.detections import Found
+from assay_deploy.pictures.canvas import Canvas
+from assay_research.data.detection import BoxSplit
+from assay_research.models.boxes import Found
+from assay_research.reports.figures import BLUE, GREY, VERMILION, brief, save, tail
+from assay_research.tasks.detection.report.errors import NONE, Errors, Fate, Floats, Kind, Matching, judge, match
 
 CASES = 32
 """Pictures in a gallery."""

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 
 from torchvision.ops import batched_nms
 
-from assay_deploy.canvas import Canvas
-from assay_research.analysis.detection_errors import Fate, Kind, judge, match
-from assay_research.data.boxes import BoxSplit
-from assay_research.detection_metrics import measure
-from assay_research.detections import Found
+from assay_deploy.pictures.canvas import Canvas
+from assay_research.data.detection import BoxSplit
+from assay_research.models.boxes import Found
+from assay_research.tasks.detection.metrics import measure
+from assay_research.tasks.detection.report.errors import Fate, Kind, judge, match
 
 THRESHOLDS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 """IoU of two boxes of one class from which on the one with the lower score is removed."""

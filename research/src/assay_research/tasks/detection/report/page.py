@@ -3,12 +3,12 @@
 import math
 from collections.abc import Sequence
 
-from assay_research.analysis.detection_analysis import Analysis, Result, Subject
-from assay_research.analysis.detection_confusion import genus
-from assay_research.analysis.detection_errors import Fate, Kind
-from assay_research.analysis.detection_nms import best
-from assay_research.analysis.study import table
-from assay_research.detection_metrics import SUMMARY
+from assay_research.reports.tables import table
+from assay_research.tasks.detection.metrics import SUMMARY
+from assay_research.tasks.detection.report.analysis import Analysis, Result, Subject
+from assay_research.tasks.detection.report.confusion import genus
+from assay_research.tasks.detection.report.errors import Fate, Kind
+from assay_research.tasks.detection.report.nms import best
 
 HEADS = (
     *("mAP", "mAP@50", "mAP@75", "small", "medium", "large"),

@@ -4,14 +4,15 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from assay_research.analysis import detection_page, finite_json
-from assay_research.analysis.detection_analysis import Analysis, Result, Subject, analyse
-from assay_research.analysis.detection_confusion import by_genus
-from assay_research.analysis.detection_errors import Kind
-from assay_research.analysis.detection_nms import best
-from assay_research.analysis.scores import say
-from assay_research.checkpoint import write_atomically
-from assay_research.detections import Found
+from assay_research.models.boxes import Found
+from assay_research.reports import finite_json
+from assay_research.runs.checkpoint import write_atomically
+from assay_research.tasks.detection.report import page as detection_page
+from assay_research.tasks.detection.report.analysis import Analysis, Result, Subject, analyse
+from assay_research.tasks.detection.report.confusion import by_genus
+from assay_research.tasks.detection.report.errors import Kind
+from assay_research.tasks.detection.report.nms import best
+from assay_research.terminal import say
 
 GALLERIES: dict[str, Kind | None] = {
     "missed": None,
@@ -71,7 +72,9 @@ def report_all(results: Sequence[Result], subject: Subject, folder: Path) -> Pat
     Returns:
         The JSON file.
     """
-    from assay_research.analysis import detection_figures  # matplotlib, which only figures need
+    from assay_research.tasks.detection.report import (
+        figures as detection_figures,  # matplotlib, which only figures need
+    )
 
     path = folder / f"all-{subject.split}.json"
     finite_json.write(subject.record() | {"checkpoints": [asdict(result) for result in results]}, path)
@@ -89,7 +92,8 @@ def report_all(results: Sequence[Result], subject: Subject, folder: Path) -> Pat
 
 def _draw(result: Result, analysis: Analysis, subject: Subject, folder: Path) -> None:
     """Every figure of one checkpoint."""
-    from assay_research.analysis import detection_figures, detection_galleries  # matplotlib
+    from assay_research.tasks.detection.report import figures as detection_figures  # matplotlib
+    from assay_research.tasks.detection.report import galleries as detection_galleries
 
     matching, errors, split = analysis.matching, analysis.errors, subject.pictures
     classes, canvas = matching.classes, subject.data.canvas

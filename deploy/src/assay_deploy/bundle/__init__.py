@@ -1,0 +1,1 @@
+"""A bundle: its folder, its manifest, and how two answers are compared."""

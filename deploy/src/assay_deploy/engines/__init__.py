@@ -1,0 +1,1 @@
+"""Run a graph of a bundle: one file or folder an engine."""

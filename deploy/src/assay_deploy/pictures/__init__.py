@@ -1,0 +1,1 @@
+"""From a picture file to the model's canvas; training reads pictures the same way."""

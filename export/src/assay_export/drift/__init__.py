@@ -1,0 +1,1 @@
+"""Find the first layer at which an artifact differs from the model."""

@@ -1,0 +1,1 @@
+"""Prove that an artifact is the model, and show the verdict."""

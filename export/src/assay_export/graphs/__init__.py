@@ -1,0 +1,1 @@
+"""The graphs that leave, where they are not the trained module itself."""

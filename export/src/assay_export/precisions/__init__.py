@@ -1,0 +1,1 @@
+"""Lower an ONNX graph's precision: one file a precision."""

@@ -1,0 +1,1 @@
+"""What each task asks of an exported model: one file a task."""

@@ -1,0 +1,1 @@
+"""The console commands, one file each; with `config`, all that knows Hydra."""

@@ -1,0 +1,73 @@
+"""Pictures with a class each: a split, a data set, its channel statistics."""
+
+import hashlib
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from assay_deploy.pictures.canvas import Canvas
+
+
+@dataclass(frozen=True)
+class Split:
+    """Pictures and their classes.
+
+    Attributes:
+        images: uint8 ``[n, height, width, 3]``, RGB, on the canvas.
+        labels: int64 ``[n]``.
+        names: of the pictures, for reports: a path relative to the data set, or an index.
+    """
+
+    images: Tensor
+    labels: Tensor
+    names: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def to(self, device: torch.device) -> "Split":
+        """The same split on another device."""
+        return Split(self.images.to(device), self.labels.to(device), self.names)
+
+
+@dataclass(frozen=True)
+class ClassificationData:
+    """A data set for classification.
+
+    Attributes:
+        name: what tables call it, ``digits`` or ``cifar10-jpeg``.
+        classes: names, in the order of the labels.
+        canvas: what every picture was put on.
+        train, val, test: the splits; `val` chooses the checkpoint, `test` is scored once.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    canvas: Canvas
+    train: Split
+    val: Split
+    test: Split
+
+    def fingerprint(self) -> str:
+        """Hex sha256 over class names, pictures and labels of the splits in order: the same data give the same one."""
+        digest = hashlib.sha256("\0".join(self.classes).encode())
+        for split in (self.train, self.val, self.test):
+            digest.update(f"{tuple(split.images.shape)}".encode())
+            digest.update(split.images.cpu().numpy().tobytes())
+            digest.update(split.labels.cpu().numpy().tobytes())
+        return digest.hexdigest()
+
+    def channel_statistics(self) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation of the training pictures' channels in [0, 1], float32 ``[3]`` each."""
+        return channel_statistics(self.train.images)
+
+
+def channel_statistics(images: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation, float32 ``[3]`` in [0, 1], of the channels of uint8 ``[n, height, width, 3]``."""
+    counts = torch.stack([images[..., c].flatten().bincount(minlength=256) for c in range(3)]).double()
+    values = torch.arange(256, dtype=torch.float64, device=counts.device) / 255
+    weights = counts / counts.sum(1, keepdim=True)
+    mean = weights @ values
+    variance = (weights * (values - mean[:, None]) ** 2).sum(1)
+    return mean.float(), variance.sqrt().clamp(min=1e-3).float()

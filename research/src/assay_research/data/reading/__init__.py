@@ -1,0 +1,1 @@
+"""Read annotations, folders, pictures and splits: what several data formats share."""

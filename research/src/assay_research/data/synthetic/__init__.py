@@ -1,0 +1,1 @@
+"""Draw microscope pictures of diatoms, for tests and demonstrations."""

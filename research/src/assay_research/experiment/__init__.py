@@ -1,0 +1,1 @@
+"""Train a model, go on, evaluate it: what the commands and notebooks call."""

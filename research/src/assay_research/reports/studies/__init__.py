@@ -1,0 +1,1 @@
+"""The project's results: records, tables, curves, and the table of models."""

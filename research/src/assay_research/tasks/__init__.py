@@ -1,0 +1,1 @@
+"""What each task is to an experiment: one folder a task."""

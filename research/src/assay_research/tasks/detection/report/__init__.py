@@ -1,0 +1,1 @@
+"""The report of a detector's evaluation: confusion, errors, curves, galleries."""
