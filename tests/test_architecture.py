@@ -1,10 +1,7 @@
-"""The arrows between the members hold: read from every import, and each check is shown to catch a planted fault."""
+"""The arrows between and inside the members hold: read from every import, and each check catches a planted fault."""
 
-import ast
 import importlib.metadata
-import json
 import re
-import subprocess
 import sys
 import tomllib
 from collections.abc import Iterable, Iterator
@@ -12,6 +9,8 @@ from pathlib import Path
 
 import pytest
 from omegaconf import OmegaConf
+
+from tests.structure import circle, graph, imported_names, imports, upward
 
 ROOT = Path(__file__).parents[1]
 MEMBERS = {name: ROOT / name / "src" / f"assay_{name}" for name in ("research", "export", "deploy")}
@@ -25,33 +24,32 @@ MAY_IMPORT_OF_OURS = {
 }
 NEVER = {"deploy": ("torch", "torchvision", "onnx")}
 
+TIERS = {
+    name: tier
+    for tier, names in enumerate(
+        (
+            ("__init__", "errors"),
+            ("optim", "schedules", "terminal"),
+            ("data", "models"),
+            ("config",),
+            ("runs", "training"),
+            ("loggers",),
+            ("reports",),
+            ("tasks",),
+            ("experiment",),
+            ("commands",),
+        )
+    )
+    for name in names
+}
+"""The wings of research from the lowest: each may import from those below it alone."""
+
+LINES = 350
+"""A longer file has a second job."""
+
 
 def within(name: str, packages: Iterable[str]) -> bool:
     return any(name == package or name.startswith(f"{package}.") for package in packages)
-
-
-def imported_names(source: str, package: str) -> set[str]:
-    """Dotted names that a module of `package` imports, at any depth and by `importlib.import_module` too."""
-    names = set()
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            parents = package.split(".")
-            base = parents[: len(parents) - node.level + 1] if node.level else []
-            names |= {".".join([*base, *filter(None, [node.module]), alias.name]) for alias in node.names}
-        elif isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Constant):
-            called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
-            if called in ("import_module", "__import__"):
-                names.add(str(node.args[0].value))
-    return names
-
-
-def imports(folder: Path) -> Iterator[tuple[Path, str]]:
-    for path in sorted(folder.rglob("*.py")):
-        package = ".".join([folder.name, *path.parent.relative_to(folder).parts])
-        for name in sorted(imported_names(path.read_text(encoding="utf-8"), package)):
-            yield path.relative_to(folder), name
 
 
 def wrong_arrows(member: str, folder: Path) -> list[str]:
@@ -109,34 +107,6 @@ def foreign_targets(conf: Path) -> list[str]:
     ]
 
 
-def side_effects(noxfile: Path) -> list[str]:
-    """Processes, connections and written files that importing a noxfile causes, by Python's own audit events."""
-    script = """
-import json, os, runpy, sys
-import nox, nox.virtualenv
-events = []
-watched = ("subprocess.", "socket.", "os.system", "os.exec", "os.spawn", "os.posix_spawn", "os.mkdir", "os.rename",
-           "os.remove", "os.rmdir", "shutil.")
-def watch(event, arguments):
-    if event.startswith(watched) or (event == "open" and (arguments[2] or 0) & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)):
-        events.append(f"{event} {arguments[0]}")
-sys.addaudithook(watch)
-runpy.run_path(sys.argv[1])
-found = list(events)
-print(json.dumps(found))
-"""
-    ran = subprocess.run(
-        [sys.executable, "-B", "-c", script, noxfile],
-        cwd=noxfile.parent,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    found = json.loads(ran.stdout.splitlines()[-1])
-    assert isinstance(found, list)
-    return found
-
-
 @pytest.mark.parametrize("member", SOURCES)
 def test_imports_follow_the_arrows(member: str) -> None:
     folder = SOURCES[member]
@@ -177,7 +147,7 @@ def test_allowed_and_relative_imports_pass(tmp_path: Path) -> None:
     )
     (folder / "deep" / "planted.py").write_text("from .. import run\nfrom . import sibling\nimport onnxruntime\n")
     assert wrong_arrows("research", folder) == []
-    assert imported_names("from ..run import Run", "assay_research.deep") == {"assay_research.runs.run.Run"}
+    assert imported_names("from ..run import Run", "assay_research.deep") == {"assay_research.run.Run"}
 
 
 @pytest.mark.parametrize("member", SOURCES)
@@ -194,18 +164,6 @@ def test_an_undeclared_import_is_caught(tmp_path: Path) -> None:
     assert undeclared(tmp_path, {"numpy", "onnxscript", "scikit-learn"}) == []
 
 
-def test_versions_agree() -> None:
-    projects = {
-        name: tomllib.loads((ROOT / name / "pyproject.toml").read_text(encoding="utf-8"))["project"] for name in MEMBERS
-    }
-    modules = [(folder / "__init__.py").read_text(encoding="utf-8") for folder in MEMBERS.values()]
-    said = {re.findall(r'(?m)^__version__ = "(.+)"$', module)[0] for module in modules}
-    (version,) = said | {project["version"] for project in projects.values()}
-    ours = [entry for project in projects.values() for entry in project["dependencies"] if entry.startswith("assay-")]
-    assert ours
-    assert all(entry.endswith(f"=={version}") for entry in ours)
-
-
 def test_configs_only_build_what_research_owns() -> None:
     assert foreign_targets(MEMBERS["research"] / "conf") == []
 
@@ -215,54 +173,64 @@ def test_a_foreign_target_is_caught(tmp_path: Path) -> None:
     assert foreign_targets(tmp_path) == ["planted.yaml builds builtins.open"]
 
 
-def test_importing_the_noxfile_does_nothing() -> None:
-    assert side_effects(ROOT / "noxfile.py") == []
+@pytest.mark.parametrize("member", SOURCES)
+def test_no_circle_of_imports(member: str) -> None:
+    assert circle(graph(SOURCES[member])) == []
+
+
+def test_wings_import_downward_only() -> None:
+    assert upward(graph(MEMBERS["research"]), TIERS) == []
 
 
 @pytest.mark.parametrize(
-    "source",
+    "closing",
     [
-        "import subprocess\nsubprocess.run(['git', '--version'])",
-        "import pathlib\npathlib.Path('made').write_text('')",
-        "import pathlib\npathlib.Path('made').mkdir()",
-        "import shutil, nox\nshutil.copy(__file__, 'copied')",
+        "from assay_planted.wing import first",
+        "def f():\n    import assay_planted.wing.first",
+        "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from .wing.first import name",
+        "from . import middle",
     ],
 )
-def test_a_noxfile_that_does_something_is_caught(source: str, tmp_path: Path) -> None:
-    (tmp_path / "noxfile.py").write_text(source)
-    assert side_effects(tmp_path / "noxfile.py") != []
+def test_a_circle_is_caught(closing: str, tmp_path: Path) -> None:
+    folder = tmp_path / "assay_planted"
+    (folder / "wing").mkdir(parents=True)
+    (folder / "wing" / "first.py").write_text("from assay_planted.middle import name\n")
+    (folder / "middle.py").write_text("from assay_planted import last\n")
+    (folder / "last.py").write_text("import numpy\n")
+    assert circle(graph(folder)) == []
+    (folder / "last.py").write_text(closing + "\n")
+    assert {"last", "middle"} <= set(circle(graph(folder)))
 
 
-def test_documents_name_only_sessions_that_exist() -> None:
-    sessions = set(re.findall(r"(?m)^@nox\.session.*\n(?:@.*\n)*def (\w+)\(", (ROOT / "noxfile.py").read_text()))
-    named = {
-        session
-        for path in (*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"))
-        for session in re.findall(r"nox -s (\w+)", path.read_text(encoding="utf-8"))
-    }
-    assert named
-    assert named <= sessions
+@pytest.mark.parametrize(
+    "source", ["from assay_research.tasks import one", "def f():\n    from ..tasks.one import name"]
+)
+def test_an_upward_import_is_caught(source: str, tmp_path: Path) -> None:
+    folder = tmp_path / "assay_research"
+    for name in ("runs/run", "tasks/one", "data/digits"):
+        (folder / name).parent.mkdir(parents=True)
+        (folder / f"{name}.py").write_text("")
+    (folder / "tasks" / "one.py").write_text("from assay_research.runs.run import Run\nfrom . import one\n")
+    (folder / "runs" / "run.py").write_text("from assay_research.data import digits\n")
+    assert upward(graph(folder), TIERS) == []
+    (folder / "runs" / "run.py").write_text(source + "\n")
+    assert upward(graph(folder), TIERS) == ["runs.run imports tasks.one"]
 
 
-def lock_entries(name: str) -> dict[str, str]:
-    text = (ROOT / "requirements" / f"{name}.txt").read_text(encoding="utf-8")
-    return {canonical(entry): entry for entry in re.split(r"(?m)^(?=[a-z0-9])", text)[1:]}
+def long_files(folder: Path) -> list[str]:
+    return [
+        f"{path.relative_to(folder)}: {lines} lines"
+        for path in sorted(folder.rglob("*.py"))
+        if (lines := len(path.read_text(encoding="utf-8").splitlines())) > LINES
+    ]
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "requirements").glob("*.txt")), ids=lambda path: path.stem)
-def test_locks_are_hashed_and_name_no_place(path: Path) -> None:
-    assert all("--hash=sha256:" in entry for entry in lock_entries(path.stem).values())
-    text = path.read_text(encoding="utf-8")
-    assert "://" not in text
-    assert str(ROOT) not in text
+@pytest.mark.parametrize("member", SOURCES)
+def test_files_stay_short(member: str) -> None:
+    assert long_files(SOURCES[member]) == []
 
 
-def test_locks_hold_everything_declared() -> None:
-    development, torch = lock_entries("dev"), lock_entries("torch")
-    assert not set(development) & (set(torch) | set(lock_entries("torch-oldest")))
-    wanted = declared("benchmarks") - {"assay-deploy", "assay-research", "onnxruntime-gpu"}
-    assert wanted <= set(development) | set(torch)
-    for extra, runtime in (("cpu", "onnxruntime"), ("gpu", "onnxruntime-gpu")):
-        image = set(lock_entries(f"deploy-{extra}"))
-        assert runtime in image
-        assert not image & {"torch", "torchvision", "onnx"}
+def test_a_long_file_is_caught(tmp_path: Path) -> None:
+    (tmp_path / "planted.py").write_text("x = 1\n" * (LINES + 1))
+    (tmp_path / "short.py").write_text("x = 1\n" * LINES)
+    assert long_files(tmp_path) == [f"planted.py: {LINES + 1} lines"]
