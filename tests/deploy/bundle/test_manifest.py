@@ -6,7 +6,7 @@ import random
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from assay_deploy.bundle.folder import (
     write_manifest,
 )
 from assay_deploy.bundle.manifest import File, Manifest
+from assay_deploy.bundle.strict_json import encode
 from assay_deploy.errors import BundleError
 from tests.deploy.mutations import Document, change_somewhere, edit, sign
 
@@ -269,7 +270,7 @@ def test_mutated_manifests_are_refused_or_read_to_the_letter(bundle: Path) -> No
             assert str(path) in str(error), seed  # noqa: PT017
             refused += 1
         else:  # nothing dropped, added or converted
-            assert json.loads(json.dumps(asdict(manifest))) == json.loads(path.read_bytes()), seed
+            assert json.loads(json.dumps(encode(manifest))) == json.loads(path.read_bytes()), seed
     assert 200 < refused < 400
 
 
