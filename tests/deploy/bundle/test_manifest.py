@@ -33,6 +33,27 @@ def test_what_is_written_is_read(bundle: Path, manifest: Manifest) -> None:
     assert read_manifest(bundle) == changed
 
 
+def test_a_manifest_without_files_beside_has_no_word_of_them(bundle: Path, manifest: Manifest) -> None:
+    before = (bundle / MANIFEST).read_bytes()
+    assert b"beside" not in before
+    write_manifest(manifest, bundle)
+    assert (bundle / MANIFEST).read_bytes() == before
+
+
+def test_files_beside_an_artifact_are_files_of_the_bundle(bundle: Path, manifest: Manifest) -> None:
+    weights = File("weights/model.data", sha256(b"weights"))
+    artifacts = tuple(replace(artifact, beside=(weights,)) for artifact in manifest.artifacts)
+    write_manifest(replace(manifest, artifacts=artifacts), bundle)
+    found = read_manifest(bundle)
+    assert found.artifacts == artifacts
+    assert [entry.path for entry in found.files].count("weights/model.data") == 1
+    with pytest.raises(BundleError, match=r"weights/model\.data: the manifest names it, but it cannot be read"):
+        read_verified(bundle, weights)
+    (bundle / "weights").mkdir()
+    (bundle / "weights" / "model.data").write_bytes(b"weights")
+    assert read_verified(bundle, weights) == b"weights"
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -72,6 +93,15 @@ def test_what_is_written_is_read(bundle: Path, manifest: Manifest) -> None:
         (lambda d: d["artifacts"][0].update(path=""), "not a plain path inside the bundle"),
         (lambda d: d["artifacts"][0].update(path="."), "not a plain path inside the bundle"),
         (lambda d: d["artifacts"][0].update(path="model\0.onnx"), "control character"),
+        (lambda d: d["artifacts"][0].update(beside=None), "beside: expected a list, got NoneType null"),
+        (
+            lambda d: d["artifacts"][1].update(beside=[{"path": "../w.data", "sha256": "0" * 64}]),
+            "'../w.data' is not a plain path inside the bundle",
+        ),
+        (
+            lambda d: d["artifacts"][1].update(beside=[{"path": "w.data", "sha256": "0" * 63}]),
+            "sha256 of 'w.data' is not 64 hex digits",
+        ),
         (lambda d: d["parity"].update(path="/etc/passwd"), "not a plain path inside the bundle"),
         (lambda d: d["report"].update(path="../parity.html"), "not a plain path inside the bundle"),
         (lambda d: d["sbom"].update(path="/sbom.json"), "not a plain path inside the bundle"),

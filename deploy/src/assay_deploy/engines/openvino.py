@@ -27,6 +27,10 @@ DTYPES = {"u8": "uint8", "f32": "float32", "i64": "int64"}
 NO_NODES = frozenset(("Const", "Input", "Output"))
 """Layers of a compiled graph that compute nothing."""
 
+ELSEWHERE = b"\n\x08location\x12"
+"""In a file of ONNX, before the name of another that holds weights. OpenVINO 2026.4 reads that one from the folder
+where the process runs."""
+
 log = logging.getLogger(__name__)
 
 
@@ -107,18 +111,18 @@ class OpenVino:
         """Check an artifact's hash and compile it; see `assay_deploy.engines.engine.Engine.load`."""
         if not self.runs(artifact):
             raise BundleError(
-                f"{artifact.path}: {artifact.format} in {artifact.precision}, but OpenVINO runs only onnx in fp32 here"
+                f"{artifact.path}: a {artifact.format} file in {artifact.precision}, OpenVINO runs onnx in fp32 alone"
             )
         if proven_provider(artifact, provider) == "cuda":
             raise RuntimeUnavailableError(
                 f"{artifact.path}: OpenVINO has no CUDA. Use --provider cpu, or --engine onnxruntime"
             )
-        if artifact.beside:  # OpenVINO reads such weights by path, so what it reads is not what was hashed
-            raise BundleError(
-                f"{artifact.path}: has weights in {', '.join(file.path for file in artifact.beside)}, which OpenVINO "
-                "takes only from a graph's own file. Use --engine onnxruntime"
-            )
         content = read_verified(bundle, artifact)
+        if artifact.beside or ELSEWHERE in content:
+            raise BundleError(
+                f"{artifact.path}: keeps weights in other files, which OpenVINO would read without their hashes. Use "
+                "--engine onnxruntime"
+            )
         package = import_openvino()
         threads = threads or available_cores()
         streams = max(available_cores() // threads, 1)

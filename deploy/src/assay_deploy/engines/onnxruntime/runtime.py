@@ -109,6 +109,8 @@ def start(content: bytes, threads: int, providers: list[Any], beside: Mapping[st
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
     options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+    # What a graph keeps outside itself comes from `beside`; else it would be sought where the process runs, unhashed.
+    options.add_session_config_entry("session.model_external_initializers_file_folder_path", os.devnull)
     if beside:
         sizes = [len(each) for each in beside.values()]
         options.add_external_initializers_from_files_in_memory(list(beside), list(beside.values()), sizes)
