@@ -259,3 +259,22 @@ def test_what_the_bundle_cannot_answer_is_refused(
 ) -> None:
     assert main(["predict", str(request.getfixturevalue(which)), str(slides), *options]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_another_engine_says_the_same(detector_bundle: Path, slides: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def said(*options: str) -> str:
+        assert main(["predict", str(detector_bundle), str(slides), *options]) == 1
+        return capsys.readouterr().out
+
+    assert said("--engine", "openvino") == said("--engine", "onnxruntime") == said()
+
+
+def test_asking_for_help_imports_no_engine() -> None:
+    for arguments in (["--help"], ["--version"], ["predict", "--help"], ["doctor", "--help"]):
+        code = (
+            "import sys; from assay_deploy.cli import main\n"
+            "try: main(sys.argv[1:])\n"
+            "finally: print([m for m in ('onnxruntime', 'openvino', 'torch', 'tqdm') if m in sys.modules])"
+        )
+        result = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True)
+        assert result.stdout.splitlines()[-1] == "[]"

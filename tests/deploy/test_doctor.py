@@ -13,6 +13,7 @@ from assay_deploy.bundle.folder import read_manifest, sha256, write_manifest
 from assay_deploy.bundle.manifest import File, Manifest
 from assay_deploy.cli import main
 from assay_deploy.doctor import examine
+from tests.deploy.weights import weights_beside
 
 
 def _replace_probe(bundle: Path, manifest: Manifest, content: bytes) -> None:
@@ -169,3 +170,34 @@ def test_a_detector_is_replayed_by_its_boxes(detector_bundle: Path) -> None:
     probe["boxes"][:, 0, 2] += 0.3
     _replace_probe(detector_bundle, read_manifest(detector_bundle), _npz(**probe))
     assert "model.onnx: its boxes are up to 0.3 off" in examine(detector_bundle)["problems"][0]
+
+
+def test_weights_beside_a_graph_are_examined(
+    bundle: Path, manifest: Manifest, capsys: pytest.CaptureFixture[str]
+) -> None:
+    artifacts = (weights_beside(bundle, manifest), manifest.artifacts[1])
+    write_manifest(replace(manifest, artifacts=artifacts), bundle)
+    assert main(["doctor", str(bundle)]) == 0
+    assert "ok      model.onnx.data" in capsys.readouterr().out
+    (bundle / "model.onnx.data").write_bytes(b"others")
+    report = examine(bundle)
+    assert [file["path"] for file in report["files"] if not file["ok"]] == ["model.onnx.data"]
+    assert [graph["ok"] for graph in report["graphs"]] == [False, True]
+    (problem,) = report["problems"]
+    assert "model.onnx.data: not the file that was proven" in problem
+
+
+def test_the_engine_that_is_asked_for_replays_the_probe(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["doctor", str(bundle), "--engine", "openvino", "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["engine"] == "OpenVINO"
+    assert "openvino" in report["versions"]
+    assert "onnxruntime" not in report["versions"]
+    assert [set(graph["nodes"]) for graph in report["graphs"]] == [{"CPU"}, {"CPU"}]
+
+
+def test_a_bundle_without_a_graph_for_the_engine_is_a_problem(bundle: Path, manifest: Manifest) -> None:
+    artifacts = tuple(replace(artifact, precision="int8") for artifact in manifest.artifacts)
+    write_manifest(replace(manifest, artifacts=artifacts), bundle)
+    (problem,) = examine(bundle, engine="openvino")["problems"]
+    assert "has no graph that OpenVINO runs; it has onnx in int8" in problem

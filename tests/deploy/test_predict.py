@@ -10,12 +10,11 @@ import pytest
 from assay_deploy.bundle.folder import read_manifest
 from assay_deploy.bundle.manifest import Manifest
 from assay_deploy.engines.onnxruntime.session import Session
-from assay_deploy.errors import AssayError
 from assay_deploy.pictures.canvas import place
 from assay_deploy.pictures.decode import read_picture
 from assay_deploy.pictures.find import find_pictures
 from assay_deploy.predict import predict
-from assay_deploy.tasks.classification import Prediction, softmax
+from assay_deploy.tasks.classification import Prediction
 from assay_deploy.tasks.detection import Detected
 from assay_deploy.tasks.result import Unreadable
 
@@ -83,45 +82,6 @@ def test_reading_ahead_is_bounded(tiny: tuple[Session, Manifest], pictures: Path
     next(results)
     results.close()  # type: ignore[attr-defined]
     assert paths.furthest <= 2 * (2 * max(os.cpu_count() or 1, 2) + 1)
-
-
-def test_softmax_survives_large_logits() -> None:
-    logits = np.array([[1e4, 1e4 - 1, -1e4]], np.float32)
-    np.testing.assert_allclose(softmax(logits), [[0.7310586, 0.2689414, 0]], atol=1e-6)
-
-
-def test_folders_are_searched_in_order_and_hidden_files_left_out(tmp_path: Path) -> None:
-    for name in ("b/2.PNG", "b/10.jpg", "a.jpeg", "c.txt", ".hidden.png", ".git/x.png", "b/deep/er/z.webp"):
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).touch()
-    (tmp_path / "b" / "circle").symlink_to(tmp_path)
-    (tmp_path / "linked").symlink_to(tmp_path / "b" / "deep")
-    names = [path.relative_to(tmp_path).as_posix() for path in find_pictures([str(tmp_path)])]
-    assert names == ["a.jpeg", "b/10.jpg", "b/2.PNG", "b/deep/er/z.webp"]
-    (tmp_path / "b").rename(tmp_path / "m")  # the link now dangles
-    assert [path.name for path in find_pictures([str(tmp_path)])] == ["a.jpeg", "10.jpg", "2.PNG", "z.webp"]
-
-
-def test_globs_files_and_folders_mix_and_keep_their_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("d/2.png", "d/1.png", "d/e/3.png", "x.dat", "[1].png", "1.png"):
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).touch()
-    monkeypatch.chdir(tmp_path)
-    arguments = ["x.dat", "d/**/*.png", "d", "[1].png", "?.png", "gone.png"]
-    assert [path.as_posix() for path in find_pictures(arguments)] == [
-        "x.dat",
-        *("d/1.png", "d/2.png", "d/e/3.png") * 2,
-        "[1].png",
-        "1.png",
-        "gone.png",
-    ]
-
-
-def test_nothing_matched_is_an_error_that_names_the_pattern(tmp_path: Path) -> None:
-    with pytest.raises(AssayError, match=r"no file matches '.*\*\.jpg'"):
-        find_pictures([str(tmp_path / "*.jpg")])
-    with pytest.raises(AssayError, match="no pictures under '"):
-        find_pictures([str(tmp_path)])
 
 
 def test_a_detector_gives_boxes_in_the_pictures_own_pixels(detector_bundle: Path, slides: Path) -> None:

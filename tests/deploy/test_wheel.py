@@ -75,6 +75,20 @@ def test_the_wheel_alone_predicts_without_torch(python: Path, wheel: Path, bundl
     assert found.strip() == "[]"
 
 
+def test_the_wheel_predicts_with_openvino_which_reports_nothing(
+    python: Path, wheel: Path, bundle: Path, pictures: Path
+) -> None:
+    _install(python, f"assay-deploy[openvino] @ {wheel.as_uri()}")
+    code = (
+        "import sys; from importlib.util import find_spec; from assay_deploy.cli import main;"
+        "assert find_spec('openvino_telemetry'); code = main(sys.argv[1:]);"
+        "there = {name for name, module in sys.modules.items() if module};"
+        "sys.exit(code or any(name.startswith('openvino_telemetry') for name in there) or 'openvino' not in there)"
+    )
+    assert len(_check(python, "-c", code, "predict", bundle, pictures, "--engine", "openvino").splitlines()) == 40
+    assert "Nothing is wrong." in _check(python, "-c", code, "doctor", bundle, "--engine", "openvino")
+
+
 def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
     import zipfile
 

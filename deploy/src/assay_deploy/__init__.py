@@ -1,3 +1,3 @@
-"""Run a proven bundle with ONNX Runtime; installs and runs without torch."""
+"""Run a proven bundle with ONNX Runtime or OpenVINO; installs and runs without torch."""
 
 __version__ = "0.1.0"

@@ -7,23 +7,25 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 from assay_deploy import __version__
 from assay_deploy.bundle.folder import read_manifest
-from assay_deploy.bundle.manifest import DETECTION, PRECISIONS
+from assay_deploy.bundle.manifest import PRECISIONS
 from assay_deploy.doctor import examine, render
+from assay_deploy.engines.engine import PROVIDERS
 from assay_deploy.engines.machine import available_cores
-from assay_deploy.engines.onnxruntime.session import PROVIDERS, Session
+from assay_deploy.engines.registry import ENGINES
 from assay_deploy.errors import AssayError
 from assay_deploy.pictures.find import find_pictures
 from assay_deploy.predict import BATCH, predict
-from assay_deploy.tasks.classification import _json, _text
-from assay_deploy.tasks.detection import _boxes_json, _boxes_text
-from assay_deploy.tasks.result import Unreadable
+from assay_deploy.tasks.options import Option, positive, shown
+from assay_deploy.tasks.registry import TASKS
+from assay_deploy.tasks.result import Unreadable, line_maker
+from assay_deploy.tasks.task import Task
 
 T = TypeVar("T")
 
@@ -43,7 +45,7 @@ A folder stands for all pictures under it. Quote a glob to have it expanded here
 
 PREDICT_CODES = """\
 exit codes: 0 every picture was read; 1 some were not, each is named on stderr and the others are predicted;
-2 nothing was predicted: wrong usage, no picture found, the bundle was refused, or ONNX Runtime cannot run as asked
+2 nothing was predicted: wrong usage, no picture found, the bundle was refused, or the engine cannot run as asked
 """
 
 DOCTOR_HELP = """\
@@ -52,6 +54,7 @@ wrong and what to do about it.
 
   assay-deploy doctor bundles/tinyvgg_a
   assay-deploy doctor bundles/tinyvgg_a --provider cuda --json
+  assay-deploy doctor bundles/tinyvgg_a --engine openvino
 """
 
 
@@ -82,7 +85,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="assay-deploy", description="Run a proven bundle with ONNX Runtime, without torch."
+        prog="assay-deploy", description="Run a proven bundle with ONNX Runtime or OpenVINO, without torch."
     )
     parser.add_argument("--version", action="version", version=f"assay-deploy {__version__}")
     commands = parser.add_subparsers(required=True, metavar="command")
@@ -97,13 +100,11 @@ def _parser() -> argparse.ArgumentParser:
     predicting.add_argument("pictures", nargs="+", help="files, folders or quoted globs")
     predicting.add_argument("--tta", action="store_true", help="average or fuse the bundle's views of each picture")
     predicting.add_argument("--precision", choices=PRECISIONS, default="fp32", help="which graph (default fp32)")
-    predicting.add_argument(
-        "--top", type=_positive, metavar="K", help="of a classifier: classes shown, default 1, with --json 5"
-    )
-    predicting.add_argument(
-        "--score", type=_fraction, metavar="S", help="of a detector: least score of what is shown, default 0.5"
-    )
-    predicting.add_argument("--batch", type=_positive, default=BATCH, metavar="N", help="pictures run at once")
+    for name, option in _task_options().items():
+        parse = partial(_parsed, option.parse)
+        predicting.add_argument(f"--{name}", type=parse, metavar=option.metavar, help=option.help)
+    batch = partial(_parsed, positive)
+    predicting.add_argument("--batch", type=batch, default=BATCH, metavar="N", help="pictures run at once")
     predicting.set_defaults(command=_predict, level="WARNING")
 
     examining = commands.add_parser(
@@ -122,6 +123,7 @@ def _common() -> argparse.ArgumentParser:
     """What both commands take."""
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("bundle", type=Path, help="folder that assay-export made")
+    common.add_argument("--engine", choices=ENGINES, default="onnxruntime", help="what runs it (default onnxruntime)")
     common.add_argument(
         "--provider",
         choices=PROVIDERS,
@@ -131,41 +133,35 @@ def _common() -> argparse.ArgumentParser:
     common.add_argument(
         "--allow-fallback",
         action="store_true",
-        help="with --provider cuda: accept compute nodes that ONNX Runtime places on the CPU",
+        help="with --provider cuda: accept compute nodes that the engine places on the CPU",
     )
     common.add_argument("--json", action="store_true", help="print JSON")
     common.add_argument("-v", "--verbose", action="store_true", help="say on stderr what runs where")
     return common
 
 
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, got {text!r}")
-    return int(text)
+def _task_options() -> dict[str, Option]:
+    """Options of all tasks, by name."""
+    return {option.name: option for task in TASKS.values() for option in task.options}
 
 
-def _fraction(text: str) -> float:
+def _parsed(parse: Callable[[str], T], text: str) -> T:
+    """What argparse does not know to do: to say what was wrong."""
     try:
-        value = float(text)
-    except ValueError:
-        value = -1
-    if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"expected a number from 0 to 1, got {text!r}")
-    return value
+        return parse(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def _predict(arguments: argparse.Namespace) -> int:
     bundle: Path = arguments.bundle
     manifest = read_manifest(bundle)
-    detects = manifest.task == DETECTION
-    if (arguments.top if detects else arguments.score) is not None:
-        raise AssayError(
-            f"{bundle} holds a {'detector' if detects else 'classifier'}, which has no "
-            f"{'--top; --score' if detects else '--score; --top'} says what of its answer is shown"
-        )
+    task = TASKS[manifest.task]
+    given = {name: getattr(arguments, name) for name in _task_options()}
+    _refuse_foreign(given, task, bundle)
     artifact = manifest.artifact("onnx", tta=arguments.tta, precision=arguments.precision)
     paths = find_pictures(arguments.pictures)
-    session = Session.load(
+    session = ENGINES[arguments.engine].load(
         bundle,
         manifest,
         artifact,
@@ -173,23 +169,27 @@ def _predict(arguments: argparse.Namespace) -> int:
         threads=max(available_cores() // len(paths), 1),  # what one picture cannot use, others do
         allow_fallback=arguments.allow_fallback,
     )
-    say: Callable[[Any], str]
-    if detects:
-        least = 0.5 if arguments.score is None else arguments.score
-        say = partial(_boxes_json if arguments.json else _boxes_text, least=least)
-    else:
-        top = arguments.top or (5 if arguments.json else 1)
-        say = partial(_json if arguments.json else _text, manifest=manifest, top=top)
+    options = shown(task.options, given, as_json=arguments.json)
+    line = line_maker(task, options, as_json=arguments.json)
     failed = 0
     results, report = _with_bar(predict(session, manifest, paths, batch=arguments.batch), len(paths))
     for result in results:
         if isinstance(result, Unreadable):
             failed += 1
             report(f"assay-deploy: {result.error}\n")
-        sys.stdout.write(say(result))
+        sys.stdout.write(line(result))
     if failed:
         sys.stderr.write(f"assay-deploy: {failed} of {len(paths)} pictures could not be read\n")
     return 1 if failed else 0
+
+
+def _refuse_foreign(given: Mapping[str, Any], task: Task[Any], bundle: Path) -> None:
+    """Refuse options of another task."""
+    own = [option.name for option in task.options]
+    foreign = [f"--{name}" for name, value in given.items() if value is not None and name not in own]
+    if foreign:
+        instead = f"; {', '.join(f'--{name}' for name in own)} says what of its answer is shown" if own else ""
+        raise AssayError(f"{bundle} holds a {task.holds}, which has no {' and no '.join(foreign)}{instead}")
 
 
 def _with_bar(results: Iterator[T], total: int) -> tuple[Iterable[T], Callable[[str], object]]:
@@ -206,6 +206,11 @@ def _with_bar(results: Iterator[T], total: int) -> tuple[Iterable[T], Callable[[
 
 
 def _doctor(arguments: argparse.Namespace) -> int:
-    report = examine(arguments.bundle, provider=arguments.provider, allow_fallback=arguments.allow_fallback)
+    report = examine(
+        arguments.bundle,
+        engine=arguments.engine,
+        provider=arguments.provider,
+        allow_fallback=arguments.allow_fallback,
+    )
     sys.stdout.write(json.dumps(report) + "\n" if arguments.json else render(report))
     return 1 if report["problems"] else 0

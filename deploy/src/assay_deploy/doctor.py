@@ -12,27 +12,32 @@ import numpy as np
 import PIL
 
 from assay_deploy import __version__
-from assay_deploy.bundle.difference import differences
 from assay_deploy.bundle.folder import CHECKSUM, MANIFEST, read_manifest, read_verified
 from assay_deploy.bundle.manifest import PICTURES, Artifact, Manifest
+from assay_deploy.bundle.strict_json import encode
+from assay_deploy.engines.engine import Engine, Loaded
 from assay_deploy.engines.machine import available_cores
-from assay_deploy.engines.onnxruntime.runtime import CPU, CUDA, import_runtime, installed_runtimes, stray_nodes
-from assay_deploy.engines.onnxruntime.session import Session
+from assay_deploy.engines.registry import ENGINES
 from assay_deploy.errors import AssayError, BundleError, RuntimeUnavailableError
+from assay_deploy.tasks.registry import TASKS
 
 
-def examine(bundle: Path, *, provider: str = "auto", allow_fallback: bool = False) -> dict[str, Any]:
+def examine(
+    bundle: Path, *, engine: str = "onnxruntime", provider: str = "auto", allow_fallback: bool = False
+) -> dict[str, Any]:
     """Examine everything, going on after each fault.
 
     Args:
         bundle: the bundle's folder.
-        provider: as `Session.load` takes it.
-        allow_fallback: as `Session.load` takes it.
+        engine: which of `ENGINES` replays the probe.
+        provider: as `assay_deploy.engines.engine.Engine.load` takes it.
+        allow_fallback: as that takes it.
 
     Returns:
         What was found, ready for JSON. ``problems`` lists what is wrong and what to do, and is empty if nothing is.
     """
     problems: list[str] = []
+    chosen = ENGINES[engine]
     report: dict[str, Any] = {
         "path": str(bundle),
         "versions": {
@@ -40,14 +45,15 @@ def examine(bundle: Path, *, provider: str = "auto", allow_fallback: bool = Fals
             "python": platform.python_version(),
             "numpy": np.__version__,
             "pillow": PIL.__version__,
-            **installed_runtimes(),
+            **chosen.versions(),
             "system": f"{platform.system()} {platform.machine()}, {available_cores()} cores to use",
         },
+        "engine": chosen.title,
         "wanted": provider,
         "problems": problems,
     }
     try:
-        report["providers"] = import_runtime().get_available_providers()
+        report["providers"] = chosen.devices()
     except AssayError as error:
         problems.append(str(error))
     try:
@@ -55,16 +61,17 @@ def examine(bundle: Path, *, provider: str = "auto", allow_fallback: bool = Fals
     except BundleError as error:
         problems.append(str(error))
         return report
-    report["manifest"] = asdict(manifest)
+    report["manifest"] = encode(manifest)
     report["files"] = list(_files(bundle, manifest, problems))
     report["unlisted"] = _unlisted(bundle, manifest)
     if "providers" in report:
-        graphs = [artifact for artifact in manifest.artifacts if artifact.format == "onnx"]
+        graphs = [artifact for artifact in manifest.artifacts if chosen.runs(artifact)]
         report["graphs"] = [
-            _graph(bundle, manifest, artifact, provider, allow_fallback, problems) for artifact in graphs
+            _graph(chosen, bundle, manifest, artifact, provider, allow_fallback, problems) for artifact in graphs
         ]
         if not graphs:
-            problems.append(f"{bundle}: has no ONNX graph, which is all that assay-deploy runs. Export one")
+            have = ", ".join(sorted({f"{each.format} in {each.precision}" for each in manifest.artifacts}))
+            problems.append(f"{bundle}: has no graph that {chosen.title} runs; it has {have}. Export one")
     return report
 
 
@@ -86,6 +93,7 @@ def _unlisted(bundle: Path, manifest: Manifest) -> list[str]:
 
 
 def _graph(
+    engine: Engine,
     bundle: Path,
     manifest: Manifest,
     artifact: Artifact,
@@ -97,15 +105,14 @@ def _graph(
     found: dict[str, Any] = {"path": artifact.path, "views": artifact.views, "dense": artifact.dense}
     found |= {"tolerances": artifact.tolerances, "precision": artifact.precision, "ok": False, "skipped": ""}
     try:
-        session = Session.load(bundle, manifest, artifact, provider=provider, allow_fallback=allow_fallback)
+        session = engine.load(bundle, manifest, artifact, provider=provider, allow_fallback=allow_fallback)
         found["provider"] = session.provider
         found["fallback"] = session.fallback
         nodes = Counter((node.provider, node.op) for node in session.placement)
         found["nodes"] = {name: {} for name, _ in sorted(nodes)}
         for (name, op), count in nodes.most_common():
             found["nodes"][name][op] = count
-        strays = stray_nodes(session.placement, CUDA if session.provider == "cuda" else CPU)
-        found["stray"] = [asdict(node) for node in strays]
+        found["stray"] = [asdict(node) for node in session.stray]
         found["differences"] = _replay(session, artifact, bundle, manifest)
     except AssayError as error:
         if isinstance(error, RuntimeUnavailableError) and artifact.device not in ("any", provider):
@@ -119,19 +126,19 @@ def _graph(
         problems.append(
             f"{artifact.path}: its {name} are up to {difference:.3g} off what the eager model gave for the probe, "
             f"tolerance {artifact.tolerances[name]:.3g}: on this machine it is not the model that was proven. Try "
-            "--provider cpu, or the version of ONNX Runtime that the manifest's toolchain names"
+            f"--provider cpu, or the version of {engine.title} that the manifest's toolchain names"
         )
     return found
 
 
-def _replay(session: Session, artifact: Artifact, bundle: Path, manifest: Manifest) -> dict[str, float]:
+def _replay(session: Loaded, artifact: Artifact, bundle: Path, manifest: Manifest) -> dict[str, float]:
     """Of each output, the difference from the eager model's on the probe."""
     content = read_verified(bundle, manifest.probe)
     try:
         with np.load(io.BytesIO(content), allow_pickle=False) as probe:
             images = probe[artifact.probed(PICTURES)]
             expected = {output: probe[artifact.probed(output)] for output in artifact.outputs}
-        return differences(session.run(images), expected)
+        return TASKS[manifest.task].differences(session.run(images), expected)
     except AssayError:
         raise
     except Exception as error:  # what NumPy raises over a damaged archive shares no base class
@@ -153,7 +160,7 @@ def render(report: dict[str, Any]) -> str:
     if "providers" in report:
         lines += [
             "",
-            f"providers   wanted: {report['wanted']}; this ONNX Runtime has: {', '.join(report['providers'])}",
+            f"providers   wanted: {report['wanted']}; this {report['engine']} has: {', '.join(report['providers'])}",
         ]
     for graph in report.get("graphs", []):
         lines += ["", *_graph_lines(graph)]

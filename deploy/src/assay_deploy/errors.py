@@ -14,4 +14,4 @@ class PictureError(AssayError):
 
 
 class RuntimeUnavailableError(AssayError):
-    """ONNX Runtime is missing, doubled, or cannot run the graph where it was asked to."""
+    """An engine is missing, doubled, or cannot run the graph where it was asked to."""

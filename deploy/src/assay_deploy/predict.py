@@ -7,29 +7,30 @@ from pathlib import Path
 
 import numpy as np
 
-from assay_deploy.bundle.manifest import DETECTION, Manifest
+from assay_deploy.bundle.manifest import Manifest
+from assay_deploy.engines.engine import Loaded
 from assay_deploy.engines.machine import available_cores
-from assay_deploy.engines.onnxruntime.session import Session
 from assay_deploy.errors import PictureError
 from assay_deploy.pictures.canvas import place
 from assay_deploy.pictures.decode import read_picture
-from assay_deploy.tasks.classification import _predictions
-from assay_deploy.tasks.detection import _detected
-from assay_deploy.tasks.registry import Result
-from assay_deploy.tasks.result import Unreadable
+from assay_deploy.tasks.registry import TASKS
+from assay_deploy.tasks.result import PictureResult, Unreadable
+from assay_deploy.tasks.task import Picture
 
 BATCH = 32
 """Pictures the graph gets at once: beyond 16 a picture does not get cheaper on a CPU, but memory grows."""
 
 
-def predict(session: Session, manifest: Manifest, paths: Sequence[Path], *, batch: int = BATCH) -> Iterator[Result]:
-    """Classify pictures, or find objects in them, in order.
+def predict(
+    session: Loaded, manifest: Manifest, paths: Sequence[Path], *, batch: int = BATCH
+) -> Iterator[PictureResult]:
+    """Answer pictures with a bundle's model, in order.
 
     A bounded number of batches is under way, so the memory needed does not depend on how many pictures there are.
     The threads share the cores with those of `session`: many pictures go fastest through a session of one thread.
 
     Args:
-        session: of one of the bundle's graphs.
+        session: one of the bundle's graphs, loaded by an engine.
         manifest: of the bundle.
         paths: files; see `read_picture` for what is read how.
         batch: how many pictures the graph gets at once, at most.
@@ -41,7 +42,7 @@ def predict(session: Session, manifest: Manifest, paths: Sequence[Path], *, batc
     size = max(min(batch, -(-len(paths) // threads)), 1)
     parts = (paths[start : start + size] for start in range(0, len(paths), size))
     pool = ThreadPoolExecutor(threads, thread_name_prefix="predict")
-    pending: deque[Future[list[Result]]] = deque()
+    pending: deque[Future[list[PictureResult]]] = deque()
     try:
         for part in parts:
             pending.append(pool.submit(_answer, session, manifest, part))
@@ -53,11 +54,11 @@ def predict(session: Session, manifest: Manifest, paths: Sequence[Path], *, batc
         pool.shutdown(cancel_futures=True)
 
 
-def _answer(session: Session, manifest: Manifest, paths: Sequence[Path]) -> list[Result]:
+def _answer(session: Loaded, manifest: Manifest, paths: Sequence[Path]) -> list[PictureResult]:
     canvas = manifest.preprocess
     images = np.empty((len(paths), canvas.height, canvas.width, 3), np.uint8)
-    results: list[Result | None] = []
-    read: list[tuple[Path, tuple[int, int]]] = []
+    results: list[PictureResult | None] = []
+    read: list[Picture] = []
     for path in paths:
         try:
             picture = read_picture(path)
@@ -66,9 +67,8 @@ def _answer(session: Session, manifest: Manifest, paths: Sequence[Path]) -> list
         else:
             images[len(read)] = place(picture, canvas)
             results.append(None)
-            read.append((path, (picture.shape[0], picture.shape[1])))
-    answers: Iterator[Result] = iter(())
+            read.append(Picture(path, (picture.shape[0], picture.shape[1])))
+    answers: Iterator[PictureResult] = iter(())
     if read:
-        say = _detected if manifest.task == DETECTION else _predictions
-        answers = iter(say(session.run(images[: len(read)]), read, manifest))
-    return [result or next(answers) for result in results]
+        answers = TASKS[manifest.task].answers(session.run(images[: len(read)]), read, manifest)
+    return [next(answers) if result is None else result for result in results]

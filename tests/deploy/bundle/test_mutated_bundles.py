@@ -1,7 +1,6 @@
 """A bundle that is not as it was written ends in a clear error: it neither loads nor crashes what loads it."""
 
 import json
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ import pytest
 
 from assay_deploy.bundle.folder import MANIFEST, read_manifest
 from assay_deploy.bundle.manifest import Manifest
+from assay_deploy.bundle.strict_json import encode
 from assay_deploy.cli import main
 from assay_deploy.engines.onnxruntime.session import Session
 from assay_deploy.errors import BundleError, RuntimeUnavailableError
@@ -66,7 +66,7 @@ def test_what_is_hashed_anew_is_refused_or_is_what_it_says(
         except REFUSED:
             refused += 1
         else:
-            assert json.loads(json.dumps(asdict(manifest))) == json.loads((bundle / MANIFEST).read_bytes()), bundle
+            assert json.loads(json.dumps(encode(manifest))) == json.loads((bundle / MANIFEST).read_bytes()), bundle
             assert [set(outputs) for outputs in found] == [set(each.outputs) for each in manifest.artifacts]
         assert code in (0, 1)
     assert 50 < refused < 150

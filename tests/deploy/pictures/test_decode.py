@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from assay_deploy.errors import PictureError
-from assay_deploy.pictures.canvas import Canvas, place
 from assay_deploy.pictures.decode import MAX_PIXELS, decode_picture, read_picture, suffixes
 
 RAMP = np.arange(3 * 5 * 3, dtype=np.uint8).reshape(3, 5, 3) * 5
@@ -296,31 +295,3 @@ def test_random_damage_gives_a_picture_or_its_error(tmp_path: Path, suffix: str)
 def test_suffixes_are_those_of_the_formats_that_are_read() -> None:
     assert {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".jp2"} <= suffixes()
     assert not {".eps", ".pdf", ".h5", ".mpg", ".txt", ""} & suffixes()
-
-
-def test_place_resizes_the_whole_picture_to_the_canvas() -> None:
-    halves = np.zeros((10, 40, 3), np.uint8)
-    halves[:, 20:] = 255
-    placed = place(halves, Canvas(8, 8))
-    assert placed.shape == (8, 8, 3)
-    np.testing.assert_array_equal(placed[:, [0, 1, 2, 5, 6, 7], 0], [[0, 0, 0, 255, 255, 255]] * 8)
-    assert (placed[:, 3] < 40).all()  # antialiased: a little of the neighbour
-    assert (placed[:, 4] > 215).all()
-
-
-def test_place_leaves_a_picture_that_fits_alone() -> None:
-    assert place(RAMP, Canvas(3, 5)) is RAMP
-
-
-@pytest.mark.parametrize(
-    "array", [RAMP.astype(np.float32), RAMP[..., 0], RAMP[..., :2], RAMP[:0], np.zeros((1, 2, 3, 3), np.uint8)]
-)
-def test_place_refuses_what_is_no_rgb_picture(array: NDArray[np.uint8]) -> None:
-    with pytest.raises(ValueError, match="expected a uint8 array"):
-        place(array, Canvas(8, 8))
-
-
-def test_a_canvas_is_of_sensible_size() -> None:
-    for height, width in ((0, 1), (1, -1), (10**6, 10**6)):
-        with pytest.raises(ValueError, match="canvas"):
-            Canvas(height, width)

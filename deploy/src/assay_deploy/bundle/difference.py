@@ -44,32 +44,45 @@ class Match:
 def differences(found: Answers, expected: Answers) -> dict[str, float]:
     """Of each output, how far two engines' answers to the same pictures are apart.
 
-    Of a classifier's output it is the largest absolute difference. Detections are paired first, for two whose scores
-    agree to the last digit may come in either order: ``boxes`` is then the largest difference of a coordinate, canvas
-    pixels, ``scores`` that of a score, and ``labels`` the share of all scores that belongs to detections without a
-    partner.
-
     Args:
         found: by an engine.
         expected: of the eager model: the same names and shapes.
 
     Returns:
-        By name; NaN where an answer is not a number.
+        By name, `detection_differences` of detections, else `largest_differences`; NaN where an answer is not a number.
 
     Raises:
         ValueError: other names or shapes.
     """
-    shapes, wanted = ({name: array.shape for name, array in each.items()} for each in (found, expected))
-    if shapes != wanted:
-        raise ValueError(f"outputs of the shapes {shapes}, expected {wanted}")
-    if set(expected) != set(BOXES):
-        return {name: float(np.abs(found[name] - array).max(initial=0)) for name, array in expected.items()}
+    return (detection_differences if set(expected) == set(BOXES) else largest_differences)(found, expected)
+
+
+def largest_differences(found: Answers, expected: Answers) -> dict[str, float]:
+    """Of each output, the largest absolute difference; arguments and errors are those of `differences`."""
+    _check_alike(found, expected)
+    return {name: float(np.abs(found[name] - array).max(initial=0)) for name, array in expected.items()}
+
+
+def detection_differences(found: Answers, expected: Answers) -> dict[str, float]:
+    """How far apart paired detections are; arguments and errors are those of `differences`.
+
+    They are paired first, for two whose scores agree to the last digit may come in either order: ``boxes`` is then
+    the largest difference of a coordinate, canvas pixels, ``scores`` that of a score, and ``labels`` the share of all
+    scores that belongs to detections without a partner.
+    """
+    _check_alike(found, expected)
     match = match_detections(found, expected)
     return {
         "boxes": float(match.boxes.max(initial=0)),
         "scores": float(match.scores.max(initial=0)),
         "labels": match.alone_share,
     }
+
+
+def _check_alike(found: Answers, expected: Answers) -> None:
+    shapes, wanted = ({name: array.shape for name, array in each.items()} for each in (found, expected))
+    if shapes != wanted:
+        raise ValueError(f"outputs of the shapes {shapes}, expected {wanted}")
 
 
 def match_detections(found: Answers, expected: Answers) -> Match:

@@ -3,11 +3,11 @@
 import hashlib
 import json
 import os
-from dataclasses import asdict
 from pathlib import Path
 
-from assay_deploy.bundle.manifest import MANIFEST_VERSION, Artifact, File, Manifest, check
-from assay_deploy.bundle.strict_json import decode, parse
+from assay_deploy.bundle.manifest import MANIFEST_VERSION, Artifact, File, Manifest
+from assay_deploy.bundle.rules import check
+from assay_deploy.bundle.strict_json import decode, encode, parse
 from assay_deploy.errors import BundleError
 
 MANIFEST = "manifest.json"
@@ -61,7 +61,7 @@ def read_manifest(bundle: Path) -> Manifest:
 
 def write_manifest(manifest: Manifest, bundle: Path) -> None:
     """Write ``manifest.json``, and first `CHECKSUM`, into the bundle's folder."""
-    content = (json.dumps(asdict(manifest), indent=2, allow_nan=False) + "\n").encode()
+    content = (json.dumps(encode(manifest), indent=2, allow_nan=False) + "\n").encode()
     (bundle / CHECKSUM).write_bytes(checksum(content))
     (bundle / MANIFEST).write_bytes(content)
 

@@ -1,8 +1,8 @@
-"""What a bundle's manifest says: its words, its types, and what makes one impossible."""
+"""What a bundle's manifest says: its words and its types; `assay_deploy.bundle.rules` holds what they must obey."""
 
-from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from dataclasses import dataclass, field
 
+from assay_deploy.bundle.strict_json import OPTIONAL
 from assay_deploy.errors import BundleError
 from assay_deploy.pictures.canvas import Canvas, View
 
@@ -75,7 +75,7 @@ class File:
 
 @dataclass(frozen=True)
 class Artifact:
-    """One exported model file.
+    """One exported model: a file, and those it needs beside it.
 
     Attributes:
         format: one of `FORMATS`.
@@ -92,6 +92,8 @@ class Artifact:
             empty for all other formats.
         path: file, relative to the bundle.
         sha256: of the file's bytes, hex.
+        beside: files that the main one needs, weights too large for it for example; the manifest has no such key
+            where there are none.
     """
 
     format: str
@@ -105,6 +107,7 @@ class Artifact:
     requires: dict[str, str]
     path: str
     sha256: str
+    beside: tuple[File, ...] = field(default=(), metadata=OPTIONAL)
 
     @property
     def look(self) -> str:
@@ -145,7 +148,7 @@ class Manifest:
     Attributes:
         version: of this format; `MANIFEST_VERSION`.
         name: of the bundle.
-        task: ``classification`` or ``detection``.
+        task: name of one of `assay_deploy.tasks.registry.TASKS`.
         source: where the model comes from.
         toolchain: package name -> version that made the artifacts.
         artifacts: the exported model files.
@@ -181,7 +184,8 @@ class Manifest:
     @property
     def files(self) -> "tuple[Artifact | File, ...]":
         """Every file of the bundle but the manifest and its checksum."""
-        return (*self.artifacts, self.probe, self.parity, self.report, self.sbom)
+        beside = dict.fromkeys(file for artifact in self.artifacts for file in artifact.beside)  # some share them
+        return (*self.artifacts, *beside, self.probe, self.parity, self.report, self.sbom)
 
     def artifact(
         self,
@@ -209,79 +213,3 @@ def probed(tensor: str, look: str) -> str:
     """Name of the probe's array for an input or output of a graph that looks at pictures that way."""
     same = look == PLAIN or (look == TTA and tensor == PICTURES)
     return tensor if same else f"{tensor}_{look}"
-
-
-def check(manifest: Manifest, path: Path) -> None:
-    """Refuse what is well-formed but cannot be a bundle.
-
-    Args:
-        manifest: as it was read.
-        path: of its file, for what is said.
-
-    Raises:
-        BundleError: it cannot be.
-    """
-    if manifest.task not in (CLASSIFICATION, DETECTION):
-        raise BundleError(f"{path}: unknown task {manifest.task!r}; known are {CLASSIFICATION} and {DETECTION}")
-    if not manifest.artifacts or not manifest.labels or not manifest.views or len(manifest.inputs) != 1:
-        raise BundleError(
-            f"{path}: a bundle needs at least one artifact, at least one label, at least one view and exactly one input"
-        )
-    canvas = ("batch", manifest.preprocess.height, manifest.preprocess.width, 3)
-    for tensor, dtype, shape in ((manifest.inputs[0], "uint8", canvas), *_outputs(manifest, path)):
-        if (tensor.dtype, tensor.shape) != (dtype, shape):
-            found = f"{tensor.dtype} {list(tensor.shape)}"
-            raise BundleError(f"{path}: tensor {tensor.name!r} must be {dtype} {list(shape)}, not {found}")
-    for entry in manifest.files:
-        pure = PurePosixPath(entry.path)
-        plain = not set(entry.path) & set("\\:")
-        if not pure.parts or pure.is_absolute() or ".." in pure.parts or not plain:
-            raise BundleError(f"{path}: {entry.path!r} is not a plain path inside the bundle")
-        if len(entry.sha256) != 64 or not set(entry.sha256) <= set("0123456789abcdef"):
-            raise BundleError(f"{path}: sha256 of {entry.path!r} is not 64 hex digits")
-    for artifact in manifest.artifacts:
-        _check_artifact(artifact, manifest, path)
-
-
-def _outputs(manifest: Manifest, path: Path) -> list[tuple[Tensor, str, tuple[int | str, ...]]]:
-    """Each output with the type and shape that its task demands."""
-    names = tuple(tensor.name for tensor in manifest.outputs)
-    if manifest.task == CLASSIFICATION:
-        if not names or not set(names) <= set(SCORES_OF_CLASSES) or len(set(names)) < len(names):
-            raise BundleError(f"{path}: outputs {list(names)}, expected of {', '.join(SCORES_OF_CLASSES)}")
-        return [(tensor, "float32", ("batch", len(manifest.labels))) for tensor in manifest.outputs]
-    if names != BOXES:
-        raise BundleError(f"{path}: outputs {list(names)}, expected {', '.join(BOXES)}")
-    boxes, scores, labels = manifest.outputs
-    places = scores.shape[1] if len(scores.shape) == 2 and isinstance(scores.shape[1], int) else 1
-    return [
-        (boxes, "float32", ("batch", places, 4)),
-        (scores, "float32", ("batch", places)),
-        (labels, "int64", ("batch", places)),
-    ]
-
-
-def _check_artifact(artifact: Artifact, manifest: Manifest, path: Path) -> None:
-    names = [tensor.name for tensor in manifest.outputs]
-    where = f"{path}: {artifact.path}"
-    for kind, value, known in (
-        ("format", artifact.format, FORMATS),
-        ("precision", artifact.precision, PRECISIONS),
-        ("device", artifact.device, DEVICES),
-    ):
-        if value not in known:
-            raise BundleError(f"{where} has the unknown {kind} {value!r}; known are {', '.join(known)}")
-    if artifact.views not in (1, len(manifest.views)):
-        raise BundleError(f"{where} runs {artifact.views} views, but the manifest lists {len(manifest.views)}")
-    if artifact.dense is not None and (artifact.views != 1 or artifact.dense < 1 or manifest.task != CLASSIFICATION):
-        raise BundleError(
-            f"{where} is dense, every {artifact.dense} pixels, which only a classifier's plain graph can be"
-        )
-    known_outputs = [(name,) for name in names] if manifest.task == CLASSIFICATION else [BOXES]
-    if artifact.outputs not in known_outputs:
-        raise BundleError(f"{where} computes {list(artifact.outputs)}, the manifest's outputs are {names}")
-    if set(artifact.tolerances) != set(artifact.outputs) or min(artifact.tolerances.values()) <= 0:
-        raise BundleError(
-            f"{where} has the tolerances {artifact.tolerances}, expected one above 0 for each of "
-            f"{', '.join(artifact.outputs)}"
-        )

@@ -1,14 +1,18 @@
-"""Decode JSON into frozen dataclasses, refusing every key, type and value that they do not describe."""
+"""JSON to frozen dataclasses and back, refusing every key, type and value that they do not describe."""
 
 import json
 import math
 import unicodedata
 from collections.abc import Mapping
-from dataclasses import fields, is_dataclass
+from dataclasses import Field, fields, is_dataclass
 from types import UnionType
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 T = TypeVar("T")
+
+OPTIONAL = {"optional": True}
+"""Metadata of a dataclass field that an object may leave out, and does leave out where it is the field's default. A
+default alone does not make a field optional: another reader would have to know it."""
 
 
 def decode(content: bytes) -> Any:
@@ -30,7 +34,7 @@ def parse(cls: type[T], value: Any, where: str) -> T:
         where: what to call it in an error.
 
     Raises:
-        ValueError: a key is unknown or missing, or a value is not of its type.
+        ValueError: a key is unknown, or missing and not `OPTIONAL`, or a value is not of its type.
     """
     if not isinstance(value, Mapping):
         raise ValueError(f"{where}: expected an object, got {_kind(value)}")
@@ -38,12 +42,26 @@ def parse(cls: type[T], value: Any, where: str) -> T:
     hints = get_type_hints(cls)
     names = [field.name for field in fields(cls)]
     unknown = sorted(set(value) - set(names))
-    missing = [name for name in names if name not in value]
+    missing = [field.name for field in fields(cls) if field.name not in value and not field.metadata.get("optional")]
     if unknown:
         raise ValueError(f"{where}: unknown key {unknown[0]!r}; known are {', '.join(names)}")
     if missing:
         raise ValueError(f"{where}: {missing[0]!r} is missing")
-    return cls(**{name: _convert(hints[name], value[name], f"{where}.{name}") for name in names})
+    return cls(**{name: _convert(hints[name], value[name], f"{where}.{name}") for name in names if name in value})
+
+
+def encode(value: Any) -> Any:
+    """What `parse` reads as this dataclass: dicts, lists and plain values, ready for JSON."""
+    if is_dataclass(value):
+        kept = (each for each in fields(value) if not _left_out(each, value))
+        return {each.name: encode(getattr(value, each.name)) for each in kept}
+    if isinstance(value, Mapping):
+        return {key: encode(each) for key, each in value.items()}
+    return [encode(each) for each in value] if isinstance(value, tuple) else value
+
+
+def _left_out(field: Field[Any], owner: Any) -> bool:
+    return bool(field.metadata.get("optional") and getattr(owner, field.name) == field.default)
 
 
 def _convert(hint: Any, value: Any, where: str) -> Any:

@@ -1,6 +1,5 @@
-"""A detector's answer to a picture, as Python, text and JSON."""
+"""Detection: a detector's rules for a manifest, and its answer to a picture as Python, text and JSON."""
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,10 +8,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from assay_deploy.bundle.manifest import Manifest
+from assay_deploy.bundle.difference import detection_differences
+from assay_deploy.bundle.manifest import BOXES, DETECTION, Manifest
 from assay_deploy.errors import BundleError
 from assay_deploy.pictures.canvas import boxes_from_canvas
-from assay_deploy.tasks.result import ESCAPES, Unreadable, _error_json
+from assay_deploy.tasks.options import Option, Shown, fraction
+from assay_deploy.tasks.result import columns
+from assay_deploy.tasks.task import Demanded, Outputs, Picture
 
 
 @dataclass(frozen=True)
@@ -36,49 +38,76 @@ class Detected:
     labels: tuple[str, ...]
 
 
-def _detected(
-    outputs: dict[str, NDArray[Any]], read: Sequence[tuple[Path, tuple[int, int]]], manifest: Manifest
-) -> Iterator[Detected]:
-    for (path, size), boxes, scores, labels in zip(
-        read, outputs["boxes"], outputs["scores"], outputs["labels"], strict=True
-    ):
-        there = labels >= 0
-        indices = labels[there]
-        if indices.max(initial=0) >= len(manifest.labels):
-            raise BundleError(f"the graph gives label {indices.max()}, but the bundle has {len(manifest.labels)}")
-        yield Detected(
-            path=path,
-            size=size,
-            boxes=boxes_from_canvas(boxes[there], size, manifest.preprocess),
-            scores=scores[there],
-            indices=indices,
-            labels=tuple(manifest.labels[index] for index in indices),
-        )
+class Detection:
+    """Detectors: boxes with a score and a label, a fixed number of places for them a picture."""
 
-
-def _boxes_text(result: Detected | Unreadable, least: float) -> str:
-    if not isinstance(result, Detected):
-        return ""
-    path = str(result.path).translate(ESCAPES)
-    return "".join(
-        "\t".join([path, label, f"{score:.4f}", *(f"{side:.1f}" for side in box)]) + "\n"
-        for label, score, box in zip(result.labels, result.scores, result.boxes, strict=True)
-        if score >= least
+    name = DETECTION
+    holds = "detector"
+    dense = False
+    options = (
+        Option(
+            "score", "S", fraction, "of a detector: least score of what is shown, default 0.5", in_text=0.5, in_json=0.5
+        ),
     )
 
+    def outputs(self, manifest: Manifest) -> list[Demanded]:
+        """Boxes float32 ``[batch, places, 4]``, scores float32 and labels int64 ``[batch, places]``."""
+        names = tuple(tensor.name for tensor in manifest.outputs)
+        if names != BOXES:
+            raise BundleError(f"outputs {list(names)}, expected {', '.join(BOXES)}")
+        boxes, scores, labels = manifest.outputs
+        places = scores.shape[1] if len(scores.shape) == 2 and isinstance(scores.shape[1], int) else 1
+        return [
+            (boxes, "float32", ("batch", places, 4)),
+            (scores, "float32", ("batch", places)),
+            (labels, "int64", ("batch", places)),
+        ]
 
-def _boxes_json(result: Detected | Unreadable, least: float) -> str:
-    if not isinstance(result, Detected):
-        return _error_json(result)
-    found = [
-        {
-            "label": label,
-            "index": int(index),
-            "score": round(float(score), 6),
-            "box": [round(float(side), 2) for side in box],
-        }
-        for label, index, score, box in zip(result.labels, result.indices, result.scores, result.boxes, strict=True)
-        if score >= least
-    ]
-    height, width = result.size
-    return json.dumps({"path": str(result.path), "height": height, "width": width, "detections": found}) + "\n"
+    def computed(self, manifest: Manifest) -> list[tuple[str, ...]]:
+        """All three."""
+        return [tuple(tensor.name for tensor in manifest.outputs)]
+
+    def answers(self, outputs: Outputs, read: Sequence[Picture], manifest: Manifest) -> Iterator[Detected]:
+        """What is there of each picture, its boxes brought back from the canvas."""
+        for picture, boxes, scores, labels in zip(
+            read, outputs["boxes"], outputs["scores"], outputs["labels"], strict=True
+        ):
+            there = labels >= 0
+            indices = labels[there]
+            if indices.max(initial=0) >= len(manifest.labels):
+                raise BundleError(f"the graph gives label {indices.max()}, but the bundle has {len(manifest.labels)}")
+            yield Detected(
+                path=picture.path,
+                size=picture.size,
+                boxes=boxes_from_canvas(boxes[there], picture.size, manifest.preprocess),
+                scores=scores[there],
+                indices=indices,
+                labels=tuple(manifest.labels[index] for index in indices),
+            )
+
+    def differences(self, found: Outputs, expected: Outputs) -> dict[str, float]:
+        """Those of paired detections; see `detection_differences`."""
+        return detection_differences(found, expected)
+
+    def text(self, result: Detected, options: Shown) -> str:
+        """A line an object: path, label, score, left, top, right and bottom."""
+        return "".join(
+            columns(result.path, label, f"{score:.4f}", *(f"{side:.1f}" for side in box))
+            for label, score, box in zip(result.labels, result.scores, result.boxes, strict=True)
+            if score >= options["score"]
+        )
+
+    def json(self, result: Detected, options: Shown) -> dict[str, Any]:
+        """The picture's size and, in ``detections``, an object for each thing found."""
+        found = [
+            {
+                "label": label,
+                "index": int(index),
+                "score": round(float(score), 6),
+                "box": [round(float(side), 2) for side in box],
+            }
+            for label, index, score, box in zip(result.labels, result.indices, result.scores, result.boxes, strict=True)
+            if score >= options["score"]
+        ]
+        height, width = result.size
+        return {"path": str(result.path), "height": height, "width": width, "detections": found}

@@ -1,7 +1,10 @@
-"""The tasks a bundle may hold."""
+"""The tasks a bundle may hold: a new one is its file and a line here."""
 
-from assay_deploy.tasks.classification import Prediction
-from assay_deploy.tasks.detection import Detected
-from assay_deploy.tasks.result import Unreadable
+from typing import Any
 
-Result = Prediction | Detected | Unreadable
+from assay_deploy.tasks.classification import Classification
+from assay_deploy.tasks.detection import Detection
+from assay_deploy.tasks.task import Task
+
+TASKS: dict[str, Task[Any]] = {task.name: task for task in (Classification(), Detection())}
+"""By the name that a manifest gives."""

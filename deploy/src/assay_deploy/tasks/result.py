@@ -1,8 +1,23 @@
-"""What all tasks say alike: a file that could not be read, and file names in text."""
+"""What the results of all tasks share: a file, maybe one that could not be read, and how they become lines."""
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Protocol
+
+from assay_deploy.tasks.options import Shown
+from assay_deploy.tasks.task import Task
+
+ESCAPES = str.maketrans({"\t": "\\t", "\n": "\\n", "\r": "\\r"})
+"""For file names in lines of columns; in JSON they are exact."""
+
+
+class PictureResult(Protocol):
+    """What a model says of the picture at ``path``, or `Unreadable`."""
+
+    @property
+    def path(self) -> Path: ...  # noqa: D102
 
 
 @dataclass(frozen=True)
@@ -12,11 +27,27 @@ class Unreadable:
     path: Path
     error: str
 
+    def json(self) -> dict[str, Any]:
+        """Ready for JSON, in the place of a task's object."""
+        return {"path": str(self.path), "error": self.error}
 
-ESCAPES = str.maketrans({"\t": "\\t", "\n": "\\n", "\r": "\\r"})
-"""For file names in tab-separated lines; in JSON they are exact."""
+
+def line_maker(task: Task[Any], options: Shown, *, as_json: bool) -> Callable[[PictureResult], str]:
+    """Make what is printed of a result: its lines of text, or a line of JSON.
+
+    In text, what could not be read has no line: its error belongs on stderr.
+    """
+
+    def text(result: PictureResult) -> str:
+        return "" if isinstance(result, Unreadable) else task.text(result, options)
+
+    def json_line(result: PictureResult) -> str:
+        found = result.json() if isinstance(result, Unreadable) else task.json(result, options)
+        return json.dumps(found) + "\n"
+
+    return json_line if as_json else text
 
 
-def _error_json(result: object) -> str:
-    assert isinstance(result, Unreadable)
-    return json.dumps({"path": str(result.path), "error": result.error}) + "\n"
+def columns(path: Path, *cells: str) -> str:
+    """A line of text: the file's name, then the other columns."""
+    return "\t".join([str(path).translate(ESCAPES), *cells]) + "\n"

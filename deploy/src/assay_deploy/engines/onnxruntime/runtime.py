@@ -4,12 +4,13 @@ import contextlib
 import ctypes
 import io
 import os
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
+from types import MappingProxyType
 from typing import Any
 
+from assay_deploy.engines.engine import Node
 from assay_deploy.errors import RuntimeUnavailableError
 
 CPU = "CPUExecutionProvider"
@@ -42,14 +43,7 @@ CUDA_OPTIONS = {
     "use_tf32": "0",
 }
 
-
-@dataclass(frozen=True)
-class Node:
-    """Where ONNX Runtime placed a node of a graph: its ``name``, operator type ``op`` and ``provider``."""
-
-    name: str
-    op: str
-    provider: str
+NOTHING: Mapping[str, bytes] = MappingProxyType({})
 
 
 def installed_runtimes() -> dict[str, str]:
@@ -94,13 +88,14 @@ def import_runtime() -> Any:
     return module
 
 
-def start(content: bytes, threads: int, providers: list[Any]) -> Any:
+def start(content: bytes, threads: int, providers: list[Any], beside: Mapping[str, bytes] = NOTHING) -> Any:
     """Start a graph.
 
     Args:
         content: the ONNX file.
         threads: CPU threads for an operator.
         providers: names, or pairs of name and options, in order of preference.
+        beside: files that the graph keeps weights in, by the names it gives them.
 
     Returns:
         An ``onnxruntime.InferenceSession``; it may lack a provider that was asked for.
@@ -114,6 +109,11 @@ def start(content: bytes, threads: int, providers: list[Any]) -> Any:
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
     options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+    # What a graph keeps outside itself comes from `beside`; else it would be sought where the process runs, unhashed.
+    options.add_session_config_entry("session.model_external_initializers_file_folder_path", os.devnull)
+    if beside:
+        sizes = [len(each) for each in beside.values()]
+        options.add_external_initializers_from_files_in_memory(list(beside), list(beside.values()), sizes)
     try:
         # enable_fallback=0: ONNX Runtime would otherwise print on stdout and go on without the provider
         return runtime.InferenceSession(content, options, providers=providers, enable_fallback=0)
@@ -121,8 +121,8 @@ def start(content: bytes, threads: int, providers: list[Any]) -> Any:
         raise RuntimeUnavailableError(f"onnxruntime {runtime.__version__} cannot load it ({error})") from error
 
 
-def start_cuda(content: bytes, threads: int) -> Any:
-    """Start a graph on CUDA.
+def start_cuda(content: bytes, threads: int, beside: Mapping[str, bytes] = NOTHING) -> Any:
+    """Start a graph on CUDA; the arguments are those of `start`.
 
     Returns:
         An ``onnxruntime.InferenceSession`` that has CUDA; single nodes may still be elsewhere, see `stray_nodes`.
@@ -149,7 +149,7 @@ def start_cuda(content: bytes, threads: int) -> Any:
         runtime.preload_dlls()
     runtime.set_default_logger_severity(4)  # it logs that CUDA is missing, and the error below says it better
     try:
-        session = start(content, threads, [(CUDA, CUDA_OPTIONS), CPU])
+        session = start(content, threads, [(CUDA, CUDA_OPTIONS), CPU], beside)
     finally:
         runtime.set_default_logger_severity(2)
     if CUDA not in session.get_providers():

@@ -1,6 +1,8 @@
 """Run one proven ONNX artifact on the device that was asked for, or not at all."""
 
 import logging
+import posixpath
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -8,12 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from assay_deploy.bundle.folder import read_verified
-from assay_deploy.bundle.manifest import Artifact, Manifest
+from assay_deploy.bundle.manifest import Artifact, File, Manifest
+from assay_deploy.engines.contract import Contract, proven_provider
+from assay_deploy.engines.engine import Node
 from assay_deploy.engines.machine import available_cores
 from assay_deploy.engines.onnxruntime.runtime import (
     CPU,
     CUDA,
-    Node,
     import_runtime,
     placement,
     start,
@@ -22,11 +25,8 @@ from assay_deploy.engines.onnxruntime.runtime import (
 )
 from assay_deploy.errors import BundleError, RuntimeUnavailableError
 
-PROVIDERS = ("auto", "cuda", "cpu")
-"""What can be asked for."""
-
-ORT_TYPES = {"float32": "tensor(float)", "int64": "tensor(int64)"}
-"""What ONNX Runtime calls the types of outputs."""
+DTYPES = {"tensor(uint8)": "uint8", "tensor(float)": "float32", "tensor(int64)": "int64"}
+"""What the manifest calls ONNX Runtime's types."""
 
 log = logging.getLogger(__name__)
 
@@ -39,23 +39,19 @@ class Session:
         threads: how many CPU threads an operator may use.
         outputs: names of what `run` returns.
         placement: the provider of each node.
+        stray: the compute nodes that are elsewhere than on `provider`, see `stray_nodes`.
         fallback: why ``auto`` did not take CUDA; "" if it did or was not asked to choose.
     """
 
-    def __init__(
-        self, graph: Any, manifest: Manifest, artifact: Artifact, provider: str, threads: int, fallback: str
-    ) -> None:
+    def __init__(self, graph: Any, contract: Contract, provider: str, threads: int, fallback: str) -> None:
         self.provider = provider
         self.threads = threads
-        self.outputs = artifact.outputs
+        self.outputs = contract.outputs
         self.fallback = fallback
         self.placement = placement(graph)
+        self.stray: list[Node] = stray_nodes(self.placement, CUDA if provider == "cuda" else CPU)
         self._graph = graph
-        self._path = artifact.path
-        self._input = manifest.inputs[0].name
-        self._canvas = manifest.preprocess
-        self._dense = artifact.dense
-        self._shapes = {tensor.name: tensor.shape[1:] for tensor in manifest.outputs}
+        self._contract = contract
 
     @classmethod
     def load(
@@ -68,7 +64,7 @@ class Session:
         threads: int | None = None,
         allow_fallback: bool = False,
     ) -> "Session":
-        """Check an artifact's hash and load it.
+        """Check the hashes of an artifact's files and load it.
 
         Args:
             bundle: the bundle's folder.
@@ -80,28 +76,28 @@ class Session:
             allow_fallback: with ``cuda``, accept compute nodes that ONNX Runtime placed on the CPU.
 
         Raises:
-            BundleError: the file is missing, altered, no ONNX graph, or not the one the manifest describes.
+            BundleError: a file is missing, altered, no ONNX graph, or not the one the manifest describes.
             RuntimeUnavailableError: ONNX Runtime is missing or doubled, cannot run the graph as asked, or would run it
                 where it was not proven.
         """
-        if provider not in PROVIDERS:
-            raise ValueError(f"provider must be one of {', '.join(PROVIDERS)}, got {provider!r}")
         if artifact.format != "onnx":
             raise BundleError(f"{artifact.path}: a {artifact.format} file, but ONNX Runtime runs only onnx")
+        wanted = proven_provider(artifact, provider)
         threads = threads or available_cores()
         content = read_verified(bundle, artifact)
+        beside = {_location(artifact, file): read_verified(bundle, file) for file in artifact.beside}
         try:
-            graph, got, fallback = _start(content, threads, _provider(artifact, provider))
+            graph, got, fallback = _start(content, beside, threads, wanted)
         except RuntimeUnavailableError as error:
             raise RuntimeUnavailableError(f"{bundle / artifact.path}: {error}") from error
+        contract = Contract(manifest, artifact)
         try:
-            _check_interface(graph, manifest, artifact)
-            session = cls(graph, manifest, artifact, got, threads, fallback)
+            contract.check_graph(_dtypes(graph.get_inputs()), _dtypes(graph.get_outputs()))
+            session = cls(graph, contract, got, threads, fallback)
         except UnicodeDecodeError as error:
             raise BundleError(f"{bundle / artifact.path}: a name in the graph is no text ({error})") from error
-        strays = stray_nodes(session.placement, CUDA) if got == "cuda" else []
-        if strays:
-            message = f"{artifact.path}: {len(strays)} compute nodes are not on CUDA: {_names(strays)}"
+        if got == "cuda" and session.stray:
+            message = f"{artifact.path}: {len(session.stray)} compute nodes are not on CUDA: {_names(session.stray)}"
             if provider == "cuda" and not allow_fallback:
                 raise RuntimeUnavailableError(f"{message}. Accept that with --allow-fallback, or use --provider cpu")
             log.warning(message)
@@ -123,68 +119,41 @@ class Session:
             BundleError: the graph gives an output of another shape.
             RuntimeUnavailableError: ONNX Runtime failed; on a GPU, most likely out of memory.
         """
-        height, width = (side + (self._dense or 0) for side in (self._canvas.height, self._canvas.width))
-        pictures = images.dtype == np.uint8 and images.ndim == 4 and images.shape[3] == 3
-        large = pictures and images.shape[1] >= height and images.shape[2] >= width
-        if not large or (images.shape[1:3] != (height, width) and self._dense is None):
-            least = "at least " if self._dense else ""
-            raise ValueError(
-                f"expected uint8 [batch, {least}{height}, {least}{width}, 3], got {images.dtype} {list(images.shape)}"
-            )
+        self._contract.check_images(images)
         try:
-            results = self._graph.run(self.outputs, {self._input: images})
+            results = self._graph.run(self.outputs, {self._contract.input: images})
         except Exception as error:  # its exceptions share no public base class
             raise RuntimeUnavailableError(
                 f"ONNX Runtime failed on a batch of {len(images)} ({error}). A smaller --batch needs less memory"
             ) from error
         outputs = dict(zip(self.outputs, results, strict=True))
-        for name, output in outputs.items():
-            shape = (len(images), *self._shapes[name])
-            if output.shape != shape:
-                raise BundleError(
-                    f"{self._path}: gives {name} of the shape {list(output.shape)}, the manifest says {list(shape)}"
-                )
+        self._contract.check_outputs(outputs, len(images))
         return outputs
 
 
-def _provider(artifact: Artifact, wanted: str) -> str:
-    """Where an artifact runs: as wanted, but only where its verdict was reached."""
-    if artifact.device == "any" or artifact.device == wanted:
-        return wanted
-    if wanted == "auto":
-        return artifact.device
-    raise RuntimeUnavailableError(
-        f"{artifact.path}: it is {artifact.precision} and was proven on {artifact.device} alone. "
-        f"Use --provider {artifact.device}, or another --precision"
-    )
-
-
-def _start(content: bytes, threads: int, provider: str) -> tuple[Any, str, str]:
+def _start(content: bytes, beside: dict[str, bytes], threads: int, provider: str) -> tuple[Any, str, str]:
     """The started graph, whether it got ``cuda`` or ``cpu``, and why not CUDA if the choice was ours."""
     if provider == "cpu":
-        return start(content, threads, [CPU]), "cpu", ""
+        return start(content, threads, [CPU], beside), "cpu", ""
     try:
-        return start_cuda(content, threads), "cuda", ""
+        return start_cuda(content, threads, beside), "cuda", ""
     except RuntimeUnavailableError as error:
         if provider == "cuda":
             raise
         # Whoever installed a runtime with CUDA will want to know why it is not used.
         level = logging.WARNING if CUDA in import_runtime().get_available_providers() else logging.INFO
         log.log(level, "running on the CPU: %s", error)
-        return start(content, threads, [CPU]), "cpu", str(error)
+        return start(content, threads, [CPU], beside), "cpu", str(error)
 
 
-def _check_interface(graph: Any, manifest: Manifest, artifact: Artifact) -> None:
-    """Refuse a graph whose input or output is not the manifest's."""
-    expected = manifest.inputs[0]
-    inputs = {node.name: node.type for node in graph.get_inputs()}
-    if inputs != {expected.name: f"tensor({expected.dtype})"}:
-        raise BundleError(f"{artifact.path}: takes {inputs}, the manifest says {expected.name} ({expected.dtype})")
-    outputs = {node.name: node.type for node in graph.get_outputs()}
-    described = {tensor.name: ORT_TYPES.get(tensor.dtype) for tensor in manifest.outputs}
-    if any(outputs.get(name) != described.get(name, "") for name in artifact.outputs):
-        wanted = ", ".join(f"{name} {described.get(name)}" for name in artifact.outputs)
-        raise BundleError(f"{artifact.path}: gives {outputs}, the manifest says {wanted}")
+def _location(artifact: Artifact, file: File) -> str:
+    """What the graph calls a file beside it: its path from the graph's folder."""
+    return posixpath.relpath(file.path, posixpath.dirname(artifact.path))
+
+
+def _dtypes(tensors: Iterable[Any]) -> dict[str, str]:
+    """Of a graph's inputs or outputs, by name, in the manifest's words where it has one."""
+    return {tensor.name: DTYPES.get(tensor.type, tensor.type) for tensor in tensors}
 
 
 def _names(nodes: list[Node]) -> str:
