@@ -23,7 +23,7 @@ KINDS = ("classifier", "detector")
 
 
 def filled(layout: dict[str, Any], name: str = "") -> Any:
-    """A checkpoint of that layout: small random numbers, variances of one, and a valid state of each random generator."""
+    """A checkpoint of that layout: small random numbers, variances of one, valid states of random generators."""
     if "keys" in layout:
         return {key: filled(value, f"{name}.{key}") for key, value in layout["keys"]}
     if "list" in layout:
