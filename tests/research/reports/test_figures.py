@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from assay_research.reports.figures import learning_curves, sample_predictions
+from assay_research.runs.score import TOP1
 
 
 def history(epochs: int) -> list[dict[str, float]]:
@@ -37,13 +38,13 @@ def sample(n: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 @pytest.mark.parametrize("epochs", [1, 3, 60])
 def test_learning_curves_are_drawn_for_any_number_of_epochs(tmp_path: Path, epochs: int) -> None:
-    learning_curves(history(epochs), tmp_path / "curves.png", "digits")
+    learning_curves(history(epochs), TOP1, tmp_path / "curves.png", "digits")
     assert pixels(tmp_path / "curves.png").std() > 5
 
 
 def test_learning_curves_survive_a_loss_that_is_not_finite(tmp_path: Path) -> None:
     diverged = [*history(3), history(4)[-1] | {"train_loss": float("nan"), "val_loss": float("inf")}]
-    learning_curves(diverged, tmp_path / "curves.png", "diverged")
+    learning_curves(diverged, TOP1, tmp_path / "curves.png", "diverged")
     assert (tmp_path / "curves.png").stat().st_size > 0
 
 
@@ -67,5 +68,5 @@ def test_a_mistake_is_marked(tmp_path: Path) -> None:
 def test_drawing_leaves_pyplot_alone(tmp_path: Path) -> None:
     from matplotlib import pyplot
 
-    learning_curves(history(2), tmp_path / "curves.png", "digits")
+    learning_curves(history(2), TOP1, tmp_path / "curves.png", "digits")
     assert pyplot.get_fignums() == []

@@ -11,7 +11,7 @@ from pathlib import Path
 from assay_deploy.errors import AssayError
 from assay_research.errors import CheckpointError, ConfigError
 from assay_research.runs.disk import readable
-from assay_research.runs.inventory import Entry, _remove_empty, delete, find, spare_checkpoints, superfluous
+from assay_research.runs.inventory import Entry, delete, find, remove_empty, spare_checkpoints, superfluous
 from assay_research.runs.run import Run
 
 DESCRIPTION = """\
@@ -69,7 +69,7 @@ def _prune(arguments: argparse.Namespace) -> int:
         try:
             if arguments.yes:
                 delete(Run(Path(entry.path)), paths)
-                _remove_empty(Path(entry.path).parent, arguments.runs)
+                remove_empty(Path(entry.path).parent, arguments.runs)
         except (CheckpointError, OSError) as error:
             failed += 1
             sys.stderr.write(f"assay-runs: '{entry.path}' stays: {error}\n")

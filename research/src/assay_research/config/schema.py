@@ -14,6 +14,10 @@ class Stopping:
     min_delta: float = 0.001
 
 
+BATCH_SIZE = 128
+"""Pictures a step, where nothing else is said."""
+
+
 @dataclass
 class TrainConfig:
     """Everything a training is made of; `conf/train.yaml` and the groups beside it fill it in.
@@ -30,7 +34,7 @@ class TrainConfig:
     stopping: Stopping = field(default_factory=Stopping)
     views: list[dict[str, Any]] = MISSING
     epochs: int = MISSING
-    batch_size: int = 128
+    batch_size: int = BATCH_SIZE
     accumulate: int = 1
     sync_batchnorm: bool = False
     compile: str | None = None

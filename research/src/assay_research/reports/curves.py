@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from assay_research.runs.checkpoint import write_atomically
+from assay_research.runs.disk import write_atomically
 from assay_research.runs.score import TOP1, Metric
 
 # Okabe and Ito's colours but yellow, which is too pale for a line.

@@ -13,8 +13,8 @@ from matplotlib.text import Text
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from assay_research.runs.checkpoint import write_atomically
-from assay_research.runs.score import metric_of
+from assay_research.runs.disk import write_atomically
+from assay_research.runs.score import Metric
 
 # From Okabe and Ito's palette, which stays distinct for every kind of colour vision.
 BLUE, VERMILION, GREEN, GREY = "#0072b2", "#d55e00", "#009e73", "#666666"
@@ -31,16 +31,16 @@ def save(figure: Figure, path: Path) -> None:
     write_atomically(drawn.getvalue(), path)
 
 
-def learning_curves(history: Sequence[dict[str, float]], path: Path, title: str) -> None:
+def learning_curves(history: Sequence[dict[str, float]], metric: Metric, path: Path, title: str) -> None:
     """Draw loss and score of training and validation over the epochs, with the best epoch marked.
 
     Args:
-        history: a record an epoch: epoch, train_loss, val_loss, and top1 or mAP of validation, and of training where
-            it was measured.
+        history: a record an epoch: epoch, train_loss, val_loss, and the metric of validation, and of training where it
+            was measured.
+        metric: what the best epoch has most of.
         path: the image file to write; its suffix chooses the format.
         title: of the figure.
     """
-    metric = metric_of(history[0])
     best = max(history, key=lambda record: (record[metric.val], -record["val_loss"]))
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     figure.suptitle(f"{title}: best epoch {best['epoch']:.0f}, validation {metric.name} {best[metric.val]:.4f}")

@@ -16,7 +16,7 @@ from assay_research.reports.curves import Curve, draw
 from assay_research.reports.studies import yaml_headers as headers
 from assay_research.reports.studies.records import Experiment, experiments, finished_runs, read_json, record, recorded
 from assay_research.reports.tables import score, short, table
-from assay_research.runs.checkpoint import write_atomically
+from assay_research.runs.disk import write_atomically
 from assay_research.runs.score import metric_of
 
 PUBLISHED = "published.json"

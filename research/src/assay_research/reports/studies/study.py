@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from assay_deploy.errors import AssayError
-from assay_research.reports import finite_json
 from assay_research.reports.curves import Curve, draw
 from assay_research.reports.tables import short, table
-from assay_research.runs.checkpoint import write_atomically
+from assay_research.runs import finite_json
+from assay_research.runs.disk import write_atomically
 from assay_research.runs.history import read_history
 from assay_research.runs.run import Run
 from assay_research.runs.score import metric_of

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from assay_deploy.pictures.canvas import View
 from assay_research.data.classification import ClassificationData, Split
-from assay_research.reports import finite_json
+from assay_research.runs import finite_json
 from assay_research.tasks.classification.metrics import Scores, worst_mistakes
 from assay_research.terminal import say
 

@@ -5,8 +5,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 from assay_research.models.boxes import Found
-from assay_research.reports import finite_json
-from assay_research.runs.checkpoint import write_atomically
+from assay_research.runs import finite_json
+from assay_research.runs.disk import write_atomically
 from assay_research.tasks.detection.report import page as detection_page
 from assay_research.tasks.detection.report.analysis import Analysis, Result, Subject, analyse
 from assay_research.tasks.detection.report.confusion import by_genus
