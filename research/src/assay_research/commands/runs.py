@@ -13,6 +13,7 @@ from assay_research.errors import CheckpointError, ConfigError
 from assay_research.runs.disk import readable
 from assay_research.runs.inventory import Entry, delete, find, remove_empty, spare_checkpoints, superfluous
 from assay_research.runs.run import Run
+from assay_research.terminal import aligned
 
 DESCRIPTION = """\
 List the runs under a folder, newest first, or delete some. Nothing is deleted that was not asked for by an option,
@@ -36,10 +37,7 @@ def table(entries: Sequence[Entry]) -> str:
         epochs = f"{entry.epochs}/{entry.planned or '?'}"
         scores = (score(entry.best_val), score(entry.test))
         rows.append((entry.path, entry.data, epochs, *scores, readable(entry.bytes), entry.state))
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    aligned = "<<>>>><"
-    lines = ("  ".join(f"{c:{a}{w}}" for c, a, w in zip(row, aligned, widths, strict=True)) for row in rows)
-    return "".join(line.rstrip() + "\n" for line in lines)
+    return aligned(rows, right=range(2, 6))
 
 
 def _list(arguments: argparse.Namespace) -> int:

@@ -22,7 +22,7 @@ MULTIRUN = ("-m", "--multirun")
 
 
 @dataclass(frozen=True)
-class Outcome:
+class SweepOutcome:
     """How one training of a sweep went.
 
     Attributes:
@@ -91,7 +91,7 @@ def report(folder: Path, figure: bool) -> int:
         How many of its trainings failed.
     """
     paths = sorted(folder.glob("[0-9]*.json"), key=lambda path: int(path.stem))
-    outcomes = [Outcome(**json.loads(path.read_text(encoding="utf-8"))) for path in paths]
+    outcomes = [SweepOutcome(**json.loads(path.read_text(encoding="utf-8"))) for path in paths]
     common = set.intersection(*(set(outcome.overrides) for outcome in outcomes)) if len(outcomes) > 1 else set()
     members = [
         study.Member(_label(outcome, common), Run(Path(outcome.run)) if outcome.run else None, outcome.error)
@@ -104,7 +104,7 @@ def report(folder: Path, figure: bool) -> int:
     return failed
 
 
-def _label(outcome: Outcome, common: set[str]) -> str:
+def _label(outcome: SweepOutcome, common: set[str]) -> str:
     """What sets a training apart from the sweep's others, its seed aside; all it was told where nothing else does."""
     told = [each for each in outcome.overrides if not each.startswith("seed=")]
     own = [each for each in told if each not in common]

@@ -92,20 +92,20 @@ def probe(config: DictConfig) -> None:
     if config.probe == "overfit_one_batch":
         learned = probes.overfit_one_batch(trainer)
         others = "".join(f", {name} {value:.3f}" for name, value in learned.others.items())
-        figures = f"loss {learned.loss:.4f}{others} after {learned.steps} steps"
+        measured = f"loss {learned.loss:.4f}{others} after {learned.steps} steps"
         if not learned.learned:
             raise ConfigError(
-                f"one batch of {trainer.batch_size} pictures was not learned by heart: {figures}. Look at the labels, "
+                f"one batch of {trainer.batch_size} pictures was not learned by heart: {measured}. Look at the labels, "
                 "try another optim.lr, and take out dropout; a network that fails here will not learn more from all"
             )
-        say(f"one batch of {trainer.batch_size} pictures is learned by heart: {figures}")
+        say(f"one batch of {trainer.batch_size} pictures is learned by heart: {measured}")
         return
     found = probes.rate_range(trainer)
     path = Path(config.runs) / "rate_range" / f"{config.name}_{datetime.now():%Y-%m-%d_%H-%M-%S}.png"
     path.parent.mkdir(parents=True, exist_ok=True)
-    from assay_research.reports import figures as drawing  # matplotlib, which other commands can do without
+    from assay_research.reports import figures  # matplotlib, which other commands can do without
 
-    drawing.rate_range(found.rates, found.losses, path, f"{config.name} on {trainer.data.name}")
+    figures.rate_range(found.rates, found.losses, path, f"{config.name} on {trainer.data.name}")
     say(f"try optim.lr={found.suggested:.2g}, a tenth of where the loss is lowest: {path}")
 
 
@@ -165,7 +165,7 @@ def _member(config: DictConfig) -> None:
         error = f"{type(failure).__name__}: {failure}".partition("\n")[0]
     if error:
         say(f"failed: {error}")
-    sweep.Outcome(overrides, folder, error).write(Path(settings.sweep.dir), settings.job.num)
+    sweep.SweepOutcome(overrides, folder, error).write(Path(settings.sweep.dir), settings.job.num)
 
 
 def main() -> None:

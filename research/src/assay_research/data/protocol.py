@@ -32,7 +32,7 @@ class Objects:
     boxes: NDArray[np.float32] | None
 
 
-class Pictures(Protocol):
+class PictureSplit(Protocol):
     """One split of a data set; a task's own has its labels too."""
 
     @property
@@ -69,15 +69,15 @@ class Data(Protocol):
         """What every picture was put on."""
 
     @property
-    def train(self) -> Pictures:
+    def train(self) -> PictureSplit:
         """The pictures to learn from."""
 
     @property
-    def val(self) -> Pictures:
+    def val(self) -> PictureSplit:
         """The pictures that choose the checkpoint."""
 
     @property
-    def test(self) -> Pictures:
+    def test(self) -> PictureSplit:
         """The pictures that are scored once."""
 
     @property

@@ -13,11 +13,10 @@ from matplotlib.text import Text
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
+from assay_research.reports.palette import BLUE, GREEN, GREY, VERMILION
 from assay_research.runs.disk import write_atomically
 from assay_research.runs.score import Metric
 
-# From Okabe and Ito's palette, which stays distinct for every kind of colour vision.
-BLUE, VERMILION, GREEN, GREY = "#0072b2", "#d55e00", "#009e73", "#666666"
 DPI = 150
 
 

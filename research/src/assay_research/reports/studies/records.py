@@ -25,7 +25,7 @@ RECIPE = (
 
 
 @dataclass(frozen=True, order=True)
-class Experiment:
+class ZooExperiment:
     """An experiment of the zoo.
 
     Attributes:
@@ -42,10 +42,10 @@ class Experiment:
         return self.choice.rpartition("/")[2]
 
 
-def experiments() -> dict[str, list[Experiment]]:
+def experiments() -> dict[str, list[ZooExperiment]]:
     """The experiments of each study, as the folder of configs has them."""
     return {
-        study: [Experiment(choice, read_yaml(CONF / "experiment" / f"{choice}.yaml")["name"]) for choice in choices]
+        study: [ZooExperiment(choice, read_yaml(CONF / "experiment" / f"{choice}.yaml")["name"]) for choice in choices]
         for study, choices in studies().items()
         if study != EVERYTHING
     }
@@ -127,7 +127,7 @@ def finished_runs(folder: Path) -> list[Run]:
     return finished
 
 
-def _entry(run: Run, known: Mapping[str, Experiment]) -> tuple[str, dict[str, Any]]:
+def _entry(run: Run, known: Mapping[str, ZooExperiment]) -> tuple[str, dict[str, Any]]:
     """What is kept of a finished run, and the name of its experiment."""
     summary = run.summary()
     if not summary:

@@ -17,7 +17,7 @@ from assay_research.runs.run import Run
 from assay_research.runs.trained import Trained, load_checked, views_of
 from assay_research.tasks.classification.dense import look
 from assay_research.tasks.classification.metrics import average, measure
-from assay_research.tasks.classification.report import Look, Result, Subject, report_all, report_one
+from assay_research.tasks.classification.report import ClassifierResult, ClassifierSubject, Look, report_all, report_one
 from assay_research.tasks.options import EvaluationOptions, chosen_views
 
 
@@ -40,7 +40,7 @@ def evaluate_classifiers(
         AssayError: a checkpoint that is damaged or of other data.
     """
     looks = choose_looks(options, views_of(run))
-    subject = Subject(run.name, data, options.split, data.fingerprint(), looks)
+    subject = ClassifierSubject(run.name, data, options.split, data.fingerprint(), looks)
     split = subject.pictures.to(device)
     results = []
     with tqdm(total=len(names), unit="checkpoint", leave=False, disable=not sys.stderr.isatty()) as bar:
@@ -48,7 +48,7 @@ def evaluate_classifiers(
             trained, epoch = load_checked(run, name, device, data, subject.fingerprint)
             logits = answers(trained, looks, split, device, bar)
             scores = {way: measure(said, split.labels, data.classes) for way, said in logits.items()}
-            results.append(Result(name, epoch, scores))
+            results.append(ClassifierResult(name, epoch, scores))
             bar.update()
     folder = run.evaluation()
     if options.checkpoint == "all":

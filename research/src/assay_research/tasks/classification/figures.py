@@ -10,7 +10,8 @@ from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from assay_research.reports.figures import BLUE, GREY, VERMILION, brief, save, short, tail
+from assay_research.reports.figures import brief, save, short, tail
+from assay_research.reports.palette import BLUE, GREY, VERMILION
 from assay_research.tasks.classification.metrics import Reliability
 
 FEW = 25

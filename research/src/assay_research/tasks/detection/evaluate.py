@@ -16,7 +16,8 @@ from assay_research.runs.run import Run
 from assay_research.runs.trained import Trained, load_checked, views_of
 from assay_research.tasks.detection.metrics import measure
 from assay_research.tasks.detection.predict import predict
-from assay_research.tasks.detection.report.analysis import Result, Subject
+from assay_research.tasks.detection.report.analysis import DetectorResult, DetectorSubject
+from assay_research.tasks.detection.report.errors import IOU
 from assay_research.tasks.detection.report.write import report_all, report_one
 from assay_research.tasks.detection.views import FUSIONS, BoxViews
 from assay_research.tasks.options import EvaluationOptions, chosen_views
@@ -40,7 +41,7 @@ def evaluate_detectors(
     Raises:
         AssayError: an impossible option, or a checkpoint that is damaged or of other data.
     """
-    fuse, iou = options.fuse or FUSIONS[0], 0.5 if options.iou is None else options.iou
+    fuse, iou = options.fuse or FUSIONS[0], IOU if options.iou is None else options.iou
     if fuse not in FUSIONS:
         raise ConfigError(f"fuse={fuse}: there is no such fusion; {nearest(fuse, FUSIONS)}")
     for name, value in (("iou", iou), ("score", options.score)):
@@ -49,7 +50,7 @@ def evaluate_detectors(
     views = chosen_views(options, views_of(run))
     ways = {"plain": views[:1]} | ({"tta": views} if len(views) > 1 else {})
     words = {"plain": "1 view", "tta": f"{len(views)} views, {fuse}"}
-    subject = Subject(run.name, data, options.split, data.fingerprint(), {way: words[way] for way in ways})
+    subject = DetectorSubject(run.name, data, options.split, data.fingerprint(), {way: words[way] for way in ways})
     split, results, found = subject.pictures, [], dict[str, list[Found]]()
     with tqdm(total=len(names), unit="checkpoint", leave=False, disable=not sys.stderr.isatty()) as bar:
         for name in names:
@@ -62,7 +63,7 @@ def evaluate_detectors(
                 found[way] = _look(graph, split, device)
                 seconds[way] = (perf_counter() - begun) / len(split)
             scores = {way: measure(each, split, data.canvas, data.classes) for way, each in found.items()}
-            results.append(Result(name, epoch, scores, seconds))
+            results.append(DetectorResult(name, epoch, scores, seconds))
             bar.update()
     folder = run.evaluation()
     if options.checkpoint == "all":

@@ -54,7 +54,7 @@ def _draw(trainer: DetectorTrainer, found: Sequence[Found], folder: Path, title:
     data = trainer.data
     figures.learning_curves(trainer.history, MAP, folder / "learning_curves.png", title)
     shown = torch.randperm(len(data.test), generator=torch.Generator().manual_seed(trainer.seed))[:12].tolist()
-    best = best_threshold(curve(match(found, data.test, data.canvas, data.classes, 0.5))).score
+    best = best_threshold(curve(match(found, data.test, data.canvas, data.classes))).score
     galleries.predictions(
         [found[i] for i in shown],
         data.test.subset(shown),

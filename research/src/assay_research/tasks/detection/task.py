@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 import torch
 
 from assay_deploy.pictures.canvas import View
-from assay_research.data.box_augment import BoxAugment
 from assay_research.data.detection import DetectionData
 from assay_research.errors import ConfigError
 from assay_research.models.normalized import Normalized
@@ -19,6 +18,7 @@ from assay_research.tasks.task import Outcome, Task
 from assay_research.training.loop import LoopOptions
 
 if TYPE_CHECKING:  # torchvision and the COCO figures, which a classifier's training does without: see the methods
+    from assay_research.data.box_augment import BoxAugment
     from assay_research.tasks.detection.metrics import BoxScores
     from assay_research.tasks.detection.trainer import DetectorTrainer
 
@@ -38,7 +38,7 @@ class DetectionTask(Task[DetectionData, "DetectorTrainer"]):
         optimizer: torch.optim.Optimizer,
         schedule: Constant,
         views: Sequence[View],
-        augment: BoxAugment,
+        augment: "BoxAugment",
         label_smoothing: float,
         options: LoopOptions,
     ) -> "DetectorTrainer":
