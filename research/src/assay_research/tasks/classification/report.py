@@ -138,7 +138,7 @@ def report_all(results: Sequence[ClassifierResult], subject: ClassifierSubject, 
     Returns:
         The JSON file.
     """
-    from assay_research.reports import figures  # matplotlib, which only figures need
+    from assay_research.tasks.classification import figures  # matplotlib, which only figures need
 
     path = folder / f"all-{subject.split}.json"
     records = [asdict(result) for result in results]

@@ -111,12 +111,13 @@ def _try_out(model: Normalized, data: ClassificationData, settings: Augment, vie
 
 
 def _draw(trainer: ClassifierTrainer, probabilities: Tensor, folder: Path, title: str) -> None:
-    from assay_research.reports import figures  # matplotlib, which a training without figures can do without
+    from assay_research.reports.figures import learning_curves  # matplotlib, which only figures need
+    from assay_research.tasks.classification.figures import sample_predictions
 
     data = trainer.data
-    figures.learning_curves(trainer.history, TOP1, folder / "learning_curves.png", title)
+    learning_curves(trainer.history, TOP1, folder / "learning_curves.png", title)
     shown = torch.randperm(len(data.test), generator=torch.Generator().manual_seed(trainer.seed))[:32]
-    figures.sample_predictions(
+    sample_predictions(
         data.test.images[shown].numpy(),
         data.test.labels[shown].numpy(),
         probabilities[shown].numpy(),
