@@ -23,7 +23,7 @@ from assay_research.data.classification import ClassificationData, Split
 from assay_research.models.normalized import Normalized
 from assay_research.optim import sgd
 from assay_research.schedules import Constant
-from assay_research.tasks.classification.trainer import Trainer
+from assay_research.tasks.classification.trainer import ClassifierTrainer
 from assay_research.training.device import choose_precision, keep_memory
 from assay_research.training.loop import COMPILE_MODES
 from benchmarks.contenders import usual_loop
@@ -110,15 +110,15 @@ def noise(n: int) -> Split:
 def build(family: str, device: torch.device) -> Normalized:
     """A model of the zoo, untrained."""
     torch.manual_seed(0)
-    return build_model(compose([f"model={family}"]), classes=10).to(device)
+    return build_model(compose([f"model={family}"]).model, classes=10).to(device)
 
 
-def ours(case: Case, device: torch.device) -> Trainer:
+def ours(case: Case, device: torch.device) -> ClassifierTrainer:
     """A training as `assay-train` runs it, warmed up, validating as little as it can."""
     pictures = noise(max(MOST, LEAST * case.batch))
     data = ClassificationData("noise", tuple("0123456789"), Canvas(32, 32), pictures, noise(10), noise(10))
     model = build(case.family, device).to(memory_format=torch.channels_last)
-    trainer = Trainer(
+    trainer = ClassifierTrainer(
         model,
         data,
         sgd(model, lr=LR, momentum=MOMENTUM),

@@ -17,7 +17,8 @@ from assay_deploy.errors import AssayError
 from assay_export.formats import registry as formats
 from assay_export.formats.runner import module_runner
 from assay_research.data.classification import ClassificationData
-from assay_research.runs.run import Run, Trained
+from assay_research.runs.run import Run
+from assay_research.runs.trained import Trained, data_of, load
 from assay_research.tasks.classification.views import Views
 
 Pictures = NDArray[np.uint8]
@@ -102,7 +103,7 @@ class Subject:
     @cached_property
     def data(self) -> ClassificationData:
         """The data set of the run."""
-        data = self.run.data()
+        data = data_of(self.run)
         assert isinstance(data, ClassificationData), "bundles are of classifiers"
         return data
 
@@ -118,7 +119,7 @@ class Subject:
 
     def trained(self, device: str) -> Trained:
         """The trained model, anew."""
-        return self.run.load(self.manifest.source.checkpoint, device)
+        return load(self.run, self.manifest.source.checkpoint, device)
 
     def batch(self, size: int) -> Pictures:
         """So many test pictures, over again where there are fewer."""

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from assay_research.tasks.classification.trainer import Trainer
+from assay_research.tasks.classification.trainer import ClassifierTrainer
 
 RULE = """\
 Roofline: FLOPs are those of convolutions and matrix products, forward and backward, two a multiply-add. Bytes are the
@@ -103,7 +103,7 @@ class Rooflines:
         self.rows: list[dict[str, Any]] = []
         self.ceilings: dict[tuple[torch.device, torch.dtype], Ceilings] = {}
 
-    def add(self, named: dict[str, str], trainer: Trainer, pictures_per_second: float) -> None:
+    def add(self, named: dict[str, str], trainer: ClassifierTrainer, pictures_per_second: float) -> None:
         """Note a speed, unless the same training at the same batch size has its row.
 
         Args:

@@ -52,7 +52,7 @@ def build(name: str, candidates: bool) -> Normalized:
         candidates: whether there are any: proposals of the first of two stages, boxes above the threshold of one.
     """
     torch.manual_seed(0)
-    model = build_model(compose(["experiment=diatoms_smoke", f"model={name}"]), 2)
+    model = build_model(compose(["experiment=diatoms_smoke", f"model={name}"]).model, 2)
     detector = model.network
     assert isinstance(detector, Detector)
     for module in detector.modules():

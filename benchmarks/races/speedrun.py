@@ -15,22 +15,20 @@ from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import Any, cast
 
 import torch
-from hydra.errors import HydraException
-from omegaconf import DictConfig
-from omegaconf.errors import OmegaConfBaseException
 
 from assay_deploy.errors import AssayError
 from assay_research.config.build import build_model, read_views
-from assay_research.config.overrides import compose, explain
+from assay_research.config.overrides import compose_settings
+from assay_research.config.schema import TrainConfig
 from assay_research.data.classification import ClassificationData
 from assay_research.errors import ConfigError, DeviceError
 from assay_research.experiment.trainers import make_trainer
-from assay_research.tasks.classification.dense import predict
 from assay_research.tasks.classification.metrics import top1
-from assay_research.tasks.classification.trainer import Trainer
+from assay_research.tasks.classification.predict import predict
+from assay_research.tasks.classification.trainer import ClassifierTrainer
 from assay_research.tasks.classification.views import Views
 from assay_research.training.device import keep_memory
 from benchmarks.contenders import airbench
@@ -58,17 +56,17 @@ def train_data(folder: Path) -> list[str]:
     return ["data=image_folder", f"data.root='{folder}'", f"data.val_fraction={classes / max(pictures, 1)}"]
 
 
-def race(config: DictConfig, trainer: Trainer, runs: int) -> Iterator[Finish]:
+def race(settings: TrainConfig, trainer: ClassifierTrainer, runs: int) -> Iterator[Finish]:
     """Train anew with seeds 0, 1, 2, ...; all share what was compiled and loaded.
 
     Args:
-        config: of the training.
+        settings: of the training.
         trainer: made of it, and new.
         runs: how many.
     """
     device = trainer.device
     test = trainer.data.test.to(device)
-    views = Views(trainer.result, trainer.data.canvas, read_views(config)).to(device)
+    views = Views(trainer.result, trainer.data.canvas, read_views(settings.views)).to(device)
     fresh = copy.deepcopy(trainer.state_dict())
 
     def score() -> float:
@@ -79,28 +77,28 @@ def race(config: DictConfig, trainer: Trainer, runs: int) -> Iterator[Finish]:
         trainer.train_batch(trainer.order()[: trainer.batch_size])
     score()
     for seed in range(runs):
-        begin_anew(config, trainer, fresh, seed)
+        begin_anew(settings, trainer, fresh, seed)
         start = now(device)
-        reason = trainer.train(config.epochs)
+        reason = trainer.train(settings.epochs)
         trained = now(device)
         accuracy = score()
         end = now(device)
-        if trainer.epoch < config.epochs:
+        if trainer.epoch < settings.epochs:
             raise ConfigError(f"the run of seed {seed} ended after epoch {trainer.epoch}: {reason}")
         yield Finish(accuracy, trained - start, end - start)
 
 
-def begin_anew(config: DictConfig, trainer: Trainer, fresh: dict[str, Any], seed: int) -> None:
+def begin_anew(settings: TrainConfig, trainer: ClassifierTrainer, fresh: dict[str, Any], seed: int) -> None:
     """Take a trainer back to its beginning, with another seed; its weights stay where they lie, as compiled.
 
     Args:
-        config: of the training.
+        settings: of the training.
         trainer: anywhere in its training.
         fresh: its state before the first step.
         seed: of the weights, the order of the pictures and their augmentation.
     """
     torch.manual_seed(seed)
-    weights = build_model(config, len(trainer.data.classes)).state_dict()
+    weights = build_model(settings.model, len(trainer.data.classes)).state_dict()
     weights |= {name: fresh["model"][name] for name in ("mean", "std")}
     random = {
         "torch": torch.get_rng_state(),
@@ -150,25 +148,23 @@ def compare(arguments: argparse.Namespace) -> report.Document:
     if not all((arguments.data / part).is_dir() for part in ("train", "test")):
         raise ConfigError(f"--data '{arguments.data}' has no folders train/ and test/")
     environment = describe()
-    config = compose([*arguments.overrides, *train_data(arguments.data)])
-    trainer = make_trainer(config)
-    if not isinstance(trainer, Trainer):
-        raise ConfigError(f"the race is one of classifiers, and {config.name} trains a detector")
+    settings = compose_settings([*arguments.overrides, *train_data(arguments.data)])
+    trainer = cast("ClassifierTrainer", make_trainer(settings))  # folders of classes are a classifier's data
     data, device = trainer.data, trainer.device.type
     ours = []
-    for finish in race(config, trainer, arguments.runs):
+    for finish in race(settings, trainer, arguments.runs):
         ours.append(finish)
         say("ours", finish)
     theirs = airbench.run(script, data, arguments.runs, partial(say, "airbench")) if script else []
     target = arguments.target
     if target is None and theirs:
         target = fmean(run.top1 for run in theirs)
-    name = f"ours, {config.name}"
+    name = f"ours, {settings.name}"
     races = [contender(name, OUR_NOTE, device, data, len(data.train), target, ours)]
     if script:
         pictures = len(data.train) + len(data.val)
         races.append(contender(script.name, THEIR_NOTE, device, data, pictures, target, theirs))
-    said = {"recipe": " ".join(arguments.overrides), "epochs": str(config.epochs)}
+    said = {"recipe": " ".join(arguments.overrides), "epochs": str(settings.epochs)}
     return report.document(environment, said, races=races)
 
 
@@ -189,8 +185,6 @@ def main(typed: Sequence[str] | None = None) -> None:
     try:
         document = compare(arguments)
         report.show(document, arguments.report)
-    except (HydraException, OmegaConfBaseException) as error:
-        sys.exit(f"speedrun: {explain(error, arguments.overrides)}")
     except (AssayError, OSError) as error:
         sys.exit(f"speedrun: {error}")
     except KeyboardInterrupt:

@@ -9,6 +9,7 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
+from assay_research.reports.palette import BLUE, GREEN, ORANGE, PINK, SKY, VERMILION
 from benchmarks.measure import roofline
 
 Timing = dict[str, Any]
@@ -37,7 +38,7 @@ ROOFLINE_COLUMNS = (
 RACE_COLUMNS = ("what", "device", "data", "training pictures", "runs", "top-1", "target", "seconds", "with scoring")
 RUN_COLUMNS = ("what", "run", "top-1", "seconds", "with scoring")
 
-PALETTE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00")
+PALETTE = (BLUE, ORANGE, GREEN, PINK, SKY, VERMILION)
 """Okabe and Ito's colours, which the colour-blind can tell apart."""
 
 

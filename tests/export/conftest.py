@@ -20,6 +20,7 @@ from assay_research.config.build import build_model, load_data
 from assay_research.data.classification import ClassificationData
 from assay_research.runs import checkpoint
 from assay_research.runs.run import Run
+from assay_research.runs.trained import data_of, load
 
 VIEWS = [{}, {"flip": True}, {"size": 36}]
 
@@ -59,9 +60,9 @@ def train_briefly(runs: Path, *, norm: bool, views: list[dict[str, Any]], pictur
             "views": views,
         }
     )
-    data = load_data(config)
+    data = load_data(config.data)
     torch.manual_seed(0)
-    model = build_model(config, len(data.classes))
+    model = build_model(config.model, len(data.classes))
     for buffer, statistic in zip((model.mean, model.std), data.channel_statistics(), strict=True):
         buffer.copy_(statistic[:, None, None])
     optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
@@ -98,7 +99,7 @@ def plain_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
 def bundle(normed_run: Run, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     """The bundle of `normed_run`; not to be altered."""
     exported = export_bundle(normed_run, tmp_path_factory.mktemp("bundles"), "digits", dense=8, say=silence)
-    trained, data = normed_run.load(), normed_run.data()
+    trained, data = load(normed_run), data_of(normed_run)
     probe = make_probe(data.test.images)
     graphs = {look: classification.eager(trained, look, 8) for look in (PLAIN, TTA, DENSE)}
     references = {

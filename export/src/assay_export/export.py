@@ -28,8 +28,8 @@ from assay_export.gate.verdict import DOES_NOT_RUN, ParityError, Reference, Verd
 from assay_export.precisions import fp16 as half
 from assay_export.precisions import int8 as quantized
 from assay_export.subject import Subject, read
-from assay_research.reports import finite_json
-from assay_research.runs import checkpoint as checkpoints
+from assay_research.runs import finite_json
+from assay_research.runs.disk import write_atomically
 from assay_research.runs.run import Run
 
 LOWERED_ON = {"fp16": "cuda", "int8": "cpu"}
@@ -251,7 +251,7 @@ def _write_parity(folder: Path, subject: Subject, verdicts: Sequence[Verdict], l
 
 
 def _write(folder: Path, path: str, content: bytes) -> File:
-    checkpoints.write_atomically(content, folder / path)
+    write_atomically(content, folder / path)
     return File(path, sha256(content))
 
 

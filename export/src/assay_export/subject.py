@@ -9,9 +9,10 @@ from assay_deploy.bundle.folder import sha256
 from assay_deploy.bundle.manifest import DENSE, PLAIN, TTA, Source
 from assay_export.errors import ExportError
 from assay_export.tasks.registry import task_of
-from assay_export.tasks.task import Data
+from assay_research.data.protocol import Data
 from assay_research.runs import checkpoint as checkpoints
-from assay_research.runs.run import CONFIG, Run, Trained
+from assay_research.runs.run import CONFIG, Run
+from assay_research.runs.trained import Trained, data_of, load
 
 
 @dataclass(frozen=True)
@@ -53,10 +54,10 @@ def read(run: Run, checkpoint: str, dense: int | None = None, root: str | None =
     path = run.checkpoint(checkpoint)
     fingerprint = checkpoints.load(path).get("fingerprint")
     hashes = [sha256(file.read_bytes()) for file in (run.folder / CONFIG, path)]
-    trained = run.load(checkpoint)
+    trained = load(run, checkpoint)
     if hashes != [sha256(file.read_bytes()) for file in (run.folder / CONFIG, path)]:
         raise ExportError(f"'{path}' changed while it was read: its training goes on. Export again")
-    data = run.data(root)
+    data = data_of(run, root)
     found = data.fingerprint()
     if (data.classes, data.canvas) != (trained.classes, trained.canvas) or fingerprint not in (None, found):
         raise ExportError(

@@ -16,7 +16,7 @@ from assay_deploy.bundle.manifest import CLASSIFICATION, PLAIN, Artifact, Manife
 from assay_deploy.engines.onnxruntime.runtime import CUDA_OPTIONS
 from assay_deploy.errors import BundleError
 from assay_export.errors import ExportError
-from assay_research.runs.checkpoint import write_atomically
+from assay_research.runs.disk import write_atomically
 
 CONFIG = "config.pbtxt"
 LABELS = "labels.txt"

@@ -17,11 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from omegaconf import DictConfig
-
 from assay_research.config.build import instantiate
 from assay_research.errors import ConfigError
-from assay_research.runs.checkpoint import write_atomically
+from assay_research.runs.disk import write_atomically
 
 FINISH_SECONDS = 60
 """How long the end of an online run may wait for an upload; what is left can be sent with `wandb sync` later."""
@@ -98,7 +96,7 @@ class Loggers:
                 sys.stderr.write(f"logger={name} failed and is left out from now on; training goes on: {said}\n")
 
 
-def build_loggers(config: Mapping[str, Any] | DictConfig) -> Loggers:
+def build_loggers(config: Mapping[str, Any]) -> Loggers:
     """The loggers a config describes, not opened yet: nothing is written before `Loggers.open`.
 
     Args:

@@ -1,8 +1,8 @@
-"""A training outlives its terminal: signals save and stop it, a lost screen does not."""
+"""What a terminal shows and asks: tables and lines, and signals that save and stop; a lost screen stops nothing."""
 
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from typing import TextIO
@@ -73,6 +73,22 @@ def resilient() -> Iterator[Stop]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def aligned(rows: Iterable[Sequence[str]], right: Collection[int] = ()) -> str:
+    """A table in columns as wide as their widest cell, two spaces apart, a line each row.
+
+    Args:
+        rows: cells, as many in each row.
+        right: the columns whose cells stand at their right edge.
+    """
+    lines = list(rows)
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    sides = [str.rjust if column in right else str.ljust for column in range(len(widths))]
+    return "".join(
+        "  ".join(pad(cell, width) for pad, cell, width in zip(sides, row, widths, strict=True)).rstrip() + "\n"
+        for row in lines
+    )
 
 
 def say(text: str) -> None:

@@ -11,7 +11,7 @@ from assay_research.data.classification import ClassificationData, Split
 from assay_research.models.normalized import Normalized
 from assay_research.optim import sgd
 from assay_research.schedules import Constant
-from assay_research.tasks.classification.trainer import Trainer
+from assay_research.tasks.classification.trainer import ClassifierTrainer
 from benchmarks.measure import roofline
 from benchmarks.measure.roofline import Ceilings, Rooflines, Work, count, measure, standing
 
@@ -81,7 +81,7 @@ def test_a_training_has_one_row_whatever_it_is_compared_with() -> None:
     data = ClassificationData("noise", ("a", "b"), Canvas(8, 8), split, split, split)
     network = nn.Sequential(nn.Conv2d(3, 2, 8), nn.Flatten())
     model = Normalized(network, torch.zeros(3), torch.ones(3))
-    trainer = Trainer(model, data, sgd(model), schedule=Constant(), batch_size=4)
+    trainer = ClassifierTrainer(model, data, sgd(model), schedule=Constant(), batch_size=4)
     trainer.train(1)
     rooflines = Rooflines()
     rooflines.ceilings[trainer.device, trainer.dtype] = Ceilings(1e9, 1e9)

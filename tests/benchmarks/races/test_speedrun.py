@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from assay_research.config.overrides import compose
+from assay_research.config.overrides import compose_settings
 from assay_research.experiment.trainers import make_trainer
 from benchmarks.races import speedrun
 
@@ -53,12 +53,12 @@ def test_a_race_reports_each_run_and_whether_the_target_is_reached(
 
 def test_a_run_is_the_training_of_its_seed_whatever_ran_before(folder: Path) -> None:
     overrides = [*TINY, *speedrun.train_data(folder), "ema_decay=0.9", "optim.momentum=0.9"]
-    config = compose(overrides)
-    trainer = make_trainer(config)
-    for _ in speedrun.race(config, trainer, runs=3):
+    settings = compose_settings(overrides)
+    trainer = make_trainer(settings)
+    for _ in speedrun.race(settings, trainer, runs=3):
         pass
-    alone = make_trainer(compose([*overrides, "seed=2"]))
-    alone.train(config.epochs)
+    alone = make_trainer(compose_settings([*overrides, "seed=2"]))
+    alone.train(settings.epochs)
     for raced, expected in ((trainer.model, alone.model), (trainer.result, alone.result)):
         for name, value in expected.state_dict().items():
             assert torch.equal(value, raced.state_dict()[name]), name

@@ -25,6 +25,7 @@ from assay_research.errors import ConfigError
 from assay_research.models.normalized import Normalized
 from assay_research.models.resnet import resnet
 from assay_research.models.vgg import KERNELS, vgg
+from assay_research.runs.trained import load
 from assay_research.tasks.classification.dense import DenseView, sliding
 from assay_research.tasks.classification.views import Views
 
@@ -63,7 +64,7 @@ def test_every_format_takes_every_size(bundle, batch):
 
 
 def test_the_eager_graph_is_what_evaluate_calls_dense(bundle):
-    model = bundle.run.load().model
+    model = load(bundle.run).model
     images = bundle.data.test.images[:8]
     view = DenseView(model, CANVAS, View(size=40), 8).eval()
     with torch.inference_mode():

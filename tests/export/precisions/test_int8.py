@@ -11,6 +11,7 @@ from assay_deploy.engines.onnxruntime.runtime import CPU, start
 from assay_export.errors import ExportError
 from assay_export.formats import onnx_graph
 from assay_export.precisions import int8 as quantized
+from assay_research.runs.trained import data_of, load
 from assay_research.tasks.classification.views import Views
 
 ORIGIN = {"run": "digits/1"}
@@ -19,7 +20,7 @@ ORIGIN = {"run": "digits/1"}
 @pytest.fixture(scope="module")
 def graphs(normed_run):
     """The data set, and of the plain view and of three: float32 graph and int8 graph."""
-    trained, data = normed_run.load(), normed_run.data()
+    trained, data = load(normed_run), data_of(normed_run)
     pairs = {}
     for output, views in (("logits", trained.views[:1]), ("probabilities", trained.views)):
         graph = Views(trained.model, trained.canvas, views).eval()

@@ -19,7 +19,7 @@ from assay_export.gate.probe import make_probe
 from assay_export.gate.verdict import TASK, TENSORS, Verdict
 from assay_export.tasks import detection
 from assay_research.models.normalized import Normalized
-from assay_research.runs.run import Trained
+from assay_research.runs.trained import Trained
 from tests.export.graphs.test_detector import trained
 from tests.research.detectors import CANVAS, data
 

@@ -20,12 +20,13 @@ from assay_research.errors import ConfigError
 from assay_research.optim import adam
 from assay_research.runs import checkpoint
 from assay_research.runs.run import Run
+from assay_research.runs.trained import data_of
 from assay_research.schedules import Constant
-from assay_research.tasks.classification import figures as mistakes
+from assay_research.tasks.classification import figures
 from assay_research.tasks.classification.evaluate import choose_looks
 from assay_research.tasks.classification.metrics import measure
-from assay_research.tasks.classification.trainer import Trainer
-from assay_research.tasks.options import Options
+from assay_research.tasks.classification.trainer import ClassifierTrainer
+from assay_research.tasks.options import EvaluationOptions
 
 VGG = {"_target_": "assay_research.models.vgg.vgg", "width": 0.125, "hidden": 64, "norm": True, "init": "kaiming"}
 CONFIG = {
@@ -36,12 +37,12 @@ CONFIG = {
 }
 
 
-def train_briefly(runs: Path) -> tuple[Run, Trainer]:
+def train_briefly(runs: Path) -> tuple[Run, ClassifierTrainer]:
     config = OmegaConf.create(CONFIG)
-    data = load_data(config)
+    data = load_data(config.data)
     torch.manual_seed(0)
-    model = build_model(config, len(data.classes))
-    trainer = Trainer(model, data, adam(model, lr=0.003), schedule=Constant(), batch_size=32)
+    model = build_model(config.model, len(data.classes))
+    trainer = ClassifierTrainer(model, data, adam(model, lr=0.003), schedule=Constant(), batch_size=32)
     run = Run.create(runs, config)
 
     def save() -> None:
@@ -53,7 +54,7 @@ def train_briefly(runs: Path) -> tuple[Run, Trainer]:
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory) -> tuple[Run, Trainer]:
+def trained(tmp_path_factory) -> tuple[Run, ClassifierTrainer]:
     """A run of three epochs, each kept; not to be altered but for its evaluation."""
     return train_briefly(tmp_path_factory.mktemp("trained") / "runs")
 
@@ -102,7 +103,7 @@ def test_figures_are_left_beside_the_scores(run, monkeypatch):
     for path in (run.folder / "evaluation").glob("*.png"):
         with Image.open(path) as image:
             assert image.convert("L").getextrema() != (255, 255)
-    assert read(run, "epoch-0001-test.json")["n"] == len(run.data().test)
+    assert read(run, "epoch-0001-test.json")["n"] == len(data_of(run).test)
 
 
 def test_all_checkpoints_make_a_table_a_record_and_a_figure(run, trained, monkeypatch, capsys):
@@ -122,9 +123,9 @@ def test_all_checkpoints_make_a_table_a_record_and_a_figure(run, trained, monkey
 
 def test_figures_of_a_classifier_without_mistakes_and_of_a_class_without_pictures_are_drawn(tmp_path):
     scores = measure(torch.eye(3)[:2], torch.tensor([0, 1]), ("cat", "dog", "emu"))
-    mistakes.confusion_matrix(scores.confusion, ("cat", "dog", "emu"), tmp_path / "confusion.png", "pets")
+    figures.confusion_matrix(scores.confusion, ("cat", "dog", "emu"), tmp_path / "confusion.png", "pets")
     none = np.zeros((0, 32, 32, 3), dtype=np.uint8)
-    mistakes.worst_mistakes(none, [], [], [], [], tmp_path / "worst.png", "pets")
+    figures.worst_mistakes(none, [], [], [], [], tmp_path / "worst.png", "pets")
     assert all(path.stat().st_size > 5000 for path in tmp_path.iterdir())
     assert len(list(tmp_path.iterdir())) == 2
 
@@ -157,7 +158,7 @@ def test_looks_are_those_asked_for(arguments, plain, tta, dense):
 
 def test_two_lists_of_views_are_refused():
     with pytest.raises(ConfigError, match="either views= or sizes="):
-        choose_looks(Options(views=[{}], sizes=[36]), (View(),))
+        choose_looks(EvaluationOptions(views=[{}], sizes=[36]), (View(),))
 
 
 @pytest.mark.parametrize(

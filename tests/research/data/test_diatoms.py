@@ -21,7 +21,7 @@ from assay_deploy.pictures.decode import read_picture
 from assay_research.config.build import instantiate
 from assay_research.data import voc
 from assay_research.data.detection import BoxSplit, DetectionData
-from assay_research.data.diatoms import Collection, collection, load, main
+from assay_research.data.diatoms import DiatomCollection, collection, load, main
 from assay_research.data.synthetic.flora import SPECIES, Species
 from assay_research.data.synthetic.frustules import collect, draw
 from assay_research.data.synthetic.micrographs import Slide, prepare, take
@@ -59,7 +59,7 @@ def smoke() -> DetectionData:
 
 
 @pytest.fixture(scope="module")
-def tail() -> Collection:
+def tail() -> DiatomCollection:
     """The whole set, before it is drawn."""
     return collection()
 
@@ -73,7 +73,7 @@ def bounds(mask: NDArray[np.bool_]) -> NDArray[np.float32]:
     return np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1], np.float32)
 
 
-def counts(found: Collection) -> list[int]:
+def counts(found: DiatomCollection) -> list[int]:
     counted = Counter(SPECIES[rank].name for slide in found.slides for rank in slide.ranks)
     return [counted[name] for name in found.classes]
 
@@ -109,7 +109,7 @@ def test_species_of_a_genus_look_alike() -> None:
     assert np.mean(others) < 0.8
 
 
-def test_frequencies_fall_with_a_long_tail(tail: Collection) -> None:
+def test_frequencies_fall_with_a_long_tail(tail: DiatomCollection) -> None:
     found = counts(tail)
     assert found == sorted(found, reverse=True)
     assert tail.classes[:5] == tuple(REPORTED[rank] for rank in range(1, 6))
@@ -119,7 +119,7 @@ def test_frequencies_fall_with_a_long_tail(tail: Collection) -> None:
     assert found[0] > 50 * found[-1] > 0
 
 
-def test_pictures_hold_one_object_or_two_and_some_none(tail: Collection) -> None:
+def test_pictures_hold_one_object_or_two_and_some_none(tail: DiatomCollection) -> None:
     objects = np.array([len(slide.ranks) for slide in tail.slides])
     assert len(objects) == 2197
     assert 1.3 < objects.mean() < 1.45
@@ -128,13 +128,13 @@ def test_pictures_hold_one_object_or_two_and_some_none(tail: Collection) -> None
     assert 3 <= objects.max() <= 4
 
 
-def test_splits_are_disjoint_and_leave_out_pictures_without_objects(tail: Collection) -> None:
+def test_splits_are_disjoint_and_leave_out_pictures_without_objects(tail: DiatomCollection) -> None:
     inhabited = [i for i, slide in enumerate(tail.slides) if slide.ranks]
     assert sorted(i for part in tail.parts for i in part) == inhabited
     assert [len(part) / len(inhabited) for part in tail.parts] == pytest.approx([0.7, 0.1, 0.2], abs=0.001)
 
 
-def test_every_species_is_learned_and_the_common_ones_are_in_every_split(tail: Collection) -> None:
+def test_every_species_is_learned_and_the_common_ones_are_in_every_split(tail: DiatomCollection) -> None:
     for place, name in enumerate(tail.classes):
         held = [any(SPECIES[rank].name == name for i in part for rank in tail.slides[i].ranks) for part in tail.parts]
         assert held[0]

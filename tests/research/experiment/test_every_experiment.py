@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from assay_research.config.overrides import BROUGHT, EVERYTHING, choices, compose, studies
+from assay_research.config.overrides import BROUGHT, EVERYTHING, choices, compose, compose_settings, studies
 from assay_research.experiment.trainers import make_trainer
 
 
@@ -30,8 +30,10 @@ DETECTORS = [each for each in choices("experiment") if each.partition("/")[0] in
 @pytest.mark.parametrize("experiment", [each for each in choices("experiment") if each not in DETECTORS])
 def test_every_classifier_takes_two_steps(experiment, pictures):
     data = ["data=image_folder", f"data.root={pictures}", "data.val_fraction=0.2", "data.test_fraction=0.2"]
-    config = compose([f"experiment={experiment}", *data, "batch_size=15", "epochs=1", "device=cpu", "compile=null"])
-    trainer = make_trainer(config)
+    settings = compose_settings(
+        [f"experiment={experiment}", *data, "batch_size=15", "epochs=1", "device=cpu", "compile=null"]
+    )
+    trainer = make_trainer(settings)
     assert trainer.steps_per_epoch == 2
     trainer.train(1)
     assert trainer.epoch == 1
@@ -48,8 +50,10 @@ def test_every_detector_takes_two_steps(experiment):
         "data.field=40",
     ]
     pretrained = ["model.weights=none", "model.trainable=full"]  # nothing is downloaded
-    config = compose([f"experiment={experiment}", *few, *pretrained, "batch_size=2", "epochs=1", "device=cpu"])
-    trainer = make_trainer(config)
+    settings = compose_settings(
+        [f"experiment={experiment}", *few, *pretrained, "batch_size=2", "epochs=1", "device=cpu"]
+    )
+    trainer = make_trainer(settings)
     order = trainer.order()
     assert all(math.isfinite(trainer.train_batch(order[i : i + 2])[0]) for i in (0, 2))
 

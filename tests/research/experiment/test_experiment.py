@@ -30,7 +30,7 @@ def trainer(tmp_path_factory) -> Experiment:
 
 def test_train_goes_on_in_the_same_run(trainer):
     assert [record["epoch"] for record in lines(trainer)] == [1, 2, 3]
-    assert trainer.run.config().epochs == 3
+    assert trainer.run.config()["epochs"] == 3
 
 
 def test_evaluate_measures_the_weights_as_they_are(trainer):

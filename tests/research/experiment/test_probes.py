@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from assay_research.commands import train
-from assay_research.config.overrides import compose
+from assay_research.config.overrides import compose_settings
 from assay_research.errors import ConfigError
 from assay_research.experiment.probes import overfit_one_batch, rate_range
 from assay_research.experiment.trainers import make_trainer
@@ -31,14 +31,14 @@ def test_a_network_that_cannot_learn_one_batch_is_an_error(tmp_path, monkeypatch
 
 
 def test_one_batch_is_all_that_is_looked_at():
-    trainer = make_trainer(compose(["batch_size=32", "optim.lr=0.005"]))
+    trainer = make_trainer(compose_settings(["batch_size=32", "optim.lr=0.005"]))
     before = trainer.order()[:32].clone()
     trainer.train_split.images[torch.ones(len(trainer.train_split), dtype=torch.bool).index_fill(0, before, False)] = 0
     assert overfit_one_batch(trainer).learned
 
 
 def test_rates_rise_until_the_loss_runs_away():
-    found = rate_range(make_trainer(compose(["batch_size=64"])), steps=120)
+    found = rate_range(make_trainer(compose_settings(["batch_size=64"])), steps=120)
     ratios = [after / before for before, after in zip(found.rates[:-1], found.rates[1:], strict=True)]
     assert found.rates[0] == pytest.approx(1e-5)
     assert ratios == pytest.approx([(10 / 1e-5) ** (1 / 119)] * len(ratios))
@@ -50,8 +50,8 @@ def test_rates_rise_until_the_loss_runs_away():
 
 def test_a_range_that_cannot_be_is_one_message():
     with pytest.raises(ConfigError, match="of which the range takes multiples"):
-        rate_range(make_trainer(compose(["optim.lr=0"])))
-    trainer = make_trainer(compose([]))
+        rate_range(make_trainer(compose_settings(["optim.lr=0"])))
+    trainer = make_trainer(compose_settings([]))
     next(trainer.model.parameters()).data.fill_(math.nan)
     with pytest.raises(ConfigError, match="the very first step"):
         rate_range(trainer)

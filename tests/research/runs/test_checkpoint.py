@@ -9,9 +9,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
+from assay_research import optim
 from assay_research.errors import CheckpointError
 from assay_research.runs import checkpoint
+from assay_research.runs.disk import BESIDES
 
 
 class Harmful:
@@ -83,3 +86,30 @@ def test_killed_while_writing_leaves_the_old_checkpoint(tmp_path):
         loaded = checkpoint.load(path)
         assert loaded["epoch"] >= 2
         assert (loaded["model"]["w"] == loaded["epoch"]).all()
+
+
+def network() -> nn.Module:
+    return nn.Sequential(
+        nn.Conv2d(3, 64, 3), nn.BatchNorm2d(64), nn.Conv2d(64, 128, 3), nn.Flatten(), nn.Linear(2048, 10)
+    )
+
+
+@pytest.mark.parametrize("averaged", [False, True])
+@pytest.mark.parametrize("build", [optim.sgd, optim.adam, optim.adamw, optim.muon, optim.by_hand])
+def test_estimate_is_what_a_checkpoint_takes_before_and_after_the_first_step(tmp_path, build, averaged):
+    model = network()
+    optimizer = build(model)
+    average = network() if averaged else None
+    before = checkpoint.needed(model, optimizer, 1, average) - BESIDES
+    model(torch.rand(2, 3, 8, 8)).sum().backward()
+    optimizer.step()
+    after = checkpoint.needed(model, optimizer, 1, average) - BESIDES
+    state = {
+        "model": model.state_dict(),
+        "ema": average.state_dict() if average else None,
+        "optimizer": optimizer.state_dict(),
+    }
+    checkpoint.save(state, tmp_path / "last.pt")
+    size = (tmp_path / "last.pt").stat().st_size
+    assert before == pytest.approx(size, rel=0.05)
+    assert after == pytest.approx(size, rel=0.05)

@@ -5,39 +5,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import nn
 
 from assay_deploy.errors import AssayError
-from assay_research import optim
 from assay_research.runs import checkpoint
-from assay_research.runs.disk import BESIDES, DiskError, check, checkpoints_to_write, needed, readable
-
-
-def network() -> nn.Module:
-    return nn.Sequential(
-        nn.Conv2d(3, 64, 3), nn.BatchNorm2d(64), nn.Conv2d(64, 128, 3), nn.Flatten(), nn.Linear(2048, 10)
-    )
-
-
-@pytest.mark.parametrize("averaged", [False, True])
-@pytest.mark.parametrize("build", [optim.sgd, optim.adam, optim.adamw, optim.muon, optim.by_hand])
-def test_estimate_is_what_a_checkpoint_takes_before_and_after_the_first_step(tmp_path, build, averaged):
-    model = network()
-    optimizer = build(model)
-    average = network() if averaged else None
-    before = needed(model, optimizer, 1, average) - BESIDES
-    model(torch.rand(2, 3, 8, 8)).sum().backward()
-    optimizer.step()
-    after = needed(model, optimizer, 1, average) - BESIDES
-    state = {
-        "model": model.state_dict(),
-        "ema": average.state_dict() if average else None,
-        "optimizer": optimizer.state_dict(),
-    }
-    checkpoint.save(state, tmp_path / "last.pt")
-    size = (tmp_path / "last.pt").stat().st_size
-    assert before == pytest.approx(size, rel=0.05)
-    assert after == pytest.approx(size, rel=0.05)
+from assay_research.runs.disk import DiskError, check, checkpoints_to_write, readable, write_atomically
 
 
 @pytest.mark.parametrize("save_every", [0, 1, 2, 3, 7])
@@ -84,7 +55,7 @@ def test_sizes_are_readable(size, words):
 
 
 @pytest.mark.parametrize("write", [lambda path: checkpoint.save({"model": {"w": torch.ones(10**6)}}, path),
-                                   lambda path: checkpoint.write_atomically(b"{}", path)])  # fmt: skip
+                                   lambda path: write_atomically(b"{}", path)])  # fmt: skip
 def test_full_disk_is_one_error_and_leaves_the_old_file_and_no_part_of_the_new(tmp_path, write):
     path = tmp_path / "last.pt"
     path.write_bytes(b"old")

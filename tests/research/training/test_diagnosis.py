@@ -5,6 +5,7 @@ from itertools import pairwise
 
 import pytest
 
+from assay_research.tasks.classification.task import FIT
 from assay_research.training.diagnosis import fit, spread
 
 
@@ -26,7 +27,7 @@ def history(losses: list[float], scores: list[float]) -> list[dict[str, float]]:
     ],
 )
 def test_the_verdict_follows_from_the_curves(losses, scores, train, verdict):
-    assert fit(history(losses, scores), train).startswith(verdict)
+    assert fit(history(losses, scores), train, FIT).startswith(verdict)
 
 
 @pytest.mark.parametrize(("n", "most"), [(10, 3), (45_000, 5_000), (3, 5), (1, 1)])

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from assay_research.config.overrides import compose
+from assay_research.config.overrides import compose_settings
 from assay_research.errors import ConfigError
 from assay_research.experiment.trainers import make_trainer
 
@@ -66,4 +66,4 @@ def test_terminated_processes_save_and_stop_however_few_steps_an_epoch_has(tmp_p
 )
 def test_impossible_settings_are_refused(overrides, message):
     with pytest.raises(ConfigError, match=message):
-        make_trainer(compose(["device=cpu", *overrides]))
+        make_trainer(compose_settings(["device=cpu", *overrides]))

@@ -13,7 +13,7 @@ from assay_export.formats import registry as formats
 from assay_export.formats.runner import Outputs, answers, module_runner
 from assay_export.gate.probe import _for_test, probe_for
 from assay_export.gate.verdict import DOES_NOT_RUN, TASK, TENSORS, Reference, Verdict
-from assay_export.tasks.task import Data
+from assay_research.data.protocol import Data
 
 REASON_LENGTH = 400
 """Characters of an engine's own error that are kept; some add a stack of their own source code."""

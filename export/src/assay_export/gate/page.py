@@ -13,8 +13,9 @@ from assay_deploy.bundle.manifest import Manifest
 from assay_export.gate import table as report
 from assay_export.gate.verdict import Verdict
 from assay_export.tasks.classification import Top1
-from assay_export.tasks.task import Data, Worst
+from assay_export.tasks.task import Worst
 from assay_research.data.classification import ClassificationData
+from assay_research.data.protocol import Data
 
 TEMPLATE = "parity.html.jinja"
 

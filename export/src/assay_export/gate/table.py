@@ -1,11 +1,12 @@
 """The gate's verdicts as tables for a terminal."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from assay_export.gate.verdict import Verdict
 from assay_export.tasks.classification import Top1
+from assay_research.terminal import aligned
 
 COLUMNS = ("artifact", "on", "views", "probe difference / allowed", "eager", "artifact", "changed", "gate", "verdict")
 
@@ -31,7 +32,7 @@ class Row:
 
 def table(verdicts: Sequence[Verdict]) -> str:
     """One line a verdict under a line of headings."""
-    return _aligned([COLUMNS, *map(_row, verdicts)])
+    return aligned([COLUMNS, *map(_row, verdicts)])
 
 
 def matrix(rows: Mapping[str, Row]) -> str:
@@ -45,7 +46,7 @@ def matrix(rows: Mapping[str, Row]) -> str:
     for model, row in rows.items():
         cells = (_cell(row, column) for column in columns)
         lines.append((model, *cells, _time(row.seconds), _time(row.gate_seconds), row.error.partition("\n")[0]))
-    return _aligned(lines)
+    return aligned(lines)
 
 
 def sizes(folder: Path) -> str:
@@ -91,12 +92,4 @@ def _row(verdict: Verdict) -> tuple[str, ...]:
         changed(verdict),
         f"{verdict.seconds:.1f} s",
         "passed" if verdict.passed else "FAILED",
-    )
-
-
-def _aligned(rows: Iterable[Sequence[str]]) -> str:
-    lines = list(rows)
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return "".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() + "\n" for row in lines
     )

@@ -12,7 +12,7 @@ from assay_deploy.pictures.canvas import View
 from assay_export.formats.runner import Outputs
 from assay_export.tasks.task import WORST, Weighed, Worst, same_views
 from assay_research.data.classification import ClassificationData
-from assay_research.runs.run import Trained
+from assay_research.runs.trained import Trained
 from assay_research.tasks.classification.dense import sliding
 from assay_research.tasks.classification.views import Views
 

@@ -16,7 +16,7 @@ from assay_export.tasks.task import WORST, Weighed, Worst, same_views
 from assay_research.data.detection import DetectionData
 from assay_research.models.boxes import Detections
 from assay_research.models.normalized import Normalized
-from assay_research.runs.run import Trained
+from assay_research.runs.trained import Trained
 from assay_research.tasks.detection.metrics import measure
 from assay_research.tasks.detection.views import BoxViews
 

@@ -2,8 +2,8 @@
 
 from types import ModuleType
 
-from assay_export.tasks.task import Data
 from assay_research.data.classification import ClassificationData
+from assay_research.data.protocol import Data
 
 
 def task_of(data: Data) -> ModuleType:

@@ -8,11 +8,6 @@ from torch import nn
 
 from assay_deploy.pictures.canvas import Canvas
 from assay_export.errors import ExportError
-from assay_research.data.classification import ClassificationData
-from assay_research.data.detection import DetectionData
-
-Data = ClassificationData | DetectionData
-
 
 WORST = 8
 """Pictures shown for each artifact, those whose answers are farthest apart."""

@@ -12,10 +12,8 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from assay_deploy.errors import AssayError
-from assay_research.config.build import instantiate
+from assay_research.config.build import load_data
 from assay_research.config.overrides import CONF, check_groups, choices, explain
-from assay_research.data.classification import ClassificationData
-from assay_research.data.detection import DetectionData
 from assay_research.errors import ConfigError, nearest
 from assay_research.terminal import say
 
@@ -93,22 +91,21 @@ def analyze(options: Options) -> Path:
     Raises:
         AssayError: a setting or a data set that is no good.
     """
-    from assay_research.reports.dataset import page as report  # matplotlib, which --help can do without
+    from assay_research.reports.dataset import page  # matplotlib, which --help can do without
     from assay_research.reports.dataset.collection import collect
     from assay_research.reports.dataset.findings import findings
     from assay_research.reports.dataset.statistics import explore
 
-    data = instantiate(options.data, "data")
-    assert isinstance(data, DetectionData | ClassificationData)
-    seen = explore(collect(data), data.problems if isinstance(data, DetectionData) else ())
+    data = load_data(options.data)
+    seen = explore(collect(data), data.problems)
     file_name = "".join(each if each.isalnum() or each in "-_" else "_" for each in data.name)
-    page = report.write(seen, options.out or Path("analyses") / file_name)
-    for what, value, remark in report.facts(seen):
+    written = page.write(seen, options.out or Path("analyses") / file_name)
+    for what, value, remark in page.facts(seen):
         say(f"{what:14} {value}  ({remark})")
     for finding in findings(seen):
         say(f"- {finding.what} {finding.advice}".rstrip())
-    say(f"written: {page}, and its figures beside it")
-    return page
+    say(f"written: {written}, and its figures beside it")
+    return written
 
 
 def main() -> None:

@@ -11,12 +11,11 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from assay_deploy.errors import AssayError
-from assay_research.data.classification import ClassificationData
 from assay_research.errors import ConfigError, nearest
 from assay_research.runs.run import Run
-from assay_research.runs.trained import choose_checkpoints
-from assay_research.tasks.classification import evaluate as evaluate_classifier
-from assay_research.tasks.options import Options
+from assay_research.runs.trained import choose_checkpoints, data_of
+from assay_research.tasks.options import EvaluationOptions
+from assay_research.tasks.registry import check_options, task_of
 from assay_research.terminal import say
 from assay_research.training.device import choose_device
 
@@ -66,13 +65,13 @@ Writes JSON and figures to <run>/evaluation/, of a detector a page to read too.
 """
 
 
-def parse(arguments: Sequence[str]) -> Options:
+def parse(arguments: Sequence[str]) -> EvaluationOptions:
     """Read ``key=value`` arguments, lists and mappings as Hydra writes them.
 
     Raises:
         ConfigError: no ``key=value``, an unknown key, or a value of the wrong kind.
     """
-    kinds = {field.name.replace("_", "."): field.type for field in fields(Options)}
+    kinds = {field.name.replace("_", "."): field.type for field in fields(EvaluationOptions)}
     given = {}
     for argument in arguments:
         key, equals, value = argument.partition("=")
@@ -86,16 +85,18 @@ def parse(arguments: Sequence[str]) -> Options:
             is_text = kinds[key] in (str, str | None)
             read = value if is_text else OverridesParser.create().parse_override(argument).value()
             given[key.replace(".", "_")] = read
-            OmegaConf.merge(OmegaConf.structured(Options), {key.replace(".", "_"): read})
+            OmegaConf.merge(OmegaConf.structured(EvaluationOptions), {key.replace(".", "_"): read})
         except (HydraException, OmegaConfBaseException, ValueError) as error:
             raise ConfigError(f"{argument}: expected something like {key}={EXAMPLES[key]}") from error
-    options = Options(**OmegaConf.to_container(OmegaConf.merge(OmegaConf.structured(Options), given)))  # type: ignore[arg-type]
+    options = EvaluationOptions(
+        **OmegaConf.to_container(OmegaConf.merge(OmegaConf.structured(EvaluationOptions), given))
+    )  # type: ignore[arg-type]
     if options.split not in SPLITS:
         raise ConfigError(f"split must be val or test, got '{options.split}'")
     return options
 
 
-def evaluate(run: Run, options: Options) -> Path:
+def evaluate(run: Run, options: EvaluationOptions) -> Path:
     """Score the chosen checkpoints; write what was measured, then print the tables.
 
     Returns:
@@ -106,14 +107,10 @@ def evaluate(run: Run, options: Options) -> Path:
     """
     names = choose_checkpoints(run, options.checkpoint)
     device = choose_device(options.device)
-    data = run.data(options.data_root)
-    if isinstance(data, ClassificationData):
-        return evaluate_classifier.evaluate(run, options, data, names, device)
-    from assay_research.tasks.detection import (
-        evaluate as evaluate_detector,  # torchvision's detectors, which a classifier can do without
-    )
-
-    return evaluate_detector.evaluate(run, options, data, names, device)
+    data = data_of(run, options.data_root)
+    task = task_of(data)
+    check_options(options, task)
+    return task.evaluate_run(run, options, data, names, device)
 
 
 def main() -> None:

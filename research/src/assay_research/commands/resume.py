@@ -51,7 +51,7 @@ def resumed_config(run: Run, overrides: Sequence[str]) -> DictConfig:
     return config
 
 
-def _of_a_run(arguments: list[str]) -> list[str]:
+def of_a_run(arguments: list[str]) -> list[str]:
     """Have Hydra take any key beside ``resume=<run>``: they are of the run's config, which it does not know."""
     resumed = [argument.removeprefix("resume=") for argument in arguments if argument.startswith("resume=")]
     if not resumed or resumed[-1] in (AUTO, "null"):
@@ -68,10 +68,12 @@ def latest(config: DictConfig) -> Run | None:
     """The newest run of this very config, whatever `resume=` may change put aside."""
     folders = sorted(Path(config.runs, config.name).glob("*/config.yaml"), reverse=True)
     wanted = _essence(config)
-    return next((Run(path.parent) for path in folders if _essence(Run(path.parent).config()) == wanted), None)
+    return next(
+        (Run(path.parent) for path in folders if _essence(OmegaConf.create(Run(path.parent).config())) == wanted), None
+    )
 
 
-def _is_finished(run: Run, config: DictConfig) -> bool:
+def is_finished(run: Run, config: DictConfig) -> bool:
     """Whether the config would not train the run any longer: its epochs are done, or it stopped early for good."""
     summary = run.summary()
     history = [{key: math.nan if value is None else value for key, value in each.items()} for each in read_history(run)]

@@ -11,8 +11,9 @@ from pathlib import Path
 from assay_deploy.errors import AssayError
 from assay_research.errors import CheckpointError, ConfigError
 from assay_research.runs.disk import readable
-from assay_research.runs.inventory import Entry, _remove_empty, delete, find, spare_checkpoints, superfluous
+from assay_research.runs.inventory import Entry, delete, find, remove_empty, spare_checkpoints, superfluous
 from assay_research.runs.run import Run
+from assay_research.terminal import aligned
 
 DESCRIPTION = """\
 List the runs under a folder, newest first, or delete some. Nothing is deleted that was not asked for by an option,
@@ -36,10 +37,7 @@ def table(entries: Sequence[Entry]) -> str:
         epochs = f"{entry.epochs}/{entry.planned or '?'}"
         scores = (score(entry.best_val), score(entry.test))
         rows.append((entry.path, entry.data, epochs, *scores, readable(entry.bytes), entry.state))
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    aligned = "<<>>>><"
-    lines = ("  ".join(f"{c:{a}{w}}" for c, a, w in zip(row, aligned, widths, strict=True)) for row in rows)
-    return "".join(line.rstrip() + "\n" for line in lines)
+    return aligned(rows, right=range(2, 6))
 
 
 def _list(arguments: argparse.Namespace) -> int:
@@ -69,7 +67,7 @@ def _prune(arguments: argparse.Namespace) -> int:
         try:
             if arguments.yes:
                 delete(Run(Path(entry.path)), paths)
-                _remove_empty(Path(entry.path).parent, arguments.runs)
+                remove_empty(Path(entry.path).parent, arguments.runs)
         except (CheckpointError, OSError) as error:
             failed += 1
             sys.stderr.write(f"assay-runs: '{entry.path}' stays: {error}\n")

@@ -12,18 +12,17 @@ from omegaconf import OmegaConf
 
 from assay_research.config.build import load_data
 from assay_research.config.overrides import EVERYTHING, studies
-from assay_research.data.classification import ClassificationData
-from assay_research.data.detection import DetectionData
+from assay_research.data.protocol import Data
 from assay_research.errors import ConfigError
 from assay_research.reports.studies import study
-from assay_research.runs import checkpoint
+from assay_research.runs import disk
 from assay_research.runs.run import Run
 
 MULTIRUN = ("-m", "--multirun")
 
 
 @dataclass(frozen=True)
-class Outcome:
+class SweepOutcome:
     """How one training of a sweep went.
 
     Attributes:
@@ -39,7 +38,7 @@ class Outcome:
     def write(self, folder: Path, number: int) -> None:
         """Leave word in the sweep's folder."""
         folder.mkdir(parents=True, exist_ok=True)
-        checkpoint.write_atomically(json.dumps(asdict(self)).encode(), folder / f"{number}.json")
+        disk.write_atomically(json.dumps(asdict(self)).encode(), folder / f"{number}.json")
 
 
 def arguments(typed: Sequence[str]) -> tuple[list[str], Path | None]:
@@ -76,9 +75,9 @@ def arguments(typed: Sequence[str]) -> tuple[list[str], Path | None]:
 
 
 @lru_cache(maxsize=1)
-def read_once(data: str) -> ClassificationData | DetectionData:
+def read_once(data: str) -> Data:
     """The data set of a config's `data` as YAML; members of a sweep share it, and 60,000 files take long to read."""
-    return load_data(OmegaConf.create({"data": OmegaConf.create(data)}))
+    return load_data(OmegaConf.create(data))
 
 
 def report(folder: Path, figure: bool) -> int:
@@ -92,7 +91,7 @@ def report(folder: Path, figure: bool) -> int:
         How many of its trainings failed.
     """
     paths = sorted(folder.glob("[0-9]*.json"), key=lambda path: int(path.stem))
-    outcomes = [Outcome(**json.loads(path.read_text(encoding="utf-8"))) for path in paths]
+    outcomes = [SweepOutcome(**json.loads(path.read_text(encoding="utf-8"))) for path in paths]
     common = set.intersection(*(set(outcome.overrides) for outcome in outcomes)) if len(outcomes) > 1 else set()
     members = [
         study.Member(_label(outcome, common), Run(Path(outcome.run)) if outcome.run else None, outcome.error)
@@ -105,7 +104,7 @@ def report(folder: Path, figure: bool) -> int:
     return failed
 
 
-def _label(outcome: Outcome, common: set[str]) -> str:
+def _label(outcome: SweepOutcome, common: set[str]) -> str:
     """What sets a training apart from the sweep's others, its seed aside; all it was told where nothing else does."""
     told = [each for each in outcome.overrides if not each.startswith("seed=")]
     own = [each for each in told if each not in common]

@@ -17,15 +17,15 @@ from omegaconf.errors import OmegaConfBaseException
 
 from assay_deploy.errors import AssayError
 from assay_research.commands import sweep
-from assay_research.commands.resume import AUTO, _is_finished, _of_a_run, latest, resumed_config
+from assay_research.commands.resume import AUTO, is_finished, latest, of_a_run, resumed_config
+from assay_research.config.build import settings_of
 from assay_research.config.overrides import CONF, check_groups, explain, register
+from assay_research.data.protocol import Data
 from assay_research.errors import ConfigError, nearest
 from assay_research.experiment import probes
 from assay_research.experiment.experiment import Experiment
 from assay_research.experiment.trainers import make_trainer
 from assay_research.runs.run import Run
-from assay_research.tasks.classification.trainer import Trainer
-from assay_research.tasks.registry import Data
 from assay_research.terminal import resilient, say
 from assay_research.training.device import choose_device, keep_memory
 from assay_research.training.distributed import join
@@ -59,7 +59,7 @@ def train(config: DictConfig, run: Run | None = None, data: Data | None = None) 
     """
     with resilient() as stop, join(choose_device(config.device)) as world:
         planned = config.epochs
-        experiment = Experiment(config, run, world, data)
+        experiment = Experiment.build(settings_of(config), run, world, data)
         done = experiment.trainer.epoch
         if run is not None and done > planned:
             raise ConfigError(f"epochs={planned} is fewer than the {done} that '{run.folder}' already has")
@@ -88,25 +88,24 @@ def probe(config: DictConfig) -> None:
         raise ConfigError(f"probe={config.probe}: there is no such probe; {nearest(config.probe, PROBES)}")
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise ConfigError(f"probe={config.probe} is answered by one process; run it without torchrun")
-    trainer = make_trainer(config)
+    trainer = make_trainer(settings_of(config))
     if config.probe == "overfit_one_batch":
-        if not isinstance(trainer, Trainer):
-            raise ConfigError("probe=overfit_one_batch is for classifiers: a detector's loss does not end near 0")
         learned = probes.overfit_one_batch(trainer)
-        figures = f"loss {learned.loss:.4f}, accuracy {learned.top1:.3f} after {learned.steps} steps"
+        others = "".join(f", {name} {value:.3f}" for name, value in learned.others.items())
+        measured = f"loss {learned.loss:.4f}{others} after {learned.steps} steps"
         if not learned.learned:
             raise ConfigError(
-                f"one batch of {trainer.batch_size} pictures was not learned by heart: {figures}. Look at the labels, "
+                f"one batch of {trainer.batch_size} pictures was not learned by heart: {measured}. Look at the labels, "
                 "try another optim.lr, and take out dropout; a network that fails here will not learn more from all"
             )
-        say(f"one batch of {trainer.batch_size} pictures is learned by heart: {figures}")
+        say(f"one batch of {trainer.batch_size} pictures is learned by heart: {measured}")
         return
     found = probes.rate_range(trainer)
     path = Path(config.runs) / "rate_range" / f"{config.name}_{datetime.now():%Y-%m-%d_%H-%M-%S}.png"
     path.parent.mkdir(parents=True, exist_ok=True)
-    from assay_research.reports import figures as drawing  # matplotlib, which other commands can do without
+    from assay_research.reports import figures  # matplotlib, which other commands can do without
 
-    drawing.rate_range(found.rates, found.losses, path, f"{config.name} on {trainer.data.name}")
+    figures.rate_range(found.rates, found.losses, path, f"{config.name} on {trainer.data.name}")
     say(f"try optim.lr={found.suggested:.2g}, a tenth of where the loss is lowest: {path}")
 
 
@@ -117,7 +116,7 @@ def _begin(config: DictConfig, shared: bool = False) -> Run | None:
         return None
     if config.resume in (None, AUTO):
         found = latest(config) if config.resume == AUTO else None
-        if found and _is_finished(found, config):
+        if found and is_finished(found, config):
             say(f"run {found.folder} is finished")
             return found
         return train(config, found, sweep.read_once(OmegaConf.to_yaml(config.data, resolve=True)) if shared else None)
@@ -166,7 +165,7 @@ def _member(config: DictConfig) -> None:
         error = f"{type(failure).__name__}: {failure}".partition("\n")[0]
     if error:
         say(f"failed: {error}")
-    sweep.Outcome(overrides, folder, error).write(Path(settings.sweep.dir), settings.job.num)
+    sweep.SweepOutcome(overrides, folder, error).write(Path(settings.sweep.dir), settings.job.num)
 
 
 def main() -> None:
@@ -176,7 +175,7 @@ def main() -> None:
     keep_memory()
     typed, broken = sys.argv[1:], False
     try:
-        sys.argv[1:], folder = sweep.arguments(_of_a_run(typed))
+        sys.argv[1:], folder = sweep.arguments(of_a_run(typed))
         if folder is not None and int(os.environ.get("WORLD_SIZE", "1")) > 1:
             raise ConfigError(
                 "torchrun trains one model with several processes, and this is a sweep; hydra/launcher=gpus, without "

@@ -3,7 +3,7 @@
 import importlib
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import field, make_dataclass
+from dataclasses import field, fields, make_dataclass
 from typing import Any
 
 import torch
@@ -11,8 +11,8 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 
 from assay_deploy.pictures.canvas import View
-from assay_research.data.classification import ClassificationData
-from assay_research.data.detection import DetectionData
+from assay_research.config.schema import TrainConfig
+from assay_research.data.protocol import Data
 from assay_research.errors import ConfigError, nearest
 from assay_research.models.normalized import Normalized, Pretrained
 
@@ -84,37 +84,63 @@ def _locate(target: object, within: str) -> Callable[..., Any]:
     return builder
 
 
-def load_data(config: DictConfig) -> ClassificationData | DetectionData:
-    """Read the data set a config describes."""
-    data = instantiate(config.get("data"), "data")
-    assert isinstance(data, ClassificationData | DetectionData)
+def load_data(described: Any) -> Data:
+    """Read the data set that the `data` of a config describes."""
+    data: Data = instantiate(described, "data")
     return data
 
 
-def build_model(config: DictConfig, classes: int, fresh: bool = False) -> Normalized:
-    """The model a config describes; its channel statistics are still 0 and 1.
+def build_model(described: Any, classes: int, fresh: bool = False) -> Normalized:
+    """The model that the `model` of a config describes; its channel statistics are still 0 and 1.
 
     Args:
-        config: whole.
+        described: `_target_` and the builder's arguments.
         classes: how many.
         fresh: with the pretrained weights that the config asks for, where it does.
     """
-    network = instantiate(config.get("model"), "models", classes=classes)
+    network = instantiate(described, "models", classes=classes)
     if fresh and isinstance(network, Pretrained):
         network.load_pretrained()
     return Normalized(network, torch.zeros(3), torch.ones(3))
 
 
-def read_views(config: DictConfig) -> tuple[View, ...]:
-    """The views a config describes.
+def read_views(described: Any) -> tuple[View, ...]:
+    """The views that the `views` of a config describe.
+
+    Args:
+        described: a mapping each: ``{size: 36, crop: center, flip: true}``.
 
     Raises:
         ConfigError: none, or an impossible one.
     """
     try:
-        views = tuple(View(**{str(k): v for k, v in view.items()}) for view in config.views)
+        views = tuple(View(**{str(k): v for k, v in view.items()}) for view in described)
     except (TypeError, ValueError, AttributeError, OmegaConfBaseException) as error:
         raise ConfigError(f"views: {error}; a view is {{size: 36, crop: center, flip: true}}") from error
     if not views:
         raise ConfigError("views: expected at least one, the plain view first; [{}] is the canvas as it is")
     return views
+
+
+def settings_of(config: DictConfig) -> TrainConfig:
+    """The settings of a training, typed.
+
+    Raises:
+        ConfigError: a value that is missing, of the wrong type or impossible, or a key that there is not.
+    """
+    try:
+        settings = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(TrainConfig), config))
+    except (OmegaConfBaseException, ValueError) as error:
+        raise ConfigError(str(error).partition("\n")[0]) from error
+    assert isinstance(settings, TrainConfig)
+    known = [field.name for field in fields(TrainConfig)]
+    for key in map(str, config):
+        if key not in known:  # +key=value adds it, and no training could go on with such a run
+            raise ConfigError(f"there is no '{key}'; {nearest(key, known)}")
+    if settings.epochs < 1:
+        raise ConfigError(f"epochs must be at least 1, got {settings.epochs}")
+    if settings.save_every < 0:
+        raise ConfigError(f"save_every must be 0, for best and last alone, or more, got {settings.save_every}")
+    if not 0 <= settings.seed < 2**32:
+        raise ConfigError(f"seed must be from 0 to {2**32 - 1}, got {settings.seed}")
+    return settings

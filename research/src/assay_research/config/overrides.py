@@ -7,9 +7,11 @@ import hydra
 import torch
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
-from hydra.errors import OverrideParseException
+from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
+from assay_research.config.build import settings_of
 from assay_research.config.schema import TrainConfig
 from assay_research.errors import ConfigError, nearest
 
@@ -42,6 +44,19 @@ def compose(overrides: Sequence[str]) -> DictConfig:
     GlobalHydra.instance().clear()
     with hydra.initialize_config_dir(version_base="1.3", config_dir=str(CONF)):
         return hydra.compose("train", list(overrides))
+
+
+def compose_settings(overrides: Sequence[str]) -> TrainConfig:
+    """The settings of one training, typed and checked, of the overrides that `compose` takes.
+
+    Raises:
+        ConfigError: one of them does not fit, or together they are no training.
+    """
+    try:
+        config = compose(overrides)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ConfigError(explain(error, overrides)) from error
+    return settings_of(config)
 
 
 def choices(group: str) -> list[str]:

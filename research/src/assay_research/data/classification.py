@@ -1,12 +1,16 @@
 """Pictures with a class each: a split, a data set, its channel statistics."""
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from assay_deploy.pictures.canvas import Canvas
+from assay_research.data.protocol import Objects
+from assay_research.data.reading.annotations import Problem
 
 
 @dataclass(frozen=True)
@@ -40,7 +44,10 @@ class ClassificationData:
         classes: names, in the order of the labels.
         canvas: what every picture was put on.
         train, val, test: the splits; `val` chooses the checkpoint, `test` is scored once.
+        problems: what reading it went on from.
     """
+
+    task: ClassVar[str] = "classification"
 
     name: str
     classes: tuple[str, ...]
@@ -48,6 +55,7 @@ class ClassificationData:
     train: Split
     val: Split
     test: Split
+    problems: tuple[Problem, ...] = field(default=(), kw_only=True)
 
     def fingerprint(self) -> str:
         """Hex sha256 over class names, pictures and labels of the splits in order: the same data give the same one."""
@@ -61,6 +69,12 @@ class ClassificationData:
     def channel_statistics(self) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation of the training pictures' channels in [0, 1], float32 ``[3]`` each."""
         return channel_statistics(self.train.images)
+
+    def objects(self) -> Objects:
+        """Every picture as one object, as large as the canvas."""
+        labels = np.concatenate([split.labels.numpy() for split in (self.train, self.val, self.test)])
+        sizes = np.tile([self.canvas.height, self.canvas.width], (len(labels), 1))
+        return Objects(sizes, np.arange(len(labels)), labels, np.zeros(len(labels), bool), None)
 
 
 def channel_statistics(images: Tensor) -> tuple[Tensor, Tensor]:

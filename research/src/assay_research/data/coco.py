@@ -9,7 +9,7 @@ from typing import Any
 
 from assay_deploy.pictures.canvas import Canvas
 from assay_research.data.detection import DetectionData
-from assay_research.data.reading.annotations import Annotations, Entry, Item, Kind, Problem, number, validate
+from assay_research.data.reading.annotations import Annotations, Item, Kind, PictureEntry, Problem, number, validate
 from assay_research.data.reading.assembly import assemble
 from assay_research.data.reading.folders import (
     PICTURES,
@@ -105,7 +105,7 @@ def read(
     except OSError as error:
         raise DataError(f"'{folder}' cannot be searched: {error}") from error
     problems: list[Problem] = []
-    entries: list[Entry] = []
+    entries: list[PictureEntry] = []
     order = [*SPLITS, None]
     for (split, path), searched in sorted(zip(parts, places, strict=True), key=lambda each: order.index(each[0][0])):
         entries += _entries(path, split, searched, folder, problems)
@@ -152,7 +152,7 @@ def _places(path: Path, root: Path, given: str | None) -> list[Path]:
 
 def _entries(
     path: Path, split: str | None, places: Sequence[Path], root: Path, problems: list[Problem]
-) -> Iterator[Entry]:
+) -> Iterator[PictureEntry]:
     """The pictures a JSON file declares."""
     source = relative(path, root)
     document = _parse(path)
@@ -190,7 +190,7 @@ def _entries(
             crowd = each.get("iscrowd") in (1, "1")
             items[of].append(Item(label, categories[category], _box(each.get("bbox")), crowd))
     for key, (picture, declared) in images.items():
-        yield Entry(relative(picture, root), source, picture, split, declared, items[key])
+        yield PictureEntry(relative(picture, root), source, picture, split, declared, items[key])
 
 
 def _parse(path: Path) -> dict[str, list[Any]] | str:

@@ -3,11 +3,14 @@
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import ClassVar
 
+import numpy as np
 from torch import Tensor
 
 from assay_deploy.pictures.canvas import Canvas
 from assay_research.data.classification import channel_statistics
+from assay_research.data.protocol import Objects
 from assay_research.data.reading.annotations import Problem
 
 
@@ -55,6 +58,8 @@ class DetectionData:
         problems: what reading it went on from, sorted by kind, then by file.
     """
 
+    task: ClassVar[str] = "detection"
+
     name: str
     classes: tuple[str, ...]
     canvas: Canvas
@@ -78,3 +83,14 @@ class DetectionData:
     def channel_statistics(self) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation of the training canvases' channels in [0, 1], float32 ``[3]`` each."""
         return channel_statistics(self.train.images)
+
+    def objects(self) -> Objects:
+        """The boxes of every picture."""
+        splits = (self.train, self.val, self.test)
+        labels, ignored, boxes = (
+            np.concatenate([each.numpy() for split in splits for each in getattr(split, field)])
+            for field in ("labels", "ignored", "boxes")
+        )
+        counts = [len(each) for split in splits for each in split.labels]
+        sizes = np.concatenate([split.sizes.numpy() for split in splits])
+        return Objects(sizes, np.repeat(np.arange(len(counts)), counts), labels, ignored, boxes)

@@ -34,7 +34,7 @@ SMALLEST = 64
 
 
 @dataclass(frozen=True)
-class Collection:
+class DiatomCollection:
     """A set of micrographs before they are drawn: what lies in each, and which split it is in.
 
     Attributes:
@@ -67,7 +67,7 @@ def collection(
     val_fraction: float = 0.1,
     test_fraction: float = 0.2,
     seed: int = 0,
-) -> Collection:
+) -> DiatomCollection:
     """Decide what lies in each picture; see `load`, which takes the same arguments.
 
     Raises:
@@ -96,7 +96,7 @@ def collection(
         present[row, list(slides[i].ranks)] = True
     dealt = deal(present, sizes, seed)
     parts = (tuple(inhabited[row] for row in np.flatnonzero(dealt == part)) for part in range(len(SPLITS)))
-    return Collection(slides, tuple(flora[rank].name for rank in order), tuple(parts), size, scale, seed)
+    return DiatomCollection(slides, tuple(flora[rank].name for rank in order), tuple(parts), size, scale, seed)
 
 
 def load(
@@ -135,7 +135,7 @@ def load(
     return DetectionData(name, found.classes, Canvas(height, width, "letterbox"), *splits)
 
 
-def _drawn(found: Collection, part: Sequence[int], bar: "tqdm[None]") -> BoxSplit:
+def _drawn(found: DiatomCollection, part: Sequence[int], bar: "tqdm[None]") -> BoxSplit:
     """The pictures of one split."""
     images = np.empty((len(part), *found.size, 3), np.uint8)
 
@@ -162,7 +162,7 @@ def _drawn(found: Collection, part: Sequence[int], bar: "tqdm[None]") -> BoxSpli
     )
 
 
-def write_voc(folder: Path, found: Collection) -> None:
+def write_voc(folder: Path, found: DiatomCollection) -> None:
     """Save a set as a Pascal VOC folder: ``JPEGImages/``, ``Annotations/`` and ``ImageSets/Main/``.
 
     All pictures are saved; those without a diatom are listed as training pictures. Coordinates are those of the pixels'

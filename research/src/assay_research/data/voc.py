@@ -16,7 +16,7 @@ from defusedxml.ElementTree import fromstring
 from assay_deploy.pictures.canvas import Canvas
 from assay_deploy.pictures.decode import suffixes
 from assay_research.data.detection import DetectionData
-from assay_research.data.reading.annotations import Annotations, Entry, Item, Kind, Problem, number, validate
+from assay_research.data.reading.annotations import Annotations, Item, Kind, PictureEntry, Problem, number, validate
 from assay_research.data.reading.assembly import assemble
 from assay_research.data.reading.folders import (
     PICTURES,
@@ -125,7 +125,7 @@ def read(
             continue
         picture = _picture(parsed, found.get(stem, []), picture_folder, folder)
         if isinstance(picture, Path):
-            entries.append(Entry(file, file, picture, splits.get(stem), _declared(parsed), list(_items(parsed))))
+            entries.append(PictureEntry(file, file, picture, splits.get(stem), _declared(parsed), list(_items(parsed))))
         else:
             problems.append(Problem(file, *picture))
     taken = {entry.path for entry in entries}

@@ -3,27 +3,27 @@
 import shutil
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
-from assay_research.config.overrides import compose, explain
+from assay_research.config.overrides import compose_settings
+from assay_research.config.schema import TrainConfig
+from assay_research.data.protocol import Data
 from assay_research.errors import CheckpointError, ConfigError
 from assay_research.experiment.trainers import make_trainer
-from assay_research.loggers import Start, build_loggers
-from assay_research.reports import finite_json
-from assay_research.runs import checkpoint, disk
+from assay_research.loggers import Loggers, Start, build_loggers
+from assay_research.runs import checkpoint, disk, finite_json
 from assay_research.runs.provenance import commit, versions
 from assay_research.runs.run import FIGURES, SUMMARY, Run
-from assay_research.tasks.registry import Data, task_of
+from assay_research.runs.trained import load
+from assay_research.tasks.registry import task_of
 from assay_research.terminal import say
 from assay_research.training.device import hardware
 from assay_research.training.distributed import World
-from assay_research.training.loop import INTERRUPTED
+from assay_research.training.loop import INTERRUPTED, Loop
 
 
 class Experiment:
@@ -36,47 +36,67 @@ class Experiment:
         trainer.load_checkpoint(5)  # training on from here begins a new run, and leaves the old one as it is
 
     Args:
-        config: everything about it, as `overrides.compose` gives it.
-        run: go on with this one, where it stopped; None makes a new one once training begins, when config, data and
-            device are known to be good.
+        trainer: the loop, fresh; what `settings` say of it is in it already.
+        settings: what the run keeps as its config. The experiment itself goes by the name, the folder of runs, the
+            seed, `save_every` and `figures`.
+        run: go on with this one, where it stopped; None makes a new one once training begins.
         world: the processes that train it together.
-        data: what the config describes, if it was read before.
+        loggers: told of every epoch.
 
     Attributes:
         trainer: the loop: its history, model and data.
         run: None until training begins.
 
     Raises:
-        AssayError: the config, the data, the device or the run's checkpoint is not to be had.
+        AssayError: the run's checkpoint is not to be had, or there is no task that the data are for.
     """
 
     def __init__(
         self,
-        config: DictConfig,
+        trainer: Loop,
+        settings: TrainConfig,
+        run: Run | None = None,
+        world: World = World(),  # noqa: B008 - frozen
+        loggers: Loggers | None = None,
+    ) -> None:
+        self.trainer, self.settings, self.run, self.world = trainer, settings, run, world
+        self.code = commit()  # asked now: by the end, the checkout may hold other code than what is running
+        self.loggers = loggers or Loggers({})
+        self.task = task_of(trainer.data)
+        self.source: Run | None = None
+        if run is not None and run.checkpoint("last").is_file():
+            trainer.load_state_dict(checkpoint.load(run.checkpoint("last"), trainer.device))
+            if world.rank:  # the state is the first process's, and dropout is each one's own
+                torch.manual_seed(settings.seed + world.rank + 1_000_003 * trainer.epoch)
+
+    @classmethod
+    def build(
+        cls,
+        settings: TrainConfig,
         run: Run | None = None,
         world: World = World(),  # noqa: B008 - frozen
         data: Data | None = None,
-    ) -> None:
-        self.config, self.run, self.world = config, run, world
-        self.code = commit()  # asked now: by the end, the checkout may hold other code than what is running
-        self.loggers = build_loggers(config.logger)
+    ) -> "Experiment":
+        """The experiment that typed settings describe.
+
+        Args:
+            settings: everything about it.
+            run: go on with this one, where it stopped; None makes a new one once training begins, when settings, data
+                and device are known to be good.
+            world: the processes that train it together.
+            data: what the settings describe, if it was read before.
+
+        Raises:
+            AssayError: the settings, the data, the device or the run's checkpoint is not to be had.
+        """
+        loggers = build_loggers(settings.logger)
         resumed = run is not None and run.checkpoint("last").is_file()
-        self.trainer = make_trainer(config, world, data, fresh=not resumed)
-        self.task = task_of(self.trainer.data)
-        self.source: Run | None = None
-        if run is not None and resumed:
-            self.trainer.load_state_dict(checkpoint.load(run.checkpoint("last"), self.trainer.device))
-            if world.rank:  # the state is the first process's, and dropout is each one's own
-                torch.manual_seed(config.seed + world.rank + 1_000_003 * self.trainer.epoch)
+        return cls(make_trainer(settings, world, data, fresh=not resumed), settings, run, world, loggers)
 
     @classmethod
     def compose(cls, *overrides: str) -> "Experiment":
-        """A new experiment, of the overrides that `assay-train` takes; raises as the constructor does."""
-        try:
-            config = compose(overrides)
-        except (HydraException, OmegaConfBaseException) as error:
-            raise ConfigError(explain(error, overrides)) from error
-        return cls(config)
+        """A new experiment, of the overrides that `assay-train` takes; raises as `build` does."""
+        return cls.build(compose_settings(overrides))
 
     def train(
         self, epochs: int, *, interrupted: Callable[[], bool] = lambda: False, progress: bool = sys.stderr.isatty()
@@ -95,27 +115,27 @@ class Experiment:
         Raises:
             AssayError: fewer epochs, another process trains this run, or the disk is full.
         """
-        trainer, config = self.trainer, self.config
+        trainer = self.trainer
         if epochs < 0 or trainer.epoch + epochs == 0:
             raise ConfigError(f"expected 1 epoch or more to train, got {epochs}")
-        config.epochs = trainer.epoch + epochs
+        settings = self.settings = replace(self.settings, epochs=trainer.epoch + epochs)
         if self.world.rank:
             return trainer.train(epochs, interrupted=interrupted)
-        files = disk.checkpoints_to_write(trainer.epoch, config.epochs, config.save_every)
+        files = disk.checkpoints_to_write(trainer.epoch, settings.epochs, settings.save_every)
         average = trainer.ema.module if trainer.ema else None
         disk.check(
-            self.run.folder if self.run else Path(config.runs),
-            disk.needed(trainer.model, trainer.optimizer, files, average),
+            self.run.folder if self.run else Path(settings.runs),
+            checkpoint.needed(trainer.model, trainer.optimizer, files, average),
         )
         run = self._begun()
         with run.lock():
-            run.write_config(config)
+            plain = asdict(settings)
+            run.write_config(plain)
             data = trainer.data
             say(
                 f"run {run.folder}: {data.name}, {len(data.train)} train, {len(data.val)} val, {len(data.test)} test "
                 f"pictures, on {self.hardware()}, {epochs} epochs to go"
             )
-            plain: Any = OmegaConf.to_container(config, resolve=True)
             self.loggers.open(Start(run.folder, run.name, plain, self._timed_history()))
             try:
                 reason = trainer.train(epochs, after_epoch=self._save, interrupted=interrupted, progress=progress)
@@ -137,7 +157,7 @@ class Experiment:
             split: ``train``, ``val`` or ``test``. Choose by ``val``: figures of ``test`` count once.
 
         Returns:
-            `evaluation.Scores` of a classifier, `detection_metrics.BoxScores` of a detector.
+            What the task measures: `Scores` of a classifier, `BoxScores` of a detector.
 
         Raises:
             ConfigError: another split.
@@ -174,13 +194,13 @@ class Experiment:
         Raises:
             CheckpointError: no epoch of this run is trained; after `load_checkpoint`, none yet of the new one.
         """
-        run, trainer, config = self.run, self.trainer, self.config
+        run, trainer, settings = self.run, self.trainer, self.settings
         if run is None or not trainer.history:
             raise CheckpointError("there is no trained epoch to finish with: train first")
         best, data = trainer.best, trainer.data
-        outcome = self.task.conclude(trainer, run.load("best", trainer.device))
+        outcome = self.task.conclude(trainer, load(run, "best", trainer.device))
         summary = {
-            "name": config.name,
+            "name": settings.name,
             "ended": reason,
             "epochs": trainer.epoch,
             "best_epoch": trainer.best_epoch,
@@ -190,7 +210,7 @@ class Experiment:
             "dataset": data.name,
             "n": {"train": len(data.train), "val": len(data.val), "test": len(data.test)},
             "fingerprint": trainer.fingerprint,
-            "seed": config.seed,
+            "seed": settings.seed,
             "parameters": sum(parameter.numel() for parameter in trainer.model.parameters()),
             "commit": self.code,
             "versions": versions(),
@@ -205,9 +225,9 @@ class Experiment:
             + _words(outcome.scores, "test_")
         )
         say(outcome.fit)
-        if config.figures:
+        if settings.figures:
             folder = run.folder / FIGURES
-            outcome.draw(folder, f"{config.name} on {data.name}")
+            outcome.draw(folder, f"{settings.name} on {data.name}")
             say(f"figures: {folder}")
         say(f"run: {run.folder}")
         return summary
@@ -220,7 +240,7 @@ class Experiment:
     def _begun(self) -> Run:
         """The run to write to: a new one where there is none yet, or where training goes on from an earlier epoch."""
         if self.run is None:
-            self.run = Run.create(Path(self.config.runs), self.config)
+            self.run = Run.create(Path(self.settings.runs), asdict(self.settings))
             if self.source is not None:
                 self._take_over(self.source, self.run)
         return self.run
@@ -245,18 +265,18 @@ class Experiment:
     def _save(self) -> None:
         """Leave the run on disk as it stands after an epoch; `last.pt` is written last, for resuming trusts it."""
         assert self.run is not None
-        run, trainer, config = self.run, self.trainer, self.config
+        run, trainer, settings = self.run, self.trainer, self.settings
         run.write_metrics(trainer.history)
         state = trainer.state_dict()
         if trainer.best_epoch == trainer.epoch:
             checkpoint.save(state, run.checkpoint("best"))
-        if config.save_every and trainer.epoch % config.save_every == 0:
+        if settings.save_every and trainer.epoch % settings.save_every == 0:
             checkpoint.save(state, run.checkpoint(f"epoch-{trainer.epoch:04d}"))
         checkpoint.save(state, run.checkpoint("last"))
         record = trainer.history[-1]
         self.loggers.log(self._timed_history()[-1])
         say(
-            f"epoch {trainer.epoch:{len(str(config.epochs))}d}/{config.epochs}  lr {record['lr']:.5f}  "
+            f"epoch {trainer.epoch:{len(str(settings.epochs))}d}/{settings.epochs}  lr {record['lr']:.5f}  "
             f"train {_words(record, 'train_')}  val {_words(record, 'val_')}  {trainer.epoch_seconds[-1]:.1f} s"
         )
 

@@ -4,7 +4,6 @@ import math
 from dataclasses import dataclass
 
 from assay_research.errors import ConfigError
-from assay_research.tasks.classification.trainer import Trainer
 from assay_research.training.loop import Loop
 
 LEARNED = 0.01
@@ -21,12 +20,12 @@ class Memorised:
     Attributes:
         steps: how many it took, or all that were allowed.
         loss: of the last step, nats.
-        top1: of the last step, in [0, 1].
+        others: what else the last step measured, by its name in `Loop.MEASURED`.
     """
 
     steps: int
     loss: float
-    top1: float
+    others: dict[str, float]
 
     @property
     def learned(self) -> bool:
@@ -52,7 +51,7 @@ class RateRange:
         return self.rates[self.losses.index(min(self.losses))] / 10
 
 
-def overfit_one_batch(trainer: Trainer, steps: int = 500) -> Memorised:
+def overfit_one_batch(trainer: Loop, steps: int = 500) -> Memorised:
     """Train on the first batch of the epoch alone, unvaried, until it is known by heart.
 
     The rate rises to the base rate over the first `WARMUP` steps.
@@ -62,17 +61,20 @@ def overfit_one_batch(trainer: Trainer, steps: int = 500) -> Memorised:
     Args:
         trainer: fresh; its settings of augmentation are not used.
         steps: at most.
+
+    Raises:
+        ConfigError: the loss of its task does not end near 0.
     """
-    trainer.settings = type(trainer.settings)()
+    trainer.leave_unvaried()
     trainer.model.train()
     batch = trainer.order()[: trainer.batch_size]
-    taken, loss, right = 0, math.inf, 0.0
+    taken, loss, rest = 0, math.inf, list[float]()
     while taken < steps and loss >= LEARNED and not math.isnan(loss):
         taken += 1
         for group in trainer.optimizer.param_groups:
             group["lr"] = group["initial_lr"] * min(1.0, taken / WARMUP)
-        loss, right = trainer.train_batch(batch)
-    return Memorised(taken, loss, right)
+        loss, *rest = trainer.train_batch(batch)
+    return Memorised(taken, loss, dict(zip(trainer.MEASURED[1:], rest, strict=True)))
 
 
 def rate_range(trainer: Loop, low: float = 1e-5, high: float = 10.0, steps: int = 200) -> RateRange:

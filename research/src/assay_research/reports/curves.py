@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from assay_research.runs.checkpoint import write_atomically
+from assay_research.reports.palette import BLACK, BLUE, GREEN, ORANGE, PINK, SKY, VERMILION
+from assay_research.runs.disk import write_atomically
 from assay_research.runs.score import TOP1, Metric
 
-# Okabe and Ito's colours but yellow, which is too pale for a line.
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#e69f00", "#56b4e9", "#cc79a7", "#000000")
-
+COLOURS = (BLUE, VERMILION, GREEN, ORANGE, SKY, PINK, BLACK)
 
 STYLES: tuple[tuple[float, tuple[float, ...]], ...] = ((0, ()), (0, (3, 3)), (0, (1, 2)), (0, (6, 2, 1, 2)))
 
@@ -25,7 +24,7 @@ FEW = 20
 
 
 @dataclass(frozen=True)
-class Curve:
+class LearningCurve:
     """How one training went, an entry an epoch, None where the value was not finite.
 
     Attributes:
@@ -41,7 +40,7 @@ class Curve:
     metric: Metric = TOP1
 
 
-def draw(curves: Sequence[Curve], path: Path, title: str | None = None, dpi: int = 150) -> None:
+def draw(curves: Sequence[LearningCurve], path: Path, title: str | None = None, dpi: int = 150) -> None:
     """Draw a panel of the validation score and one of training loss over epochs, a curve each training.
 
     Args:
@@ -89,7 +88,7 @@ def draw(curves: Sequence[Curve], path: Path, title: str | None = None, dpi: int
     write_atomically(picture.getvalue(), path)
 
 
-def _look(i: int, curves: Sequence[Curve]) -> dict[str, Any]:
+def _look(i: int, curves: Sequence[LearningCurve]) -> dict[str, Any]:
     """How matplotlib draws the curves of the i-th label."""
     # Styles alternate, and broken lines lie above whole ones: curves that are one, as at chance, all stay in sight.
     style = i % 2 + 2 * (i // 14 % 2)

@@ -1,23 +1,18 @@
-"""Figures of a run: how it learned, and what it says of pictures it never saw."""
+"""Figures of any run: how it learned, and at which rate it would."""
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.ticker import MaxNLocator
-from numpy.typing import NDArray
 
-from assay_research.runs.checkpoint import write_atomically
-from assay_research.runs.score import metric_of
+from assay_research.reports.palette import BLUE, GREY, VERMILION
+from assay_research.runs.disk import write_atomically
+from assay_research.runs.score import Metric
 
-# From Okabe and Ito's palette, which stays distinct for every kind of colour vision.
-BLUE, VERMILION, GREEN, GREY = "#0072b2", "#d55e00", "#009e73", "#666666"
 DPI = 150
 
 
@@ -31,16 +26,16 @@ def save(figure: Figure, path: Path) -> None:
     write_atomically(drawn.getvalue(), path)
 
 
-def learning_curves(history: Sequence[dict[str, float]], path: Path, title: str) -> None:
+def learning_curves(history: Sequence[dict[str, float]], metric: Metric, path: Path, title: str) -> None:
     """Draw loss and score of training and validation over the epochs, with the best epoch marked.
 
     Args:
-        history: a record an epoch: epoch, train_loss, val_loss, and top1 or mAP of validation, and of training where
-            it was measured.
+        history: a record an epoch: epoch, train_loss, val_loss, and the metric of validation, and of training where it
+            was measured.
+        metric: what the best epoch has most of.
         path: the image file to write; its suffix chooses the format.
         title: of the figure.
     """
-    metric = metric_of(history[0])
     best = max(history, key=lambda record: (record[metric.val], -record["val_loss"]))
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     figure.suptitle(f"{title}: best epoch {best['epoch']:.0f}, validation {metric.name} {best[metric.val]:.4f}")
@@ -55,37 +50,8 @@ def learning_curves(history: Sequence[dict[str, float]], path: Path, title: str)
             axes.plot(epochs, values, style, color=colour, marker=marker, markersize=3, label=name)
         axes.axvline(best["epoch"], color=GREY, linewidth=0.8, linestyle=":")
         axes.plot(best["epoch"], best[f"val_{key}"], "o", color=VERMILION, markersize=7, fillstyle="none")
-        _over_epochs(axes, label)
+        over_epochs(axes, label)
         axes.legend(frameon=False)
-    save(figure, path)
-
-
-def metrics_over_epochs(
-    epochs: Sequence[int], metrics: Mapping[str, Mapping[str, Sequence[float]]], path: Path, title: str
-) -> None:
-    """Draw what was measured on the checkpoint of every epoch.
-
-    Args:
-        epochs: of the checkpoints, rising.
-        metrics: way of looking -> metric -> a value for each of `epochs`. The metrics are cross_entropy (nats), top1,
-            top5 and ece (all in [0, 1]); there are up to three ways of looking.
-        path: the image file to write; its suffix chooses the format.
-        title: of the figure.
-    """
-    figure = Figure(figsize=(12.5, 4), layout="constrained")
-    figure.suptitle(title)
-    marker = "o" if len(epochs) <= 20 else ""
-    panels = (
-        (("cross_entropy",), "cross-entropy, nats"),
-        (("top1", "top5"), "accuracy: top-1 solid, top-5 dotted"),
-        (("ece",), "expected calibration error"),
-    )
-    for axes, (keys, label) in zip(figure.subplots(1, 3), panels, strict=True):
-        for (look, values), colour in zip(metrics.items(), (BLUE, VERMILION, GREEN), strict=False):
-            for key, style in zip(keys, ("-", ":"), strict=False):
-                axes.plot(epochs, values[key], style, color=colour, marker=marker, markersize=3, label=look)
-        _over_epochs(axes, label)
-    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
     save(figure, path)
 
 
@@ -108,55 +74,12 @@ def rate_range(rates: Sequence[float], losses: Sequence[float], path: Path, titl
     save(figure, path)
 
 
-def _over_epochs(axes: Axes, label: str) -> None:
+def over_epochs(axes: Axes, label: str) -> None:
+    """Dress a panel whose horizontal axis counts epochs."""
     axes.set(xlabel="epoch", ylabel=label)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
-
-
-def sample_predictions(
-    images: NDArray[np.uint8],
-    labels: NDArray[np.int64],
-    probabilities: NDArray[np.float32],
-    classes: Sequence[str],
-    path: Path,
-    title: str,
-) -> None:
-    """Draw pictures with the class the model gives each and how sure it is, mistakes marked.
-
-    Args:
-        images: uint8 ``[n, height, width, 3]``.
-        labels: int ``[n]``, the true classes.
-        probabilities: float ``[n, classes]``.
-        classes: names.
-        path: the image file to write; its suffix chooses the format.
-        title: of the figure.
-    """
-    columns = min(8, len(images))
-    rows = math.ceil(len(images) / columns)
-    figure = Figure(figsize=(1.5 * columns, 1.8 * rows + 0.4), layout="constrained")
-    predicted = probabilities.argmax(1)
-    right = int((predicted == labels).sum())
-    figure.suptitle(f"{title}: {right} of these {len(images)} right")
-    grid: NDArray[Any] = figure.subplots(rows, columns, squeeze=False)
-    for axes in grid.flat[len(images) :]:
-        axes.set_axis_off()
-    for axes, image, truth, guess, scores in zip(grid.flat, images, labels, predicted, probabilities, strict=False):
-        correct = guess == truth
-        colour = BLUE if correct else VERMILION
-        axes.imshow(image, interpolation="nearest")
-        axes.set(xticks=[], yticks=[])
-        axes.spines[:].set(color=colour, linewidth=1.5 if correct else 4)
-        # The second line names the truth of mistakes alone, so that they are found without colour too.
-        said = f"{brief(classes[guess])} {scores[guess]:.0%}"
-        axes.set_title(
-            said if correct else f"{said}\nis {brief(classes[truth])}",
-            fontsize=7.5,
-            color=colour,
-            fontweight="normal" if correct else "bold",
-        )
-    save(figure, path)
 
 
 def short(name: str, length: int) -> str:

@@ -1,27 +1,16 @@
 """A checkpoint on disk is always whole: written beside its name, flushed, then renamed over it."""
 
-import os
 import pickle
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import torch
+from torch import Tensor, nn
 
 from assay_research.errors import CheckpointError
-from assay_research.runs.disk import DiskError
-
-
-def write_atomically(content: bytes, path: Path) -> None:
-    """Replace the file at `path` with these bytes, or, killed at any instant, leave it as it was.
-
-    Raises:
-        DiskError: the disk is full or cannot be written to; the file is as it was.
-    """
-    with _replacing(path) as file:
-        file.write(content)
+from assay_research.runs.disk import BESIDES, replacing
 
 
 def save(state: dict[str, Any], path: Path) -> None:
@@ -34,30 +23,8 @@ def save(state: dict[str, Any], path: Path) -> None:
     Raises:
         DiskError: the disk is full or cannot be written to; the checkpoint that stood there still does.
     """
-    with _replacing(path) as file:
+    with replacing(path) as file:
         torch.save(state, file)
-
-
-@contextmanager
-def _replacing(path: Path) -> Iterator[BinaryIO]:
-    partial = path.with_name(path.name + ".partial")
-    try:
-        with partial.open("wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    except (OSError, RuntimeError) as error:
-        reason = error if isinstance(error, OSError) else error.__context__  # torch's writer hides what stopped it
-        if not isinstance(reason, OSError):
-            raise
-        with suppress(OSError):
-            partial.unlink()  # it may be what fills the disk
-        raise DiskError(
-            f"'{path}' cannot be written ({reason.strerror}); what stood there before is untouched. Make it writable, "
-            "or free space (`assay-runs prune` deletes old runs); a training goes on from what it saved last with "
-            "assay-train resume=<run>"
-        ) from error
 
 
 def load(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
@@ -87,3 +54,37 @@ def load(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
     if not isinstance(state, dict) or "model" not in state:
         raise CheckpointError(f"'{path}' is no checkpoint of ours: expected a dictionary with a 'model'")
     return state
+
+
+def needed(
+    model: nn.Module, optimizer: torch.optim.Optimizer, checkpoints: int, average: nn.Module | None = None
+) -> int:
+    """Estimate the bytes a training will write.
+
+    Args:
+        model: its parameters and buffers are in every checkpoint.
+        optimizer: what it remembers of each parameter is too. Before its first step that is taken from its settings:
+            two tensors a parameter where it has betas, one where it has momentum.
+        checkpoints: how many it will write, as `checkpoints_to_write` counts them.
+        average: the averaged weights, where they are kept.
+    """
+    weights = sum(_bytes(module.state_dict()) for module in (model, average) if module is not None)
+    slots = _bytes(optimizer.state_dict()["state"]) or sum(
+        _slots(group) * _bytes(list(group["params"])) for group in optimizer.param_groups
+    )
+    return checkpoints * (weights + slots) + BESIDES
+
+
+def _slots(group: Mapping[str, Any]) -> int:
+    if "betas" in group or not group.get("orthogonal", True):  # the latter: the parameters Muon leaves to AdamW
+        return 2
+    return 1 if group.get("momentum") else 0
+
+
+def _bytes(state: Any) -> int:
+    """Of all tensors in nested containers."""
+    if isinstance(state, Tensor):
+        return state.numel() * state.element_size()
+    if isinstance(state, Mapping):
+        return sum(_bytes(value) for value in state.values())
+    return sum(_bytes(value) for value in state) if isinstance(state, list) else 0

@@ -1,12 +1,11 @@
-"""Know before a training starts whether the disk holds what it will write."""
+"""Know before a training starts whether the disk holds what it will write, and write whole files or none."""
 
+import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
-
-import torch
-from torch import Tensor, nn
+from typing import BinaryIO
 
 from assay_deploy.errors import AssayError
 
@@ -40,25 +39,6 @@ def check(folder: Path, needed: int) -> None:
         )
 
 
-def needed(
-    model: nn.Module, optimizer: torch.optim.Optimizer, checkpoints: int, average: nn.Module | None = None
-) -> int:
-    """Estimate the bytes a training will write.
-
-    Args:
-        model: its parameters and buffers are in every checkpoint.
-        optimizer: what it remembers of each parameter is too. Before its first step that is taken from its settings:
-            two tensors a parameter where it has betas, one where it has momentum.
-        checkpoints: how many it will write, as `checkpoints_to_write` counts them.
-        average: the averaged weights, where they are kept.
-    """
-    weights = sum(_bytes(module.state_dict()) for module in (model, average) if module is not None)
-    slots = _bytes(optimizer.state_dict()["state"]) or sum(
-        _slots(group) * _bytes(list(group["params"])) for group in optimizer.param_groups
-    )
-    return checkpoints * (weights + slots) + BESIDES
-
-
 def checkpoints_to_write(done: int, epochs: int, save_every: int) -> int:
     """How many checkpoints a training adds to its folder.
 
@@ -85,16 +65,38 @@ def readable(size: int) -> str:
     return f"{value:.1f} {unit}" if unit != "B" else f"{size} B"
 
 
-def _slots(group: Mapping[str, Any]) -> int:
-    if "betas" in group or not group.get("orthogonal", True):  # the latter: the parameters Muon leaves to AdamW
-        return 2
-    return 1 if group.get("momentum") else 0
+def write_atomically(content: bytes, path: Path) -> None:
+    """Replace the file at `path` with these bytes, or, killed at any instant, leave it as it was.
+
+    Raises:
+        DiskError: the disk is full or cannot be written to; the file is as it was.
+    """
+    with replacing(path) as file:
+        file.write(content)
 
 
-def _bytes(state: Any) -> int:
-    """Of all tensors in nested containers."""
-    if isinstance(state, Tensor):
-        return state.numel() * state.element_size()
-    if isinstance(state, Mapping):
-        return sum(_bytes(value) for value in state.values())
-    return sum(_bytes(value) for value in state) if isinstance(state, list) else 0
+@contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """A file to write that takes the place of the one at `path` once it is whole.
+
+    Raises:
+        DiskError: the disk is full or cannot be written to; what stood at `path` still does.
+    """
+    partial = path.with_name(path.name + ".partial")
+    try:
+        with partial.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except (OSError, RuntimeError) as error:
+        reason = error if isinstance(error, OSError) else error.__context__  # torch's writer hides what stopped it
+        if not isinstance(reason, OSError):
+            raise
+        with suppress(OSError):
+            partial.unlink()  # it may be what fills the disk
+        raise DiskError(
+            f"'{path}' cannot be written ({reason.strerror}); what stood there before is untouched. Make it writable, "
+            "or free space (`assay-runs prune` deletes old runs); a training goes on from what it saved last with "
+            "assay-train resume=<run>"
+        ) from error

@@ -7,9 +7,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-from omegaconf import OmegaConf
 
 from assay_research.errors import CheckpointError, ConfigError
 from assay_research.runs.run import CHECKPOINTS, CONFIG, METRICS, Run
@@ -67,7 +64,7 @@ def find(runs: Path) -> list[Entry]:
 def examine(run: Run) -> Entry:
     """What one run's files say; a damaged one counts as not there."""
     try:
-        config: Any = OmegaConf.to_container(run.config())
+        config = run.config()
     except ConfigError:
         config = {}
     try:
@@ -171,7 +168,8 @@ def delete(run: Run, checkpoints: Sequence[Path] | None = None) -> None:
         run.folder.rmdir()
 
 
-def _remove_empty(experiment: Path, runs: Path) -> None:
+def remove_empty(experiment: Path, runs: Path) -> None:
+    """Remove an experiment's folder below `runs`, once no run is left in it."""
     if runs in experiment.parents:
         with suppress(OSError):  # it holds other runs
             experiment.rmdir()

@@ -2,25 +2,17 @@
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import torch
 from filelock import FileLock, Timeout
-from omegaconf import DictConfig, OmegaConf
-from torch import nn
 
-from assay_deploy.errors import AssayError
-from assay_deploy.pictures.canvas import Canvas, View
-from assay_research.config.build import build_model, load_data, read_views
-from assay_research.data.classification import ClassificationData
-from assay_research.data.detection import DetectionData
-from assay_research.errors import CheckpointError, ConfigError
-from assay_research.runs import checkpoint
+from assay_research.config.yaml_text import read_yaml, to_yaml
+from assay_research.errors import CheckpointError
+from assay_research.runs.disk import write_atomically
 
 CONFIG, METRICS, SUMMARY, CHECKPOINTS, FIGURES, EVALUATION = (
     "config.yaml",
@@ -32,24 +24,6 @@ CONFIG, METRICS, SUMMARY, CHECKPOINTS, FIGURES, EVALUATION = (
 )
 
 
-@dataclass(frozen=True)
-class Trained:
-    """A trained model and what it needs to be used.
-
-    Attributes:
-        model: from float32 ``[batch, 3, height, width]`` in [0, 1] to logits or `Detections`; in eval mode; the
-            averaged weights where they were kept.
-        classes: names, in the order of the logits or labels.
-        canvas: what its pictures are put on.
-        views: what it looks at when tested; the first is the plain view.
-    """
-
-    model: nn.Module
-    classes: tuple[str, ...]
-    canvas: Canvas
-    views: tuple[View, ...]
-
-
 class Run:
     """A run's folder, ``<runs>/<experiment>/<time>``."""
 
@@ -57,10 +31,10 @@ class Run:
         self.folder = folder
 
     @classmethod
-    def create(cls, runs: Path, config: DictConfig) -> "Run":
-        """Make a new run's folder and write its resolved config."""
+    def create(cls, runs: Path, config: Mapping[str, Any]) -> "Run":
+        """Make a new run's folder, named for the config's ``name`` and the time, and write its resolved config."""
         stamp = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
-        parent = runs / str(config.name)
+        parent = runs / str(config["name"])
         for suffix in ("", *(f"-{i}" for i in range(2, 1000))):
             folder = parent / (stamp + suffix)
             try:
@@ -106,24 +80,17 @@ class Run:
         folder = self.folder.resolve()
         return f"{folder.parent.name}/{folder.name}"
 
-    def config(self) -> DictConfig:
+    def config(self) -> dict[str, Any]:
         """The resolved config, as data: nothing in it is called.
 
         Raises:
             ConfigError: it is not readable YAML with a mapping at the top.
         """
-        path = self.folder / CONFIG
-        try:
-            config = OmegaConf.load(path)
-        except Exception as error:  # whatever YAML or OmegaConf makes of a damaged file
-            raise ConfigError(f"'{path}' is not a readable config: {error}") from error
-        if not isinstance(config, DictConfig):
-            raise ConfigError(f"'{path}' is not a readable config: expected a mapping")
-        return config
+        return read_yaml(self.folder / CONFIG)
 
-    def write_config(self, config: DictConfig) -> None:
-        """Replace ``config.yaml``, resolved."""
-        checkpoint.write_atomically(OmegaConf.to_yaml(config, resolve=True).encode(), self.folder / CONFIG)
+    def write_config(self, config: Mapping[str, Any]) -> None:
+        """Replace ``config.yaml``; every value is resolved."""
+        write_atomically(to_yaml(config).encode(), self.folder / CONFIG)
 
     def write_metrics(self, history: list[dict[str, float]]) -> None:
         """Replace ``metrics.jsonl``: a JSON object an epoch, null for what is not finite."""
@@ -131,7 +98,7 @@ class Run:
             json.dumps({key: value if math.isfinite(value) else None for key, value in record.items()})
             for record in history
         ]
-        checkpoint.write_atomically("".join(line + "\n" for line in lines).encode(), self.folder / METRICS)
+        write_atomically("".join(line + "\n" for line in lines).encode(), self.folder / METRICS)
 
     @contextmanager
     def lock(self) -> Iterator[None]:
@@ -149,21 +116,6 @@ class Run:
     def checkpoint(self, name: str) -> Path:
         """Path of the checkpoint ``best``, ``last`` or ``epoch-0005``."""
         return self.folder / CHECKPOINTS / f"{name}.pt"
-
-    def data(self, root: str | None = None) -> ClassificationData | DetectionData:
-        """The data set it was trained on, read again; from the folder `root`, if it has moved since."""
-        config = self.config()
-        if root is not None:
-            OmegaConf.update(config, "data.root", root)
-        return load_data(config)
-
-    def views(self) -> tuple[View, ...]:
-        """What its model looks at when tested, the plain view first.
-
-        Raises:
-            ConfigError: none, or an impossible one.
-        """
-        return read_views(self.config())
 
     def evaluation(self) -> Path:
         """The folder for what is measured after training; made if it is not there."""
@@ -184,28 +136,3 @@ class Run:
             return {}
         except (ValueError, TypeError) as error:
             raise CheckpointError(f"'{path}' is not a readable summary ({error}); resume= writes it anew") from error
-
-    def load(self, name: str = "best", device: torch.device | str = "cpu") -> Trained:
-        """The trained model of one checkpoint.
-
-        Raises:
-            ConfigError: the run's config names a builder that is not ours.
-            CheckpointError: the checkpoint is missing, damaged, not trusted, or of another model.
-        """
-        config = self.config()
-        state = checkpoint.load(self.checkpoint(name), device)
-        try:
-            classes = tuple(str(c) for c in state["classes"])
-            canvas = Canvas(**state["canvas"])
-            weights = state["ema"] or state["model"]
-            model = build_model(config, len(classes)).to(device)
-            model.load_state_dict(weights)
-        except AssayError:
-            raise
-        except (KeyError, TypeError, ValueError, RuntimeError) as error:
-            said = str(error)
-            raise CheckpointError(
-                f"'{self.checkpoint(name)}' does not fit the model of its run's {CONFIG}: "
-                + (said if len(said) <= 300 else said[:300] + "...")
-            ) from error
-        return Trained(model.eval(), classes, canvas, read_views(config))

@@ -1,4 +1,4 @@
-"""What a classifier and a detector are judged by, wherever both stand in one table."""
+"""The one score that a run is judged by, wherever runs of several tasks stand in one table."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -33,6 +33,10 @@ MAP = Metric("map", "mAP")
 """COCO's: the mean over classes and over IoU thresholds from 0.5 to 0.95."""
 
 
+METRICS = [TOP1, MAP]
+"""What the tasks are judged by, one each; a new task adds its own."""
+
+
 def metric_of(record: Mapping[str, Any]) -> Metric:
-    """By which a summary, or an epoch's record, is judged."""
-    return MAP if MAP.val in record else TOP1
+    """The metric that a summary, or an epoch's record, is judged by: the one it has a validation score of."""
+    return next((metric for metric in METRICS if metric.val in record), METRICS[0])

@@ -1,10 +1,7 @@
 """What an evaluation may be asked for."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any
-
-from omegaconf import OmegaConf
 
 from assay_deploy.pictures.canvas import View
 from assay_research.config.build import read_views
@@ -12,7 +9,7 @@ from assay_research.errors import ConfigError
 
 
 @dataclass
-class Options:
+class EvaluationOptions:
     """What the command line may say."""
 
     run: str | None = None
@@ -30,19 +27,7 @@ class Options:
     data_root: str | None = None
 
 
-def check(options: Options, others: Iterable[str], whose: str) -> None:
-    """Refuse options that are another task's.
-
-    Raises:
-        ConfigError: one of them was given.
-    """
-    given = [field.name for field in fields(options) if getattr(options, field.name) not in (None, field.default)]
-    wrong = [name for name in given if name in others]
-    if wrong:
-        raise ConfigError(f"{wrong[0]}= is {whose}; this run has trained something else")
-
-
-def chosen_views(options: Options, own: tuple[View, ...]) -> tuple[View, ...]:
+def chosen_views(options: EvaluationOptions, own: tuple[View, ...]) -> tuple[View, ...]:
     """The views that the options ask for, the plain one first; the run's own where they ask for none.
 
     Raises:
@@ -51,10 +36,10 @@ def chosen_views(options: Options, own: tuple[View, ...]) -> tuple[View, ...]:
     if options.views is not None:
         if options.sizes is not None or options.flip:
             raise ConfigError("views= is the whole list of views; give either views= or sizes= and flip=")
-        return read_views(OmegaConf.create({"views": options.views}))
+        return read_views(options.views)
     if options.sizes is None and not options.flip:
         return own
     sizes = [{"size": size} for size in options.sizes or []]
-    unmirrored = own[:1] if options.sizes is None else read_views(OmegaConf.create({"views": sizes}))
+    unmirrored = own[:1] if options.sizes is None else read_views(sizes)
     flips = (False, True) if options.flip else (False,)
     return tuple(replace(view, flip=flip) for view in unmirrored for flip in flips)

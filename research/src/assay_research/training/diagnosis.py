@@ -32,10 +32,6 @@ class Yardstick:
     seen: str
 
 
-CLASSIFICATION = Yardstick("val_top1", "accuracy", "{:.3f} of training pictures right, {:.3f} of validation pictures")
-DETECTION = Yardstick("val_map", "mAP", "mAP {:.3f} on training pictures, {:.3f} on validation pictures")
-
-
 def spread(n: int, most: int) -> Tensor:
     """Which training pictures to look at: `most` of n at even distances, for those of a class may stand together.
 
@@ -46,7 +42,7 @@ def spread(n: int, most: int) -> Tensor:
     return torch.arange(chosen) * (n - 1) // max(chosen - 1, 1)
 
 
-def fit(history: Sequence[dict[str, float]], train_score: float, by: Yardstick = CLASSIFICATION) -> str:
+def fit(history: Sequence[dict[str, float]], train_score: float, by: Yardstick) -> str:
     """Judge a training by its curves and by one look at training pictures as they are.
 
     Args:

@@ -13,9 +13,8 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
-from assay_research.config.schema import Stopping
-from assay_research.data.classification import ClassificationData
-from assay_research.data.detection import DetectionData
+from assay_research.config.schema import BATCH_SIZE, Stopping
+from assay_research.data.protocol import Data
 from assay_research.errors import CheckpointError, ConfigError
 from assay_research.models.normalized import Normalized
 from assay_research.schedules import Constant
@@ -31,7 +30,7 @@ STEPS_BETWEEN_QUESTIONS = 20
 queue."""
 
 
-class Options(TypedDict, total=False):
+class LoopOptions(TypedDict, total=False):
     """What every loop may be told; `Loop` says what each is."""
 
     batch_size: int
@@ -88,11 +87,11 @@ class Loop(ABC):
     def __init__(
         self,
         model: Normalized,
-        data: ClassificationData | DetectionData,
+        data: Data,
         optimizer: torch.optim.Optimizer,
         schedule: Constant,
         *,
-        batch_size: int = 128,
+        batch_size: int = BATCH_SIZE,
         accumulate: int = 1,
         clip_grad_norm: float | None = None,
         ema_decay: float | None = None,
@@ -113,7 +112,7 @@ class Loop(ABC):
             raise ConfigError(f"compile must be null or one of {', '.join(COMPILE_MODES)}, got '{compile_mode}'")
         self.device = torch.device(device)
         self.dtype = dtype
-        self.data: ClassificationData | DetectionData = data
+        self.data = data
         self.fingerprint = data.fingerprint()
         self.schedule = schedule
         self.stopping = stopping or Stopping()
@@ -164,6 +163,14 @@ class Loop(ABC):
     @abstractmethod
     def validate(self) -> dict[str, float]:
         """How good `result` is on the validation pictures: ``val_loss``, `CHOSEN` and more."""
+
+    @abstractmethod
+    def leave_unvaried(self) -> None:
+        """Have training pictures come as they are from now on, so that a batch can be learned by heart.
+
+        Raises:
+            ConfigError: no batch can, for the loss of this task does not end near 0.
+        """
 
     @property
     def result(self) -> nn.Module:

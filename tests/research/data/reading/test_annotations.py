@@ -10,7 +10,16 @@ from PIL import Image
 from assay_deploy.pictures.canvas import Canvas, place
 from assay_deploy.pictures.decode import read_picture
 from assay_research.data.detection import DetectionData
-from assay_research.data.reading.annotations import Annotations, Entry, Item, Kind, Problem, listing, number, validate
+from assay_research.data.reading.annotations import (
+    Annotations,
+    Item,
+    Kind,
+    PictureEntry,
+    Problem,
+    listing,
+    number,
+    validate,
+)
 from assay_research.data.reading.assembly import assemble
 from assay_research.data.reading.pictures import read_sizes
 from assay_research.errors import DataError
@@ -19,10 +28,10 @@ from tests.research.data.annotated import picture
 CANVAS = Canvas(24, 32, "letterbox")
 
 
-def entry(path: Path, *items: tuple[str, float, float, float, float], split: str | None = None) -> Entry:
+def entry(path: Path, *items: tuple[str, float, float, float, float], split: str | None = None) -> PictureEntry:
     """A picture with objects of a class each and their box."""
     listed = [Item(f"object {i}", name, box, False) for i, (name, *box) in enumerate(items, 1)]  # type: ignore[arg-type]
-    return Entry(path.name, path.name, path, split, None, listed)
+    return PictureEntry(path.name, path.name, path, split, None, listed)
 
 
 @pytest.fixture
@@ -74,7 +83,9 @@ def test_classes_are_sorted_by_falling_frequency_then_name_and_ignored_objects_d
     box = (1.0, 1.0, 9.0, 9.0)
     names = ["b", "c", "c", "a", "d", "d", "d"]
     items = [Item("object", name, box, name == "d") for name in names]
-    found = validate(tmp_path, [Entry("a.xml", "a.xml", picture(tmp_path / "a.png"), None, None, items)], None, [])
+    found = validate(
+        tmp_path, [PictureEntry("a.xml", "a.xml", picture(tmp_path / "a.png"), None, None, items)], None, []
+    )
     assert found.classes == ("c", "a", "b", "d")
     assert found.counts() == {"c": 2, "a": 1, "b": 1, "d": 0}
     assert found.pictures[0].ignored.tolist() == [False] * 4 + [True] * 3

@@ -11,8 +11,7 @@ import pytest
 
 from assay_deploy.errors import AssayError
 from assay_research.experiment.experiment import Experiment
-from assay_research.reports.studies import results
-from assay_research.reports.studies import yaml_headers as headers
+from assay_research.reports.studies import results, yaml_headers
 from assay_research.reports.studies.records import experiments, record
 from assay_research.runs.run import Run
 
@@ -241,16 +240,16 @@ def test_a_sweep_gives_the_runs_that_finished(
 
 def test_every_experiments_file_begins_with_its_command_and_what_was_measured():
     folder = Path(__file__).parents[4] / "docs" / "results"
-    stale = [path.name for path, text in headers.texts(folder).items() if path.read_text(encoding="utf-8") != text]
+    stale = [path.name for path, text in yaml_headers.texts(folder).items() if path.read_text(encoding="utf-8") != text]
     assert stale == [], "run `nox -s results`"
 
 
 def test_a_header_tells_mean_and_spread_over_seeds_and_how_long_it_took():
     run = {"dataset": "cifar10-jpeg", "hardware": "a CPU", "overrides": [], "test_top1": 0.5, "seconds": 60.0}
     other = run | {"test_top1": 0.6, "seconds": 180.0}
-    assert headers.header("study/a", [run, other]) == (
+    assert yaml_headers.header("study/a", [run, other]) == (
         "# @package _global_\n"
         "# nox -s train -- experiment=study/a\n"
         "# Measured on cifar10-jpeg: test top-1 0.5500 ± 0.0707; n seeds 2; 2.0 minutes, a CPU.\n"
     )
-    assert headers.header("study/a", []).endswith("# Not measured yet.\n")
+    assert yaml_headers.header("study/a", []).endswith("# Not measured yet.\n")

@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 from assay_research.errors import CheckpointError
-from assay_research.reports.curves import Curve, draw
+from assay_research.reports.curves import LearningCurve, draw
 from assay_research.reports.studies.study import Member, report
 from assay_research.reports.tables import score, short, table
 from assay_research.runs.history import read_history
@@ -152,15 +152,15 @@ def test_damaged_metrics_are_refused_by_name(tmp_path: Path) -> None:
 
 def test_seeds_share_a_colour_and_experiments_do_not(tmp_path: Path) -> None:
     low, high = [0.2, 0.3, 0.4], [0.6, 0.7, 0.8]
-    draw([Curve("a", low, low), Curve("a", high, high)], tmp_path / "one.png")
-    draw([Curve("a", low, low), Curve("b", high, high)], tmp_path / "two.png")
+    draw([LearningCurve("a", low, low), LearningCurve("a", high, high)], tmp_path / "one.png")
+    draw([LearningCurve("a", low, low), LearningCurve("b", high, high)], tmp_path / "two.png")
     assert of_colour(tmp_path / "one.png", VERMILION) == 0
     assert of_colour(tmp_path / "two.png", VERMILION) > 100
 
 
 @pytest.mark.parametrize("n", [1, 12, 60])
 def test_a_legend_of_any_length_lies_outside_the_panels(tmp_path: Path, n: int) -> None:
-    curves = [Curve(f"tinyvgg_c_36_44_{i}", [2.3, 1.0], [0.1, 0.5]) for i in range(n)]
+    curves = [LearningCurve(f"tinyvgg_c_36_44_{i}", [2.3, 1.0], [0.1, 0.5]) for i in range(n)]
     draw(curves, tmp_path / "curves.png")
     drawn = pixels(tmp_path / "curves.png")
     assert (drawn[[0, -1]] == 255).all()  # neither the first nor the last row of pixels cuts an entry
@@ -169,7 +169,7 @@ def test_a_legend_of_any_length_lies_outside_the_panels(tmp_path: Path, n: int) 
 
 def test_curves_are_drawn_the_same_twice(tmp_path: Path) -> None:
     for name in ("one", "two"):
-        draw([Curve("a", [2.0, None, 1e6], [0.1, 0.2, 0.1])], tmp_path / f"{name}.png")
+        draw([LearningCurve("a", [2.0, None, 1e6], [0.1, 0.2, 0.1])], tmp_path / f"{name}.png")
     assert (tmp_path / "one.png").read_bytes() == (tmp_path / "two.png").read_bytes()
 
 

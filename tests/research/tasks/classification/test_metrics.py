@@ -12,8 +12,9 @@ from assay_research.errors import ConfigError
 from assay_research.models.cs231n import sequential_convnet
 from assay_research.models.normalized import Normalized
 from assay_research.models.vgg import dense, vgg
-from assay_research.tasks.classification.dense import DenseView, look, predict
+from assay_research.tasks.classification.dense import DenseView, look
 from assay_research.tasks.classification.metrics import average, measure, reliability, worst_mistakes
+from assay_research.tasks.classification.predict import predict
 from assay_research.tasks.classification.views import Views
 
 CANVAS, CPU = Canvas(32, 32), torch.device("cpu")

@@ -14,7 +14,7 @@ from assay_research.errors import CheckpointError, ConfigError
 from assay_research.models.normalized import Normalized
 from assay_research.optim import adam, adamw, muon, sgd
 from assay_research.schedules import Constant, OneCycle, Plateau
-from assay_research.tasks.classification.trainer import Trainer
+from assay_research.tasks.classification.trainer import ClassifierTrainer
 from assay_research.training.loop import INTERRUPTED
 
 AUGMENT = Augment(flip=True, scale=[8, 10], brightness=0.2, contrast=0.2, saturation=0.2)
@@ -35,7 +35,7 @@ def data() -> ClassificationData:
     return ClassificationData("bars", ("across", "down"), Canvas(8, 8), bars(100, 1), bars(40, 2), bars(40, 3))
 
 
-def make(data: ClassificationData, *, optimizer=sgd, lr=0.05, plain=False, **options) -> Trainer:
+def make(data: ClassificationData, *, optimizer=sgd, lr=0.05, plain=False, **options) -> ClassifierTrainer:
     """A small network, or a plain one: without BatchNorm and Dropout."""
     torch.manual_seed(0)
     network = nn.Sequential(
@@ -49,7 +49,7 @@ def make(data: ClassificationData, *, optimizer=sgd, lr=0.05, plain=False, **opt
     )
     model = Normalized(network, torch.zeros(3), torch.ones(3))
     options = {"schedule": OneCycle(), "batch_size": 16, "settings": AUGMENT} | options
-    return Trainer(model, data, optimizer(model, lr=lr), **options)
+    return ClassifierTrainer(model, data, optimizer(model, lr=lr), **options)
 
 
 def assert_same(first: object, second: object, where: str = "state") -> None:
@@ -69,7 +69,7 @@ def assert_same(first: object, second: object, where: str = "state") -> None:
         assert first == second, where
 
 
-def comparable(trainer: Trainer) -> dict:
+def comparable(trainer: ClassifierTrainer) -> dict:
     state = trainer.state_dict()
     return {key: value for key, value in state.items() if key not in ("seconds", "epoch_seconds")}
 

@@ -11,7 +11,7 @@ from assay_research.models.detectors import small_retinanet
 from assay_research.models.normalized import Normalized
 from assay_research.optim import adamw
 from assay_research.schedules import OneCycle
-from assay_research.tasks.detection.trainer import Trainer
+from assay_research.tasks.detection.trainer import DetectorTrainer
 from assay_research.training.loop import INTERRUPTED
 from tests.research.detectors import data as squares
 from tests.research.tasks.classification.test_trainer import assert_same, comparable
@@ -24,12 +24,12 @@ def data() -> DetectionData:
     return squares()
 
 
-def make(data: DetectionData, **options) -> Trainer:
+def make(data: DetectionData, **options) -> DetectorTrainer:
     torch.manual_seed(0)
     network = small_retinanet(2, [16, 16, 32, 32], [1, 1, 1, 1], 16, 1, [16, 24, 48, 96])
     model = Normalized(network, torch.zeros(3), torch.ones(3))
     options = {"schedule": OneCycle(), "batch_size": 8, "settings": AUGMENT} | options
-    return Trainer(model, data, adamw(model, lr=0.01), **options)
+    return DetectorTrainer(model, data, adamw(model, lr=0.01), **options)
 
 
 def test_learns_to_find_squares(data):

@@ -134,7 +134,7 @@ class Item:
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class PictureEntry:
     """A picture and its objects as they were written.
 
     Attributes:
@@ -155,7 +155,7 @@ class Entry:
 
 
 def validate(
-    root: Path, entries: Iterable[Entry], classes: Sequence[str] | None, found: Iterable[Problem]
+    root: Path, entries: Iterable[PictureEntry], classes: Sequence[str] | None, found: Iterable[Problem]
 ) -> Annotations:
     """Keep what can be used of the entries, and name the rest.
 
@@ -169,7 +169,7 @@ def validate(
         DataError: a wanted class that no object is of.
     """
     problems = list(found)
-    first: dict[Path, Entry] = {}
+    first: dict[Path, PictureEntry] = {}
     for entry in entries:
         if (other := first.setdefault(entry.path, entry)) is not entry:
             what = f"annotated in {other.source} and again in {entry.source}"
@@ -231,7 +231,7 @@ def printable(text: str, limit: int = 300) -> str:
 
 
 def _checked(
-    entry: Entry, size: tuple[int, int], root: Path, wanted: Sequence[str] | None, problems: list[Problem]
+    entry: PictureEntry, size: tuple[int, int], root: Path, wanted: Sequence[str] | None, problems: list[Problem]
 ) -> Annotation:
     """The picture with those of its objects that can be used; the rest becomes problems."""
     height, width = size

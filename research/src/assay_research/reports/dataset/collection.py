@@ -6,8 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from assay_deploy.pictures.canvas import Canvas, boxes_from_canvas
-from assay_research.data.classification import ClassificationData
-from assay_research.data.detection import DetectionData
+from assay_research.data.protocol import Data
 from assay_research.data.reading.annotations import printable
 
 SPLITS = ("train", "val", "test")
@@ -70,27 +69,26 @@ class Collection:
         return np.concatenate(per_picture).astype(np.float64)
 
 
-def collect(data: DetectionData | ClassificationData) -> Collection:
+def collect(data: Data) -> Collection:
     """Put the splits of a data set one after the other.
 
     Names are made printable: a file name may hold bytes that are no text.
     """
     parts = (data.train, data.val, data.test)
-    counts = [len(part) for part in parts]
-    splits = np.repeat(np.arange(3), counts)
+    splits = np.repeat(np.arange(3), [len(part) for part in parts])
     images = tuple(image for part in parts for image in part.images.numpy())
     names = tuple(printable(name) for part in parts for name in part.names)
-    head = (data.name, tuple(map(printable, data.classes)), data.canvas, images, names)
-    if isinstance(data, ClassificationData):
-        labels = np.concatenate([part.labels.numpy() for part in (data.train, data.val, data.test)])
-        sizes = np.tile([data.canvas.height, data.canvas.width], (len(labels), 1))
-        owners = np.arange(len(labels))
-        return Collection(*head, sizes, splits, owners, labels, np.zeros(len(labels), bool), None)
-    sizes = np.concatenate([part.sizes.numpy() for part in (data.train, data.val, data.test)])
-    labels, ignored, boxes = (
-        np.concatenate([each.numpy() for part in (data.train, data.val, data.test) for each in getattr(part, field)])
-        for field in ("labels", "ignored", "boxes")
+    found = data.objects()
+    return Collection(
+        data.name,
+        tuple(map(printable, data.classes)),
+        data.canvas,
+        images,
+        names,
+        found.sizes,
+        splits,
+        found.owners,
+        found.labels,
+        found.ignored,
+        found.boxes,
     )
-    per_picture = [len(each) for part in (data.train, data.val, data.test) for each in part.labels]
-    owners = np.repeat(np.arange(len(names)), per_picture)
-    return Collection(*head, sizes, splits, owners, labels, ignored, boxes)

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from assay_research.reports.curves import COLOURS
 from assay_research.reports.dataset.collection import SPLITS
-from assay_research.reports.figures import BLUE, GREEN, GREY, VERMILION, save
+from assay_research.reports.figures import save
+from assay_research.reports.palette import BLUE, GREEN, GREY, VERMILION
 
 SPLIT_COLOURS = (BLUE, VERMILION, GREEN)
 

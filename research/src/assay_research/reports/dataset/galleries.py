@@ -17,7 +17,8 @@ from assay_research.reports.curves import COLOURS
 from assay_research.reports.dataset.collection import SPLITS, Collection
 from assay_research.reports.dataset.figures import shorten
 from assay_research.reports.dataset.near_duplicates import Pairs
-from assay_research.reports.figures import GREY, VERMILION, brief, save, tail
+from assay_research.reports.figures import brief, save, tail
+from assay_research.reports.palette import GREY, VERMILION
 
 SAMPLES = 12
 SPECIMENS = 72

@@ -20,7 +20,7 @@ from assay_research.reports.dataset.findings import amount, findings, leaks, uni
 from assay_research.reports.dataset.near_duplicates import ALIKE
 from assay_research.reports.dataset.statistics import LIMITS, Exploration, Outlier, coverage, imbalance, smaller_than
 from assay_research.reports.figures import brief
-from assay_research.runs.checkpoint import write_atomically
+from assay_research.runs.disk import write_atomically
 
 REPORT = "report.html"
 TEMPLATE = "page.html.jinja"

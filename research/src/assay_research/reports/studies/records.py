@@ -3,16 +3,15 @@
 import json
 import sys
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
-
-from assay_research.config.overrides import CONF, EVERYTHING, compose, studies
+from assay_research.config.overrides import CONF, EVERYTHING, compose_settings, studies
+from assay_research.config.yaml_text import read_yaml
 from assay_research.errors import CheckpointError, ConfigError, DataError, nearest
 from assay_research.reports.studies.study import DOCUMENT
-from assay_research.runs.checkpoint import write_atomically
+from assay_research.runs.disk import write_atomically
 from assay_research.runs.history import read_history
 from assay_research.runs.run import CONFIG, Run
 from assay_research.runs.score import metric_of
@@ -26,7 +25,7 @@ RECIPE = (
 
 
 @dataclass(frozen=True, order=True)
-class Experiment:
+class ZooExperiment:
     """An experiment of the zoo.
 
     Attributes:
@@ -43,10 +42,10 @@ class Experiment:
         return self.choice.rpartition("/")[2]
 
 
-def experiments() -> dict[str, list[Experiment]]:
+def experiments() -> dict[str, list[ZooExperiment]]:
     """The experiments of each study, as the folder of configs has them."""
     return {
-        study: [Experiment(choice, OmegaConf.load(CONF / "experiment" / f"{choice}.yaml").name) for choice in choices]
+        study: [ZooExperiment(choice, read_yaml(CONF / "experiment" / f"{choice}.yaml")["name"]) for choice in choices]
         for study, choices in studies().items()
         if study != EVERYTHING
     }
@@ -128,7 +127,7 @@ def finished_runs(folder: Path) -> list[Run]:
     return finished
 
 
-def _entry(run: Run, known: Mapping[str, Experiment]) -> tuple[str, dict[str, Any]]:
+def _entry(run: Run, known: Mapping[str, ZooExperiment]) -> tuple[str, dict[str, Any]]:
     """What is kept of a finished run, and the name of its experiment."""
     summary = run.summary()
     if not summary:
@@ -142,10 +141,7 @@ def _entry(run: Run, known: Mapping[str, Experiment]) -> tuple[str, dict[str, An
     if missing or not history:
         lacks = ", ".join(sorted(missing)) or "its metrics"
         raise CheckpointError(f"'{run.folder}' lacks {lacks}: expected what a finished training leaves")
-    config = OmegaConf.to_container(run.config())
-    ours = OmegaConf.to_container(compose([f"experiment={known[name].choice}"]), resolve=True)
-    assert isinstance(config, dict)
-    assert isinstance(ours, dict)
+    config, ours = run.config(), asdict(compose_settings([f"experiment={known[name].choice}"]))
     return name, {
         **{key: summary[key] for key in ("dataset", "seed", "n")},
         **{key: value for key, value in summary.items() if key.startswith(("test_", "val_")) and key != "val_loss"},

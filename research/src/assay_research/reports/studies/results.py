@@ -12,11 +12,18 @@ from typing import Any
 
 from assay_deploy.errors import AssayError
 from assay_research.config.overrides import CONF
-from assay_research.reports.curves import Curve, draw
-from assay_research.reports.studies import yaml_headers as headers
-from assay_research.reports.studies.records import Experiment, experiments, finished_runs, read_json, record, recorded
+from assay_research.reports.curves import LearningCurve, draw
+from assay_research.reports.studies import yaml_headers
+from assay_research.reports.studies.records import (
+    ZooExperiment,
+    experiments,
+    finished_runs,
+    read_json,
+    record,
+    recorded,
+)
 from assay_research.reports.tables import score, short, table
-from assay_research.runs.checkpoint import write_atomically
+from assay_research.runs.disk import write_atomically
 from assay_research.runs.score import metric_of
 
 PUBLISHED = "published.json"
@@ -84,7 +91,7 @@ def draw_studies(folder: Path) -> None:
         found = [(member, run) for member in members for run in recorded(folder, member.name)]
         datasets = {run["dataset"] for _, run in found}
         curves = [
-            Curve(
+            LearningCurve(
                 member.member + (f", {run['dataset']}" if len(datasets) > 1 else ""),
                 run["curves"]["train_loss"],
                 run["curves"][metric_of(run).val],
@@ -99,7 +106,7 @@ def draw_studies(folder: Path) -> None:
             path.unlink(missing_ok=True)
 
 
-def _ordered(published: Mapping[str, Any]) -> dict[str, list[Experiment]]:
+def _ordered(published: Mapping[str, Any]) -> dict[str, list[ZooExperiment]]:
     """Studies and their members in the order they were published in, then what is ours alone."""
     found = experiments()
     ordered = {}
@@ -122,7 +129,7 @@ def _goals(about: Mapping[str, Any]) -> str:
     return f"Goals are for {metric}" + (f", on cifar10-jpeg {lower} lower than on CIFAR-10." if lower else ".")
 
 
-def _rows(experiment: Experiment, about: Mapping[str, Any], runs: Sequence[Mapping[str, Any]]) -> list[list[str]]:
+def _rows(experiment: ZooExperiment, about: Mapping[str, Any], runs: Sequence[Mapping[str, Any]]) -> list[list[str]]:
     """A row for each data set, and each departure from the experiment, that was measured; or one that says none was."""
     fact = about.get("members", {}).get(experiment.member, {})
     published = fact.get("published", "")
@@ -222,7 +229,7 @@ def main() -> None:
         draw_studies(folder)
         write_atomically(page(folder).encode(), given.docs / "results.md")
         if folder.resolve() == (CONF.parents[3] / "docs" / "results").resolve():
-            headers.write(folder)
+            yaml_headers.write(folder)
     except (AssayError, OSError) as error:
         sys.exit(f"results: {error}")
     sys.stdout.write(f"{given.docs / 'results.md'}\n")

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from assay_deploy.errors import AssayError
-from assay_research.reports import finite_json
-from assay_research.reports.curves import Curve, draw
+from assay_research.reports.curves import LearningCurve, draw
 from assay_research.reports.tables import short, table
-from assay_research.runs.checkpoint import write_atomically
+from assay_research.runs import finite_json
+from assay_research.runs.disk import write_atomically
 from assay_research.runs.history import read_history
 from assay_research.runs.run import Run
 from assay_research.runs.score import metric_of
@@ -55,7 +55,7 @@ def report(folder: Path, members: Sequence[Member], figure: bool = True) -> None
         if history:
             metric = metric_of(history[0])
             losses, scores = ([record.get(key) for record in history] for key in ("train_loss", metric.val))
-            curves.append(Curve(member.experiment, losses, scores, metric))
+            curves.append(LearningCurve(member.experiment, losses, scores, metric))
     seeds = _over_seeds(members, summaries)
     rows = [_row(*found) for found in zip(members, summaries, errors, strict=True)]
     text = ["# Results", "", table([COLUMNS, *rows])]

@@ -9,7 +9,7 @@ from typing import Any
 from assay_research.config.overrides import CONF
 from assay_research.reports.studies.records import experiments, recorded
 from assay_research.reports.tables import score
-from assay_research.runs.checkpoint import write_atomically
+from assay_research.runs.disk import write_atomically
 from assay_research.runs.score import metric_of
 
 PACKAGE = "# @package _global_\n"

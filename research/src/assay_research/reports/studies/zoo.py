@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
@@ -17,9 +16,10 @@ from torchvision.models.detection import FasterRCNN
 
 from assay_deploy.errors import AssayError
 from assay_research.config.build import instantiate
+from assay_research.config.yaml_text import read_yaml
 from assay_research.models.base_detector import Detector
 from assay_research.reports.tables import table
-from assay_research.runs.checkpoint import write_atomically
+from assay_research.runs.disk import write_atomically
 
 ZOO = Path(__file__).parents[2] / "conf" / "model"
 CLASSES, SIDE = 10, 32
@@ -129,8 +129,7 @@ def measure(path: Path) -> Model | DetectorModel:
     Raises:
         ConfigError: it builds nothing.
     """
-    config = OmegaConf.load(path)
-    assert isinstance(config, DictConfig)
+    config = read_yaml(path)
     with torch.device("meta"), torch.no_grad():
         model = instantiate(config, "models", classes=CLASSES).eval()
         return (_detector if isinstance(model, Detector) else _classifier)(path.stem, model)

@@ -9,30 +9,8 @@ from assay_research.data.resample import axis_weights, resample
 from assay_research.errors import ConfigError
 from assay_research.models.normalized import Normalized
 from assay_research.models.vgg import dense
+from assay_research.tasks.classification.predict import BATCH, predict
 from assay_research.tasks.classification.views import Views
-
-BATCH = 500
-
-
-@torch.inference_mode()
-def predict(
-    graph: nn.Module, split: Split, device: torch.device, dtype: torch.dtype = torch.float32, batch: int = BATCH
-) -> Tensor:
-    """The graph's answer to every picture of a split, in eval mode.
-
-    Args:
-        graph: `Views` or `DenseView`, on the device; it is left in eval mode.
-        split: n pictures, on any device.
-        device: where to compute.
-        dtype: what to compute in; bfloat16 means autocast.
-        batch: pictures at a time.
-
-    Returns:
-        float32 ``[n, classes]`` on the device: logits of one view, or probabilities averaged over several.
-    """
-    graph.eval()
-    with torch.autocast(device.type, torch.bfloat16, enabled=dtype == torch.bfloat16):
-        return torch.cat([graph(images.to(device)).float() for images in split.images.split(batch)])
 
 
 def sliding(model: nn.Module, stride: int) -> Normalized:

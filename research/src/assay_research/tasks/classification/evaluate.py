@@ -13,15 +13,17 @@ from tqdm import tqdm
 from assay_deploy.pictures.canvas import View
 from assay_research.data.classification import ClassificationData, Split
 from assay_research.errors import DeviceError
-from assay_research.runs.run import Run, Trained
-from assay_research.runs.trained import load
+from assay_research.runs.run import Run
+from assay_research.runs.trained import Trained, load_checked, views_of
 from assay_research.tasks.classification.dense import look
 from assay_research.tasks.classification.metrics import average, measure
-from assay_research.tasks.classification.report import Look, Result, Subject, report_all, report_one
-from assay_research.tasks.options import Options, check, chosen_views
+from assay_research.tasks.classification.report import ClassifierResult, ClassifierSubject, Look, report_all, report_one
+from assay_research.tasks.options import EvaluationOptions, chosen_views
 
 
-def evaluate(run: Run, options: Options, data: ClassificationData, names: Sequence[str], device: torch.device) -> Path:
+def evaluate_classifiers(
+    run: Run, options: EvaluationOptions, data: ClassificationData, names: Sequence[str], device: torch.device
+) -> Path:
     """Score the checkpoints; write what was measured, then print the tables.
 
     Args:
@@ -35,19 +37,18 @@ def evaluate(run: Run, options: Options, data: ClassificationData, names: Sequen
         The JSON file that holds it.
 
     Raises:
-        AssayError: an option that is not for classifiers, or a checkpoint that is damaged or of other data.
+        AssayError: a checkpoint that is damaged or of other data.
     """
-    check(options, ("fuse", "iou", "score"), "a detector's")
-    looks = choose_looks(options, run.views())
-    subject = Subject(run.name, data, options.split, data.fingerprint(), looks)
+    looks = choose_looks(options, views_of(run))
+    subject = ClassifierSubject(run.name, data, options.split, data.fingerprint(), looks)
     split = subject.pictures.to(device)
     results = []
     with tqdm(total=len(names), unit="checkpoint", leave=False, disable=not sys.stderr.isatty()) as bar:
         for name in names:
-            trained, epoch = load(run, name, device, data, subject.fingerprint)
+            trained, epoch = load_checked(run, name, device, data, subject.fingerprint)
             logits = answers(trained, looks, split, device, bar)
             scores = {way: measure(said, split.labels, data.classes) for way, said in logits.items()}
-            results.append(Result(name, epoch, scores))
+            results.append(ClassifierResult(name, epoch, scores))
             bar.update()
     folder = run.evaluation()
     if options.checkpoint == "all":
@@ -55,7 +56,7 @@ def evaluate(run: Run, options: Options, data: ClassificationData, names: Sequen
     return report_one(results[0], logits["plain"], subject, folder)
 
 
-def choose_looks(options: Options, own: tuple[View, ...]) -> dict[str, Look]:
+def choose_looks(options: EvaluationOptions, own: tuple[View, ...]) -> dict[str, Look]:
     """The ways to look at pictures that the options ask for: plain, and if there are more, tta and dense.
 
     Args:

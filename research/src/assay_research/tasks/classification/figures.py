@@ -1,7 +1,7 @@
-"""Figures of what a classifier gets wrong: which classes for which, how sure it is, and its worst mistakes."""
+"""Figures of a classifier: what it says of pictures, what it gets wrong and how sure it is, and all that by epoch."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,8 @@ from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from assay_research.reports.figures import BLUE, GREY, VERMILION, brief, save, short, tail
+from assay_research.reports.figures import brief, over_epochs, save, short, tail
+from assay_research.reports.palette import BLUE, GREEN, GREY, VERMILION
 from assay_research.tasks.classification.metrics import Reliability
 
 FEW = 25
@@ -116,4 +117,77 @@ def worst_mistakes(
         said = f"{brief(answer)} {sure:.1%}\nis {brief(truth)}"
         axes.set_title(said, fontsize=7.5, color=VERMILION, fontweight="bold")
         axes.set_xlabel(tail(name, 22), fontsize=6, color=GREY)
+    save(figure, path)
+
+
+def sample_predictions(
+    images: NDArray[np.uint8],
+    labels: NDArray[np.int64],
+    probabilities: NDArray[np.float32],
+    classes: Sequence[str],
+    path: Path,
+    title: str,
+) -> None:
+    """Draw pictures with the class the model gives each and how sure it is, mistakes marked.
+
+    Args:
+        images: uint8 ``[n, height, width, 3]``.
+        labels: int ``[n]``, the true classes.
+        probabilities: float ``[n, classes]``.
+        classes: names.
+        path: the image file to write; its suffix chooses the format.
+        title: of the figure.
+    """
+    columns = min(8, len(images))
+    rows = math.ceil(len(images) / columns)
+    figure = Figure(figsize=(1.5 * columns, 1.8 * rows + 0.4), layout="constrained")
+    predicted = probabilities.argmax(1)
+    right = int((predicted == labels).sum())
+    figure.suptitle(f"{title}: {right} of these {len(images)} right")
+    grid: NDArray[Any] = figure.subplots(rows, columns, squeeze=False)
+    for axes in grid.flat[len(images) :]:
+        axes.set_axis_off()
+    for axes, image, truth, guess, scores in zip(grid.flat, images, labels, predicted, probabilities, strict=False):
+        correct = guess == truth
+        colour = BLUE if correct else VERMILION
+        axes.imshow(image, interpolation="nearest")
+        axes.set(xticks=[], yticks=[])
+        axes.spines[:].set(color=colour, linewidth=1.5 if correct else 4)
+        # The second line names the truth of mistakes alone, so that they are found without colour too.
+        said = f"{brief(classes[guess])} {scores[guess]:.0%}"
+        axes.set_title(
+            said if correct else f"{said}\nis {brief(classes[truth])}",
+            fontsize=7.5,
+            color=colour,
+            fontweight="normal" if correct else "bold",
+        )
+    save(figure, path)
+
+
+def metrics_over_epochs(
+    epochs: Sequence[int], metrics: Mapping[str, Mapping[str, Sequence[float]]], path: Path, title: str
+) -> None:
+    """Draw what was measured on the checkpoint of every epoch.
+
+    Args:
+        epochs: of the checkpoints, rising.
+        metrics: way of looking -> metric -> a value for each of `epochs`. The metrics are cross_entropy (nats), top1,
+            top5 and ece (all in [0, 1]); there are up to three ways of looking.
+        path: the image file to write; its suffix chooses the format.
+        title: of the figure.
+    """
+    figure = Figure(figsize=(12.5, 4), layout="constrained")
+    figure.suptitle(title)
+    marker = "o" if len(epochs) <= 20 else ""
+    panels = (
+        (("cross_entropy",), "cross-entropy, nats"),
+        (("top1", "top5"), "accuracy: top-1 solid, top-5 dotted"),
+        (("ece",), "expected calibration error"),
+    )
+    for axes, (keys, label) in zip(figure.subplots(1, 3), panels, strict=True):
+        for (look, values), colour in zip(metrics.items(), (BLUE, VERMILION, GREEN), strict=False):
+            for key, style in zip(keys, ("-", ":"), strict=False):
+                axes.plot(epochs, values[key], style, color=colour, marker=marker, markersize=3, label=look)
+        over_epochs(axes, label)
+    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
     save(figure, path)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from assay_deploy.pictures.canvas import View
 from assay_research.data.classification import ClassificationData, Split
-from assay_research.reports import finite_json
+from assay_research.runs import finite_json
 from assay_research.tasks.classification.metrics import Scores, worst_mistakes
 from assay_research.terminal import say
 
@@ -36,7 +36,7 @@ class Look:
 
 
 @dataclass(frozen=True)
-class Subject:
+class ClassifierSubject:
     """What is evaluated, and how.
 
     Attributes:
@@ -78,7 +78,7 @@ class Subject:
 
 
 @dataclass(frozen=True)
-class Result:
+class ClassifierResult:
     """What the classifier of a checkpoint is worth, by way of looking."""
 
     checkpoint: str
@@ -86,7 +86,7 @@ class Result:
     scores: dict[str, Scores]
 
 
-def report_one(result: Result, logits: Tensor, subject: Subject, folder: Path) -> Path:
+def report_one(result: ClassifierResult, logits: Tensor, subject: ClassifierSubject, folder: Path) -> Path:
     """Write ``<checkpoint>-<split>.json`` and three figures; print one checkpoint's table.
 
     Args:
@@ -98,7 +98,7 @@ def report_one(result: Result, logits: Tensor, subject: Subject, folder: Path) -
     Returns:
         The JSON file.
     """
-    from assay_research.tasks.classification import figures as mistakes  # matplotlib, which only figures need
+    from assay_research.tasks.classification import figures  # matplotlib, which only figures need
 
     plain, split, classes = result.scores["plain"], subject.pictures, subject.data.classes
     path = folder / f"{result.checkpoint}-{subject.split}.json"
@@ -106,11 +106,11 @@ def report_one(result: Result, logits: Tensor, subject: Subject, folder: Path) -
     title = (
         f"{subject.run}\n{result.checkpoint}, epoch {result.epoch}; {subject.data.name} {subject.split}, n {plain.n}"
     )
-    mistakes.confusion_matrix(plain.confusion, classes, folder / "confusion.png", title)
-    mistakes.reliability_diagram(plain.reliability, folder / "reliability.png", title)
+    figures.confusion_matrix(plain.confusion, classes, folder / "confusion.png", title)
+    figures.reliability_diagram(plain.reliability, folder / "reliability.png", title)
     chosen = worst_mistakes(logits, split.labels, MISTAKES)
     confidence, predicted = (each[chosen].tolist() for each in logits.softmax(1).max(1))
-    mistakes.worst_mistakes(
+    figures.worst_mistakes(
         split.images[chosen].numpy(),
         [split.names[i] for i in chosen],
         [classes[i] for i in split.labels[chosen]],
@@ -127,7 +127,7 @@ def report_one(result: Result, logits: Tensor, subject: Subject, folder: Path) -
     return path
 
 
-def report_all(results: Sequence[Result], subject: Subject, folder: Path) -> Path:
+def report_all(results: Sequence[ClassifierResult], subject: ClassifierSubject, folder: Path) -> Path:
     """Write ``all-<split>.json`` and a figure over epochs; print a table of all checkpoints for each way of looking.
 
     Args:
@@ -138,7 +138,7 @@ def report_all(results: Sequence[Result], subject: Subject, folder: Path) -> Pat
     Returns:
         The JSON file.
     """
-    from assay_research.reports import figures  # matplotlib, which only figures need
+    from assay_research.tasks.classification import figures  # matplotlib, which only figures need
 
     path = folder / f"all-{subject.split}.json"
     records = [asdict(result) for result in results]

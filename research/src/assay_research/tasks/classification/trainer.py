@@ -12,14 +12,15 @@ from assay_research.data.augment import Augment, augment, draw
 from assay_research.data.classification import ClassificationData, Split
 from assay_research.errors import ConfigError
 from assay_research.models.normalized import Normalized
+from assay_research.runs.score import TOP1
 from assay_research.schedules import Constant
-from assay_research.tasks.classification.dense import predict
 from assay_research.tasks.classification.metrics import cross_entropy, top1
+from assay_research.tasks.classification.predict import predict
 from assay_research.tasks.classification.views import Views
-from assay_research.training.loop import Loop, Options
+from assay_research.training.loop import Loop, LoopOptions
 
 
-class Trainer(Loop):
+class ClassifierTrainer(Loop):
     """Trains one classifier on one data set.
 
     The data set lives on the device as uint8; a batch is gathered and augmented there.
@@ -36,7 +37,7 @@ class Trainer(Loop):
     """
 
     MEASURED: ClassVar[tuple[str, ...]] = ("loss", "top1")
-    CHOSEN: ClassVar[str] = "val_top1"
+    CHOSEN: ClassVar[str] = TOP1.val
     data: ClassificationData
 
     def __init__(
@@ -49,7 +50,7 @@ class Trainer(Loop):
         view: View = View(),  # noqa: B008 - frozen
         settings: Augment | None = None,
         label_smoothing: float = 0.0,
-        **options: Unpack[Options],
+        **options: Unpack[LoopOptions],
     ) -> None:
         if not 0 <= label_smoothing < 1:
             raise ConfigError(f"expected 0 <= label_smoothing < 1, got {label_smoothing}")
@@ -76,6 +77,10 @@ class Trainer(Loop):
         logits = self.forward(images)
         loss = F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
         return loss, (logits.detach().argmax(1) == labels).float().mean()
+
+    def leave_unvaried(self) -> None:
+        """See `Loop.leave_unvaried`."""
+        self.settings = Augment()
 
     def validate(self) -> dict[str, float]:
         """See `Loop.validate`."""

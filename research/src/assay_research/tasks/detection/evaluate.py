@@ -12,17 +12,20 @@ from assay_deploy.pictures.canvas import View
 from assay_research.data.detection import BoxSplit, DetectionData
 from assay_research.errors import ConfigError, DeviceError, nearest
 from assay_research.models.boxes import Found
-from assay_research.runs.run import Run, Trained
-from assay_research.runs.trained import load
+from assay_research.runs.run import Run
+from assay_research.runs.trained import Trained, load_checked, views_of
 from assay_research.tasks.detection.metrics import measure
-from assay_research.tasks.detection.report.analysis import Result, Subject
+from assay_research.tasks.detection.predict import predict
+from assay_research.tasks.detection.report.analysis import DetectorResult, DetectorSubject
+from assay_research.tasks.detection.report.errors import IOU
 from assay_research.tasks.detection.report.write import report_all, report_one
-from assay_research.tasks.detection.trainer import predict
 from assay_research.tasks.detection.views import FUSIONS, BoxViews
-from assay_research.tasks.options import Options, check, chosen_views
+from assay_research.tasks.options import EvaluationOptions, chosen_views
 
 
-def evaluate(run: Run, options: Options, data: DetectionData, names: Sequence[str], device: torch.device) -> Path:
+def evaluate_detectors(
+    run: Run, options: EvaluationOptions, data: DetectionData, names: Sequence[str], device: torch.device
+) -> Path:
     """Score the checkpoints; write what was measured, then print the tables.
 
     Args:
@@ -36,23 +39,22 @@ def evaluate(run: Run, options: Options, data: DetectionData, names: Sequence[st
         The JSON file that holds it.
 
     Raises:
-        AssayError: an option that is not for detectors, or a checkpoint that is damaged or of other data.
+        AssayError: an impossible option, or a checkpoint that is damaged or of other data.
     """
-    check(options, ("dense",), "a classifier's")
-    fuse, iou = options.fuse or FUSIONS[0], 0.5 if options.iou is None else options.iou
+    fuse, iou = options.fuse or FUSIONS[0], IOU if options.iou is None else options.iou
     if fuse not in FUSIONS:
         raise ConfigError(f"fuse={fuse}: there is no such fusion; {nearest(fuse, FUSIONS)}")
     for name, value in (("iou", iou), ("score", options.score)):
         if value is not None and not 0 < value < 1:
             raise ConfigError(f"{name} must be between 0 and 1, got {value}")
-    views = chosen_views(options, run.views())
+    views = chosen_views(options, views_of(run))
     ways = {"plain": views[:1]} | ({"tta": views} if len(views) > 1 else {})
     words = {"plain": "1 view", "tta": f"{len(views)} views, {fuse}"}
-    subject = Subject(run.name, data, options.split, data.fingerprint(), {way: words[way] for way in ways})
+    subject = DetectorSubject(run.name, data, options.split, data.fingerprint(), {way: words[way] for way in ways})
     split, results, found = subject.pictures, [], dict[str, list[Found]]()
     with tqdm(total=len(names), unit="checkpoint", leave=False, disable=not sys.stderr.isatty()) as bar:
         for name in names:
-            trained, epoch = load(run, name, device, data, subject.fingerprint)
+            trained, epoch = load_checked(run, name, device, data, subject.fingerprint)
             seconds = {}
             for way, chosen in ways.items():
                 bar.set_postfix_str(way)
@@ -61,7 +63,7 @@ def evaluate(run: Run, options: Options, data: DetectionData, names: Sequence[st
                 found[way] = _look(graph, split, device)
                 seconds[way] = (perf_counter() - begun) / len(split)
             scores = {way: measure(each, split, data.canvas, data.classes) for way, each in found.items()}
-            results.append(Result(name, epoch, scores, seconds))
+            results.append(DetectorResult(name, epoch, scores, seconds))
             bar.update()
     folder = run.evaluation()
     if options.checkpoint == "all":

@@ -1,82 +1,81 @@
 """The task of detection: put a training together, score what it leaves."""
 
-import math
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
-from omegaconf import DictConfig
 
 from assay_deploy.pictures.canvas import View
-from assay_research.config.build import instantiate
-from assay_research.config.schema import TrainConfig
 from assay_research.data.detection import DetectionData
 from assay_research.errors import ConfigError
-from assay_research.models.boxes import Found
 from assay_research.models.normalized import Normalized
-from assay_research.runs.run import Trained
-from assay_research.tasks.detection.metrics import BoxScores, measure
-from assay_research.tasks.detection.trainer import Trainer, predict
-from assay_research.tasks.detection.views import BoxViews
-from assay_research.tasks.task import Outcome
-from assay_research.training import diagnosis
-from assay_research.training.loop import Options
+from assay_research.runs.run import Run
+from assay_research.runs.trained import Trained
+from assay_research.schedules import Constant
+from assay_research.tasks.options import EvaluationOptions
+from assay_research.tasks.task import Outcome, Task
+from assay_research.training.loop import LoopOptions
+
+if TYPE_CHECKING:  # torchvision and the COCO figures, which a classifier's training does without: see the methods
+    from assay_research.data.box_augment import BoxAugment
+    from assay_research.tasks.detection.metrics import BoxScores
+    from assay_research.tasks.detection.trainer import DetectorTrainer
 
 
-def build(
-    config: DictConfig,
-    settings: TrainConfig,
-    model: Normalized,
-    data: DetectionData,
-    views: Sequence[View],
-    options: Options,
-) -> Trainer:
-    """A detector's trainer; see `classify.build`."""
-    if not str(config.augment.get("_target_")).endswith(".BoxAugment"):
-        raise ConfigError("augment=pictures is for classifiers; a detector takes augment=boxes")
-    varied = instantiate(config.augment, "data")
-    if settings.label_smoothing:
-        raise ConfigError(f"label_smoothing={settings.label_smoothing} is for classifiers; a detector takes none")
-    _try_out(model, data, views)
-    return Trainer(
-        model,
-        data,
-        instantiate(config.optim, "optim", model=model),
-        schedule=instantiate(config.schedule, "schedules"),
-        view=views[0],
-        settings=varied,
-        **options,
-    )
+class DetectionTask(Task[DetectionData, "DetectorTrainer"]):
+    """A picture holds objects, of each of which the model gives a box, a score and a label."""
 
+    model = "a detector"
+    augment_module = "data.box_augment"
+    augment_advice = "augment=pictures is for classifiers; a detector takes augment=boxes"
+    options = frozenset({"fuse", "iou", "score"})
 
-def evaluate(trainer: Trainer, split: str) -> BoxScores:
-    """Every metric of the weights as they are now, through the plain view, on ``train``, ``val`` or ``test``."""
-    chosen = getattr(trainer.data, split)
-    return measure(trainer.predict(trainer.plain, chosen), chosen, trainer.data.canvas, trainer.data.classes)
+    def build_trainer(
+        self,
+        model: Normalized,
+        data: DetectionData,
+        optimizer: torch.optim.Optimizer,
+        schedule: Constant,
+        views: Sequence[View],
+        augment: "BoxAugment",
+        label_smoothing: float,
+        options: LoopOptions,
+    ) -> "DetectorTrainer":
+        """See `Task.build_trainer`."""
+        from assay_research.tasks.detection.trainer import DetectorTrainer
 
+        if label_smoothing:
+            raise ConfigError(f"label_smoothing={label_smoothing} is for classifiers; a detector takes none")
+        _try_out(model, data, views)
+        return DetectorTrainer(model, data, optimizer, schedule=schedule, view=views[0], settings=augment, **options)
 
-def conclude(trainer: Trainer, trained: Trained) -> Outcome:
-    """Score the best epoch's weights once on the test split; see `classify.conclude`."""
-    data, device = trainer.data, trainer.device
-    ways = {"": trained.views[:1]} | ({"_tta": trained.views} if len(trained.views) > 1 else {})
-    graphs = {suffix: BoxViews(trained.model, trained.canvas, views).to(device) for suffix, views in ways.items()}
-    found = {suffix: predict(graph, data.test, device) for suffix, graph in graphs.items()}
-    scores: dict[str, float] = {}
-    for suffix, each in found.items():
-        measured = measure(each, data.test, data.canvas, data.classes)
-        scores |= {f"test_map{suffix}": measured.map, f"test_map50{suffix}": measured.map50}
-    seen = data.train.subset(diagnosis.spread(len(data.train), len(data.val)).tolist())
-    fit = diagnosis.fit(
-        trainer.history,
-        measure(predict(graphs[""], seen, device), seen, data.canvas, data.classes).map,
-        diagnosis.DETECTION,
-    )
-    return Outcome(scores, fit, partial(_draw, trainer, found[""]))
+    def evaluate(self, trainer: "DetectorTrainer", split: str) -> "BoxScores":
+        """See `Task.evaluate`."""
+        from assay_research.tasks.detection.metrics import measure
+
+        chosen = getattr(trainer.data, split)
+        return measure(trainer.predict(trainer.plain, chosen), chosen, trainer.data.canvas, trainer.data.classes)
+
+    def conclude(self, trainer: "DetectorTrainer", trained: Trained) -> Outcome:
+        """See `Task.conclude`."""
+        from assay_research.tasks.detection.outcome import conclude
+
+        return conclude(trainer, trained)
+
+    def evaluate_run(
+        self, run: Run, options: EvaluationOptions, data: DetectionData, names: Sequence[str], device: torch.device
+    ) -> Path:
+        """See `Task.evaluate_run`."""
+        from assay_research.tasks.detection.evaluate import evaluate_detectors
+
+        return evaluate_detectors(run, options, data, names, device)
 
 
 def _try_out(model: Normalized, data: DetectionData, views: Sequence[View]) -> None:
     """Send one picture all the way, so that what does not fit is known before anything is trained."""
+    from assay_research.tasks.detection.views import BoxViews
+
     picture = data.train.images[:1].to(model.mean.device)
     try:
         with torch.no_grad():
@@ -86,25 +85,3 @@ def _try_out(model: Normalized, data: DetectionData, views: Sequence[View]) -> N
             f"data, model and views do not fit each other: pictures are {data.canvas.height}x{data.canvas.width} "
             f"pixels with boxes, and {error}; detectors are model=retinanet_small, model=faster_rcnn_resnet50, ..."
         ) from error
-
-
-def _draw(trainer: Trainer, found: Sequence[Found], folder: Path, title: str) -> None:
-    from assay_research.reports import figures  # matplotlib
-    from assay_research.tasks.detection.report import galleries as detection_galleries  # matplotlib
-    from assay_research.tasks.detection.report.analysis import UNDECIDED
-    from assay_research.tasks.detection.report.curves import best_threshold, curve
-    from assay_research.tasks.detection.report.errors import match
-
-    data = trainer.data
-    figures.learning_curves(trainer.history, folder / "learning_curves.png", title)
-    shown = torch.randperm(len(data.test), generator=torch.Generator().manual_seed(trainer.seed))[:12].tolist()
-    best = best_threshold(curve(match(found, data.test, data.canvas, data.classes, 0.5))).score
-    detection_galleries.predictions(
-        [found[i] for i in shown],
-        data.test.subset(shown),
-        data.canvas,
-        data.classes,
-        UNDECIDED if math.isnan(best) else best,
-        folder / "predictions.png",
-        title,
-    )

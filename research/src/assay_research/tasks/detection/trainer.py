@@ -1,7 +1,7 @@
 """Train any detector on pictures with boxes."""
 
 from collections.abc import Iterator
-from typing import Any, ClassVar, Unpack
+from typing import ClassVar, Unpack
 
 import torch
 from torch import Tensor, nn
@@ -9,17 +9,20 @@ from torch import Tensor, nn
 from assay_deploy.pictures.canvas import View
 from assay_research.data.box_augment import BoxAugment, augment_boxes, draw
 from assay_research.data.detection import BoxSplit, DetectionData
+from assay_research.errors import ConfigError
 from assay_research.models.boxes import Found
 from assay_research.models.normalized import Normalized, Pretrained
+from assay_research.runs.score import MAP
 from assay_research.schedules import Constant
 from assay_research.tasks.detection.metrics import measure
+from assay_research.tasks.detection.predict import predict
 from assay_research.tasks.detection.views import BoxViews
-from assay_research.training.loop import Loop, Options
+from assay_research.training.loop import Loop, LoopOptions
 
 Target = dict[str, Tensor]
 
 
-class Trainer(Loop):
+class DetectorTrainer(Loop):
     """Trains one detector on one data set.
 
     The pictures stay in main memory, or in the file their data set is cached in; a batch is augmented on the device.
@@ -36,7 +39,7 @@ class Trainer(Loop):
         **options: of `Loop`.
     """
 
-    CHOSEN: ClassVar[str] = "val_map"
+    CHOSEN: ClassVar[str] = MAP.val
     data: DetectionData
 
     def __init__(
@@ -48,7 +51,7 @@ class Trainer(Loop):
         schedule: Constant,
         view: View = View(),  # noqa: B008 - frozen
         settings: BoxAugment | None = None,
-        **options: Unpack[Options],
+        **options: Unpack[LoopOptions],
     ) -> None:
         network = model.network
         expected = network.statistics if isinstance(network, Pretrained) else None
@@ -74,6 +77,10 @@ class Trainer(Loop):
         images, targets = part
         losses: dict[str, Tensor] = self.forward(images, targets)
         return (torch.stack(list(losses.values())).sum(),)
+
+    def leave_unvaried(self) -> None:
+        """See `Loop.leave_unvaried`."""
+        raise ConfigError("probe=overfit_one_batch is for classifiers: a detector's loss does not end near 0")
 
     def validate(self) -> dict[str, float]:
         """See `Loop.validate`."""
@@ -112,28 +119,3 @@ class Trainer(Loop):
         ]
         on_device = [{key: value.to(self.device) for key, value in target.items()} for target in targets]
         return split.images[chosen].to(self.device), on_device
-
-
-@torch.inference_mode()
-def predict(
-    graph: nn.Module, split: BoxSplit, device: torch.device, dtype: torch.dtype = torch.float32, batch: int = 8
-) -> list[Found]:
-    """What a graph finds in every picture of a split, in eval mode.
-
-    Args:
-        graph: `BoxViews`, on the device; it is left in eval mode.
-        split: n pictures.
-        device: where to compute.
-        dtype: what to compute in; bfloat16 means autocast.
-        batch: pictures at a time.
-
-    Returns:
-        n times boxes in canvas pixels, on the CPU.
-    """
-    graph.eval()
-    found: list[Found] = []
-    with torch.autocast(device.type, torch.bfloat16, enabled=dtype == torch.bfloat16):
-        for images in split.images.split(batch):
-            answer: Any = graph(images.to(device))
-            found += [Found(*(each.cpu() for each in answer.picture(i))) for i in range(len(images))]
-    return found

@@ -17,10 +17,10 @@ from assay_research.data.synthetic.flora import SPECIES
 from assay_research.models.boxes import Found
 from assay_research.reports.figures import brief
 from assay_research.tasks.detection.metrics import measure
-from assay_research.tasks.detection.report import figures as detection_figures
-from assay_research.tasks.detection.report.analysis import Result, Subject, analyse
+from assay_research.tasks.detection.report import figures
+from assay_research.tasks.detection.report.analysis import DetectorResult, DetectorSubject, analyse
 from assay_research.tasks.detection.report.curves import Curve, Threshold
-from assay_research.tasks.detection.report.errors import Fate, Kind, judge, match
+from assay_research.tasks.detection.report.errors import Fate, Judgement, judge, match
 from assay_research.tasks.detection.report.galleries import cases, crop, gallery, predictions
 from assay_research.tasks.detection.report.nms import sweep
 from assay_research.tasks.detection.report.write import report_all, report_one
@@ -69,12 +69,15 @@ def nothing(pictures: int = 1) -> tuple[list[Found], BoxSplit]:
     return [Found(box, torch.zeros(0), label)] * pictures, empty
 
 
-def result_and_subject(found: list[Found], split: BoxSplit, checkpoint: str = "best") -> tuple[Result, Subject]:
+def result_and_subject(
+    found: list[Found], split: BoxSplit, checkpoint: str = "best"
+) -> tuple[DetectorResult, DetectorSubject]:
     scores = measure(found, split, CANVAS, CLASSES)
     data = DetectionData("diatoms", CLASSES, CANVAS, split, split, split)
     looks = {"plain": "1 view", "views": "2 views"}
-    result = Result(checkpoint, 7, {"plain": scores, "views": replace(scores, map=scores.map + 0.01)}, {})
-    return replace(result, seconds={"plain": 0.02, "views": 0.05}), Subject("diatoms/now", data, "val", "f00", looks)
+    result = DetectorResult(checkpoint, 7, {"plain": scores, "views": replace(scores, map=scores.map + 0.01)}, {})
+    subject = DetectorSubject("diatoms/now", data, "val", "f00", looks)
+    return replace(result, seconds={"plain": 0.02, "views": 0.05}), subject
 
 
 @pytest.mark.parametrize("classes", [1, 30])
@@ -82,7 +85,7 @@ def test_confusion_matrices_are_drawn_for_any_number_of_classes(tmp_path: Path, 
     random = np.random.default_rng(0)
     confusion = random.poisson(0.1, (classes + 1, classes + 1)) + np.diag([*range(classes), 0])
     names = [f"Genus{i % 12} species{i}" for i in range(classes)]
-    detection_figures.confusion_matrix(confusion, names, tmp_path / "confusion.png", "diatoms")
+    figures.confusion_matrix(confusion, names, tmp_path / "confusion.png", "diatoms")
     assert pixels(tmp_path / "confusion.png").std() > 5
 
 
@@ -90,8 +93,8 @@ def test_confusion_matrices_keep_species_of_a_genus_together(tmp_path: Path) -> 
     confusion = np.diag([9, 8, 7, 0])
     apart = ("Navicula minuta", "Diatoma vulgare", "Navicula gracilis")
     together = (apart[0], apart[2], apart[1])
-    detection_figures.confusion_matrix(confusion, apart, tmp_path / "apart.png", "")
-    detection_figures.confusion_matrix(np.diag([9, 7, 8, 0]), together, tmp_path / "together.png", "")
+    figures.confusion_matrix(confusion, apart, tmp_path / "apart.png", "")
+    figures.confusion_matrix(np.diag([9, 7, 8, 0]), together, tmp_path / "together.png", "")
     assert np.array_equal(pixels(tmp_path / "apart.png"), pixels(tmp_path / "together.png"))
 
 
@@ -100,7 +103,7 @@ def test_precision_recall_curves_are_drawn_for_any_number_of_classes(tmp_path: P
     scores = np.array([0.9, 0.8])
     found = {f"c{i}": Curve(scores, np.array([1, 0.5]), np.array([0.5, 0.5]), 2) for i in range(classes)}
     found["no objects"] = Curve(scores, np.zeros(2), np.full(2, np.nan), 0)
-    detection_figures.precision_recall(found, tmp_path / "curves.png", "diatoms")
+    figures.precision_recall(found, tmp_path / "curves.png", "diatoms")
     assert pixels(tmp_path / "curves.png").std() > 5
 
 
@@ -108,17 +111,17 @@ def test_precision_recall_curves_are_drawn_for_any_number_of_classes(tmp_path: P
 def test_metrics_are_drawn_for_any_number_of_epochs(tmp_path: Path, epochs: int) -> None:
     scores = measure(*errors_of_every_kind(), CANVAS, CLASSES)
     looks = {"plain": [scores] * epochs, "views": [replace(scores, map=0.5)] * epochs}
-    detection_figures.metrics_over_epochs(range(1, epochs + 1), looks, tmp_path / "epochs.png", "diatoms")
+    figures.metrics_over_epochs(range(1, epochs + 1), looks, tmp_path / "epochs.png", "diatoms")
     assert drawn(tmp_path / "epochs.png") > 100
 
 
 def test_thresholds_and_nms_are_drawn(tmp_path: Path) -> None:
     nan = math.nan
     best = {"a": Threshold(0.3, 0.8, 0.9, 0.72), "never right": Threshold(nan, 0, 0, 0), "none": Threshold(*[nan] * 4)}
-    detection_figures.thresholds(best, tmp_path / "thresholds.png", "diatoms")
+    figures.thresholds(best, tmp_path / "thresholds.png", "diatoms")
     assert drawn(tmp_path / "thresholds.png") > 20
     rows = sweep(*errors_of_every_kind(), CANVAS, CLASSES, score=0.5)
-    detection_figures.nms_sweep(rows, rows[1], tmp_path / "nms.png", "diatoms")
+    figures.nms_sweep(rows, rows[1], tmp_path / "nms.png", "diatoms")
     assert drawn(tmp_path / "nms.png") > 100
 
 
@@ -127,12 +130,12 @@ def test_cases_are_the_errors_of_one_kind_the_worst_first() -> None:
     found[1] = replace_scores(found[1], 0.05)
     matching = match(found, split, CANVAS, CLASSES)
     errors = judge(matching, 0.0)
-    for kind in (Kind.CONFUSED, Kind.DUPLICATE, Kind.BADLY_PLACED, Kind.BACKGROUND):
+    for kind in (Judgement.CONFUSED, Judgement.DUPLICATE, Judgement.BADLY_PLACED, Judgement.BACKGROUND):
         chosen = cases(matching, errors, kind)
         assert len(chosen) == 2
         scores = [matching.score[case.detection] for case in chosen]
         assert scores == sorted(scores, reverse=True)
-        assert all((case.object == -1) == (kind == Kind.BACKGROUND) for case in chosen)
+        assert all((case.object == -1) == (kind == Judgement.BACKGROUND) for case in chosen)
     missed = cases(matching, errors, None)
     assert [case.object for case in missed] == [2, 6, 3, 7]  # 30x12 pixels each, then 10x10
     assert all(errors.fate[case.object] == Fate.MISSED and case.detection == -1 for case in missed)
@@ -160,7 +163,7 @@ def test_a_gallery_marks_every_case_and_one_of_none_says_so(tmp_path: Path) -> N
     found, split = errors_of_every_kind()
     matching = match(found, split, CANVAS, CLASSES)
     errors = judge(matching, 0.0)
-    for kind in (None, Kind.CONFUSED, Kind.DUPLICATE, Kind.BADLY_PLACED, Kind.BACKGROUND):
+    for kind in (None, Judgement.CONFUSED, Judgement.DUPLICATE, Judgement.BADLY_PLACED, Judgement.BACKGROUND):
         path = tmp_path / "gallery.png"
         gallery(matching, errors, cases(matching, errors, kind), split, CANVAS, path, "diatoms")
         assert drawn(path) > 100

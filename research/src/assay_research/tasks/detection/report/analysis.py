@@ -12,7 +12,7 @@ from assay_research.models.boxes import Found
 from assay_research.tasks.detection.metrics import BoxScores
 from assay_research.tasks.detection.report.confusion import Mistaken, by_genus, mistaken
 from assay_research.tasks.detection.report.curves import Curve, Threshold, best_threshold, curve, curves
-from assay_research.tasks.detection.report.errors import Errors, Fate, Kind, Matching, judge, match
+from assay_research.tasks.detection.report.errors import IOU, Errors, Fate, Judgement, Matching, judge, match
 from assay_research.tasks.detection.report.nms import Suppressed, best, sweep
 
 UNDECIDED = 0.5
@@ -20,7 +20,7 @@ UNDECIDED = 0.5
 
 
 @dataclass(frozen=True)
-class Subject:
+class DetectorSubject:
     """What is evaluated, and how.
 
     Attributes:
@@ -62,7 +62,7 @@ class Subject:
 
 
 @dataclass(frozen=True)
-class Result:
+class DetectorResult:
     """What the detector of a checkpoint is worth, by way of looking.
 
     Attributes:
@@ -106,7 +106,9 @@ class Analysis:
         kind = self.errors.kind[self.matching.detections.label == label]
         return {
             "objects": {each.name.lower(): int((fate == each).sum()) for each in Fate},
-            "detections": {each.name.lower(): int((kind == each).sum()) for each in Kind if each != Kind.LEFT_OUT},
+            "detections": {
+                each.name.lower(): int((kind == each).sum()) for each in Judgement if each != Judgement.LEFT_OUT
+            },
         }
 
     def record(self) -> dict[str, Any]:
@@ -116,7 +118,7 @@ class Analysis:
         return {
             "iou": self.matching.iou,
             "score": errors.score,
-            "detections": {kind.name.lower(): errors.count(kind) for kind in Kind},
+            "detections": {kind.name.lower(): errors.count(kind) for kind in Judgement},
             "objects": {fate.name.lower(): errors.fates(fate) for fate in Fate},
             "classes": {name: self.counts(label) for label, name in enumerate(classes)},
             "overall_threshold": asdict(self.overall),
@@ -135,7 +137,7 @@ def analyse(
     split: BoxSplit,
     canvas: Canvas,
     classes: Sequence[str],
-    iou: float = 0.5,
+    iou: float = IOU,
     score: float | None = None,
 ) -> Analysis:
     """Find out where a detector errs.

@@ -19,6 +19,9 @@ Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 Booleans = NDArray[np.bool_]
 
+IOU = 0.5
+"""From which on a detection is in an object's place, where nothing else is said."""
+
 NEAR = 0.1
 """IoU from which a box is about an object at all, as in TIDE (Bolya et al., arXiv:2008.08115)."""
 
@@ -26,7 +29,7 @@ NONE = -1
 """In place of an index."""
 
 
-class Kind(IntEnum):
+class Judgement(IntEnum):
     """What a detection is. Boxes are in the same place where their IoU reaches the threshold."""
 
     CORRECT = 0
@@ -54,7 +57,7 @@ class Fate(IntEnum):
     """Counts neither way."""
 
 
-class Boxes(NamedTuple):
+class FlatBoxes(NamedTuple):
     """Boxes of all pictures of a split, one picture's after another's.
 
     Attributes:
@@ -87,9 +90,9 @@ class Matching:
 
     classes: tuple[str, ...]
     iou: float
-    objects: Boxes
+    objects: FlatBoxes
     ignored: Booleans
-    detections: Boxes
+    detections: FlatBoxes
     score: Floats
     matched: Integers
     excused: Booleans
@@ -97,7 +100,7 @@ class Matching:
 
 
 def match(
-    found: Sequence[Found], split: BoxSplit, canvas: Canvas, classes: Sequence[str], iou: float = 0.5
+    found: Sequence[Found], split: BoxSplit, canvas: Canvas, classes: Sequence[str], iou: float = IOU
 ) -> Matching:
     """Let every detection, by falling score, take the free object of its class that it overlaps most.
 
@@ -146,7 +149,7 @@ class Errors:
 
     Attributes:
         score: detections below it were left out.
-        kind: `Kind` ``[detections]``.
+        kind: `Judgement` ``[detections]``.
         partner: int ``[detections]``, the object a detection is about: that it takes, takes for another class',
             repeats or misplaces; `NONE` of the other kinds.
         fate: `Fate` ``[objects]``.
@@ -164,7 +167,7 @@ class Errors:
     by: Integers
     confusion: Integers
 
-    def count(self, kind: Kind) -> int:
+    def count(self, kind: Judgement) -> int:
         """Detections of that kind."""
         return int((self.kind == kind).sum())
 
@@ -185,7 +188,7 @@ def judge(matching: Matching, score: float) -> Errors:
     objects, detections = matching.objects, matching.detections
     counts = (matching.score >= score) & ~matching.excused
     partner = np.where(counts, matching.matched, NONE)
-    kind = np.where(partner == NONE, Kind.LEFT_OUT, Kind.CORRECT)
+    kind = np.where(partner == NONE, Judgement.LEFT_OUT, Judgement.CORRECT)
     by = np.full(len(objects.label), NONE)
     by[partner[partner != NONE]] = np.flatnonzero(partner != NONE)
     fate = np.where(by == NONE, Fate.MISSED, Fate.FOUND)
@@ -201,12 +204,12 @@ def judge(matching: Matching, score: float) -> Errors:
         kind[i], about = _judge(overlap, right, fate[here] == Fate.MISSED, matching.iou)
         if about != NONE:
             partner[i] = about + here.start
-            if kind[i] == Kind.CONFUSED and fate[partner[i]] == Fate.MISSED:
+            if kind[i] == Judgement.CONFUSED and fate[partner[i]] == Fate.MISSED:
                 fate[partner[i]], by[partner[i]] = Fate.CONFUSED, i
     return Errors(score, kind, partner, fate, by, _confusion(matching, kind, fate, by))
 
 
-def _judge(overlap: Floats, right: Booleans, missed: Booleans, iou: float) -> tuple[Kind, int]:
+def _judge(overlap: Floats, right: Booleans, missed: Booleans, iou: float) -> tuple[Judgement, int]:
     """What a detection that takes no object of its class is, and the object it is about.
 
     Args:
@@ -217,13 +220,13 @@ def _judge(overlap: Floats, right: Booleans, missed: Booleans, iou: float) -> tu
     """
     own, other = np.where(right, overlap, 0), np.where(right, 0, overlap)
     if own.max(initial=0) >= iou:
-        return Kind.DUPLICATE, int(own.argmax())
+        return Judgement.DUPLICATE, int(own.argmax())
     if other.max(initial=0) >= iou:
         free = np.where(missed, other, 0)
-        return Kind.CONFUSED, int((free if free.max() >= iou else other).argmax())
+        return Judgement.CONFUSED, int((free if free.max() >= iou else other).argmax())
     if own.max(initial=0) >= NEAR:
-        return Kind.BADLY_PLACED, int(own.argmax())
-    return Kind.BACKGROUND, NONE
+        return Judgement.BADLY_PLACED, int(own.argmax())
+    return Judgement.BACKGROUND, NONE
 
 
 def _confusion(matching: Matching, kind: Integers, fate: Integers, by: Integers) -> Integers:
@@ -231,7 +234,7 @@ def _confusion(matching: Matching, kind: Integers, fate: Integers, by: Integers)
     background = len(matching.classes)
     counted = fate != Fate.IGNORED
     predicted = np.append(matching.detections.label, background)[by]  # NONE is the last one
-    surplus = kind != Kind.LEFT_OUT
+    surplus = kind != Judgement.LEFT_OUT
     surplus[by[by != NONE]] = False
     confusion = np.zeros((background + 1, background + 1), np.int64)
     np.add.at(confusion, (matching.objects.label[counted], predicted[counted]), 1)
@@ -281,15 +284,15 @@ def _take(overlap: Floats, ignored: Booleans, iou: float) -> tuple[Integers, Boo
     return takes, excused
 
 
-def _flat(boxes: Sequence[Tensor], labels: Sequence[Tensor]) -> Boxes:
+def _flat(boxes: Sequence[Tensor], labels: Sequence[Tensor]) -> FlatBoxes:
     picture = np.repeat(np.arange(len(boxes)), [len(each) for each in boxes])
-    return Boxes(picture, _joined(boxes, np.float64).reshape(-1, 4), _joined(labels, np.int64))
+    return FlatBoxes(picture, _joined(boxes, np.float64).reshape(-1, 4), _joined(labels, np.int64))
 
 
 def _joined(parts: Sequence[Tensor], dtype: Any) -> NDArray[Any]:
     return torch.cat(list(parts)).cpu().numpy().astype(dtype) if parts else np.empty(0, dtype)
 
 
-def _parts(values: NDArray[Any], boxes: Boxes, pictures: int) -> list[NDArray[Any]]:
+def _parts(values: NDArray[Any], boxes: FlatBoxes, pictures: int) -> list[NDArray[Any]]:
     """Values of boxes, picture by picture."""
     return np.split(values, np.searchsorted(boxes.picture, np.arange(1, pictures)))

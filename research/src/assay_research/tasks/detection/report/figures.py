@@ -13,15 +13,15 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from assay_research.reports.figures import BLUE, GREEN, GREY, VERMILION, save
+from assay_research.reports.figures import save
+from assay_research.reports.palette import BLUE, GREEN, GREY, ORANGE, PINK, SKY, VERMILION
 from assay_research.tasks.detection.metrics import BoxScores
 from assay_research.tasks.detection.report.confusion import genus
 from assay_research.tasks.detection.report.curves import RECALLS, Curve, Threshold
 from assay_research.tasks.detection.report.errors import Integers
 from assay_research.tasks.detection.report.nms import Suppressed
 
-COLOURS = (BLUE, VERMILION, GREEN, "#cc79a7", "#e69f00", "#56b4e9")
-"""Okabe and Ito's."""
+COLOURS = (BLUE, VERMILION, GREEN, PINK, ORANGE, SKY)
 
 STYLES: tuple[dict[str, Any], ...] = tuple(
     {"color": colour, "linestyle": line} for line in ("-", "--") for colour in COLOURS

@@ -15,8 +15,19 @@ from numpy.typing import NDArray
 from assay_deploy.pictures.canvas import Canvas
 from assay_research.data.detection import BoxSplit
 from assay_research.models.boxes import Found
-from assay_research.reports.figures import BLUE, GREY, VERMILION, brief, save, tail
-from assay_research.tasks.detection.report.errors import NONE, Errors, Fate, Floats, Kind, Matching, judge, match
+from assay_research.reports.figures import brief, save, tail
+from assay_research.reports.palette import BLUE, GREY, VERMILION
+from assay_research.tasks.detection.report.errors import (
+    IOU,
+    NONE,
+    Errors,
+    Fate,
+    Floats,
+    Judgement,
+    Matching,
+    judge,
+    match,
+)
 
 CASES = 32
 """Pictures in a gallery."""
@@ -38,7 +49,7 @@ class Case(NamedTuple):
     detection: int
 
 
-def cases(matching: Matching, errors: Errors, kind: Kind | None) -> list[Case]:
+def cases(matching: Matching, errors: Errors, kind: Judgement | None) -> list[Case]:
     """The mistakes of one kind, the worst first.
 
     Args:
@@ -103,7 +114,7 @@ def _draw_case(axes: Axes, matching: Matching, errors: Errors, case: Case, split
     axes.imshow(split.images[picture, top:bottom, left:right].numpy(), extent=(left, right, bottom, top))
     for i in np.flatnonzero((objects.picture == picture) & ~matching.ignored):
         _box(axes, objects.box[i], BLUE, "-", 2.2 if i == case.object else 0.8)
-    for i in np.flatnonzero((detections.picture == picture) & (errors.kind != Kind.LEFT_OUT)):
+    for i in np.flatnonzero((detections.picture == picture) & (errors.kind != Judgement.LEFT_OUT)):
         _box(axes, detections.box[i], VERMILION, "--", 2.2 if i == case.detection else 0.8)
     # A square whatever the picture leaves of it, so that all titles of a row stand at one height.
     side = max(right - left, bottom - top) / 2
@@ -121,11 +132,11 @@ def _said(matching: Matching, errors: Errors, case: Case) -> str:
     i = case.detection
     said = f"{brief(matching.classes[matching.detections.label[i]])} {matching.score[i]:.0%}"
     match errors.kind[i]:
-        case Kind.CONFUSED:
+        case Judgement.CONFUSED:
             return f"{said}\nis {truth}"
-        case Kind.DUPLICATE:
+        case Judgement.DUPLICATE:
             return f"{said}\nbeside {matching.score[errors.by[case.object]]:.0%}"
-        case Kind.BADLY_PLACED:
+        case Judgement.BADLY_PLACED:
             return f"{said}\nIoU {_overlap(matching, case):.2f}"
     return f"{said}\nis background"
 
@@ -148,7 +159,7 @@ def predictions(
     score: float,
     path: Path,
     title: str,
-    iou: float = 0.5,
+    iou: float = IOU,
 ) -> None:
     """Draw whole pictures with what was found in them: what is right, what is not, and what is missing.
 
@@ -190,7 +201,7 @@ def _draw_picture(
     left, top, right, bottom = _window(canvas, split, picture)
     axes.imshow(split.images[picture, top:bottom, left:right].numpy(), extent=(left, right, bottom, top))
     axes.set(xlim=(left, right), ylim=(bottom, top), xticks=[], yticks=[])
-    shown = np.flatnonzero((matching.detections.picture == picture) & (errors.kind != Kind.LEFT_OUT))
+    shown = np.flatnonzero((matching.detections.picture == picture) & (errors.kind != Judgement.LEFT_OUT))
     lost = np.isin(errors.fate, (Fate.MISSED, Fate.CONFUSED)) & (matching.objects.picture == picture)
     few = len(shown) + lost.sum() <= FEW
     for i in np.flatnonzero(lost):
@@ -198,7 +209,7 @@ def _draw_picture(
         _box(axes, box, "black", "--", 1.5)
         _name(axes, box, brief(name), "black", below=True)
     for i in shown:
-        box, right_one = matching.detections.box[i], errors.kind[i] == Kind.CORRECT
+        box, right_one = matching.detections.box[i], errors.kind[i] == Judgement.CORRECT
         colour = BLUE if right_one else VERMILION
         _box(axes, box, colour, "-", 1.2 if right_one else 2)
         if few or not right_one:

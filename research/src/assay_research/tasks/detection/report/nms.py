@@ -9,7 +9,7 @@ from assay_deploy.pictures.canvas import Canvas
 from assay_research.data.detection import BoxSplit
 from assay_research.models.boxes import Found
 from assay_research.tasks.detection.metrics import measure
-from assay_research.tasks.detection.report.errors import Fate, Kind, judge, match
+from assay_research.tasks.detection.report.errors import IOU, Fate, Judgement, judge, match
 
 THRESHOLDS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 """IoU of two boxes of one class from which on the one with the lower score is removed."""
@@ -52,7 +52,7 @@ def sweep(
     canvas: Canvas,
     classes: Sequence[str],
     score: float,
-    iou: float = 0.5,
+    iou: float = IOU,
     thresholds: Sequence[float] = THRESHOLDS,
 ) -> tuple[Suppressed, ...]:
     """Try NMS thresholds on detections; those above the detector's own can change nothing.
@@ -77,13 +77,13 @@ def sweep(
         errors = judge(matching, score)
         there = set((errors.fate == Fate.FOUND).nonzero()[0].tolist())
         before = before if rows else there
-        counted = int((errors.kind != Kind.LEFT_OUT).sum())
+        counted = int((errors.kind != Judgement.LEFT_OUT).sum())
         objects = int((errors.fate != Fate.IGNORED).sum())
         rows.append(
             Suppressed(
                 threshold=threshold,
                 detections=counted,
-                duplicates=errors.count(Kind.DUPLICATE),
+                duplicates=errors.count(Judgement.DUPLICATE),
                 lost=len(before - there),
                 precision=_ratio(len(there), counted),
                 recall=_ratio(len(there), objects),

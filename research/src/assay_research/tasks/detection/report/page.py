@@ -5,9 +5,9 @@ from collections.abc import Sequence
 
 from assay_research.reports.tables import table
 from assay_research.tasks.detection.metrics import SUMMARY
-from assay_research.tasks.detection.report.analysis import Analysis, Result, Subject
+from assay_research.tasks.detection.report.analysis import Analysis, DetectorResult, DetectorSubject
 from assay_research.tasks.detection.report.confusion import genus
-from assay_research.tasks.detection.report.errors import Fate, Kind
+from assay_research.tasks.detection.report.errors import Fate, Judgement
 from assay_research.tasks.detection.report.nms import best
 
 HEADS = (
@@ -20,16 +20,16 @@ COCO = dict(zip(SUMMARY, HEADS, strict=True))
 OVER_EPOCHS = ("map", "map50", "map75", "map_small", "map_medium", "map_large", "mar100")
 
 KINDS = {
-    Kind.CORRECT: "takes an object of its class",
-    Kind.CONFUSED: "an object of another class is in its place",
-    Kind.DUPLICATE: "its object was taken by a higher score",
-    Kind.BADLY_PLACED: "an object of its class is near, with too small an IoU",
-    Kind.BACKGROUND: "nothing of its class is there",
+    Judgement.CORRECT: "takes an object of its class",
+    Judgement.CONFUSED: "an object of another class is in its place",
+    Judgement.DUPLICATE: "its object was taken by a higher score",
+    Judgement.BADLY_PLACED: "an object of its class is near, with too small an IoU",
+    Judgement.BACKGROUND: "nothing of its class is there",
 }
 """What a detection can be, for a reader."""
 
 
-def one(result: Result, analysis: Analysis, subject: Subject, figures: str) -> str:
+def one(result: DetectorResult, analysis: Analysis, subject: DetectorSubject, figures: str) -> str:
     """The page about one checkpoint.
 
     Args:
@@ -89,7 +89,7 @@ def one(result: Result, analysis: Analysis, subject: Subject, figures: str) -> s
     return "\n".join(part for part in parts if part)
 
 
-def several(results: Sequence[Result], subject: Subject, figure: str) -> str:
+def several(results: Sequence[DetectorResult], subject: DetectorSubject, figure: str) -> str:
     """The page about all checkpoints.
 
     Args:
@@ -103,7 +103,7 @@ def several(results: Sequence[Result], subject: Subject, figure: str) -> str:
     return "\n".join(parts)
 
 
-def metrics(result: Result, subject: Subject) -> str:
+def metrics(result: DetectorResult, subject: DetectorSubject) -> str:
     """Every COCO figure, a row for each way of looking, with its gain over the plain one and what that costs."""
     plain, usual = result.scores["plain"], result.seconds["plain"]
     rows = [["", "mAP", "gain", "mAP@50", "gain", *list(COCO.values())[2:], "ms", "cost"]]
@@ -120,7 +120,7 @@ def metrics(result: Result, subject: Subject) -> str:
     return table(rows)
 
 
-def over_epochs(results: Sequence[Result], look: str) -> str:
+def over_epochs(results: Sequence[DetectorResult], look: str) -> str:
     """The main figures, a row for each checkpoint.
 
     Args:
@@ -171,7 +171,7 @@ def _confusions(analysis: Analysis) -> str:
     return f"{said}. The most frequent confusions:\n\n{table(rows)}"
 
 
-def _classes(result: Result, analysis: Analysis) -> str:
+def _classes(result: DetectorResult, analysis: Analysis) -> str:
     plain = result.scores["plain"]
     shown = (Fate.FOUND, Fate.CONFUSED, Fate.MISSED)
     boxes = (f"{_words(kind.name)} boxes" for kind in KINDS)

@@ -5,31 +5,31 @@ from dataclasses import asdict
 from pathlib import Path
 
 from assay_research.models.boxes import Found
-from assay_research.reports import finite_json
-from assay_research.runs.checkpoint import write_atomically
-from assay_research.tasks.detection.report import page as detection_page
-from assay_research.tasks.detection.report.analysis import Analysis, Result, Subject, analyse
+from assay_research.runs import finite_json
+from assay_research.runs.disk import write_atomically
+from assay_research.tasks.detection.report import page
+from assay_research.tasks.detection.report.analysis import Analysis, DetectorResult, DetectorSubject, analyse
 from assay_research.tasks.detection.report.confusion import by_genus
-from assay_research.tasks.detection.report.errors import Kind
+from assay_research.tasks.detection.report.errors import IOU, Judgement
 from assay_research.tasks.detection.report.nms import best
 from assay_research.terminal import say
 
-GALLERIES: dict[str, Kind | None] = {
+GALLERIES: dict[str, Judgement | None] = {
     "missed": None,
-    "confused": Kind.CONFUSED,
-    "duplicates": Kind.DUPLICATE,
-    "badly_placed": Kind.BADLY_PLACED,
-    "background": Kind.BACKGROUND,
+    "confused": Judgement.CONFUSED,
+    "duplicates": Judgement.DUPLICATE,
+    "badly_placed": Judgement.BADLY_PLACED,
+    "background": Judgement.BACKGROUND,
 }
 """Names of the figures, and what is in them."""
 
 
 def report_one(
-    result: Result,
+    result: DetectorResult,
     found: Sequence[Found],
-    subject: Subject,
+    subject: DetectorSubject,
     folder: Path,
-    iou: float = 0.5,
+    iou: float = IOU,
     score: float | None = None,
 ) -> Path:
     """Write ``<checkpoint>-<split>.json``, ``.md`` and a folder of figures; print one checkpoint's table.
@@ -48,20 +48,20 @@ def report_one(
     split, classes = subject.pictures, subject.data.classes
     analysis = analyse(found, split, subject.data.canvas, classes, iou, score)
     path = folder / f"{result.checkpoint}-{subject.split}.json"
-    figures = path.with_suffix("")
-    figures.mkdir(exist_ok=True)
-    _draw(result, analysis, subject, figures)
+    drawn = path.with_suffix("")
+    drawn.mkdir(exist_ok=True)
+    _draw(result, analysis, subject, drawn)
     finite_json.write(subject.record() | asdict(result) | {"errors": analysis.record()}, path)
-    page = path.with_suffix(".md")
-    write_atomically(detection_page.one(result, analysis, subject, figures.name).encode(), page)
+    written = path.with_suffix(".md")
+    write_atomically(page.one(result, analysis, subject, drawn.name).encode(), written)
     say(f"{subject}; checkpoint {result.checkpoint}, epoch {result.epoch}")
-    say(detection_page.metrics(result, subject).rstrip())
-    say(f"plain, score from {analysis.errors.score:.3f}, IoU from {iou:g}: {detection_page.fates(analysis)}")
-    say(f"written: {page}, {path.name}, and figures in {figures.name}/")
+    say(page.metrics(result, subject).rstrip())
+    say(f"plain, score from {analysis.errors.score:.3f}, IoU from {iou:g}: {page.fates(analysis)}")
+    say(f"written: {written}, {path.name}, and figures in {drawn.name}/")
     return path
 
 
-def report_all(results: Sequence[Result], subject: Subject, folder: Path) -> Path:
+def report_all(results: Sequence[DetectorResult], subject: DetectorSubject, folder: Path) -> Path:
     """Write ``all-<split>.json``, ``.md`` and a figure over epochs; print a table for each way of looking.
 
     Args:
@@ -72,44 +72,44 @@ def report_all(results: Sequence[Result], subject: Subject, folder: Path) -> Pat
     Returns:
         The JSON file.
     """
-    from assay_research.tasks.detection.report import (
-        figures as detection_figures,  # matplotlib, which only figures need
-    )
+    from assay_research.tasks.detection.report import figures  # matplotlib, which only figures need
 
     path = folder / f"all-{subject.split}.json"
     finite_json.write(subject.record() | {"checkpoints": [asdict(result) for result in results]}, path)
     epochs = [result for result in results if result.checkpoint.startswith("epoch-")]
     scores = {subject.name(look): [result.scores[look] for result in epochs] for look in subject.looks}
-    drawn, page = path.with_suffix(".png"), path.with_suffix(".md")
-    detection_figures.metrics_over_epochs([result.epoch for result in epochs], scores, drawn, str(subject))
-    write_atomically(detection_page.several(results, subject, drawn.name).encode(), page)
+    drawn, written = path.with_suffix(".png"), path.with_suffix(".md")
+    figures.metrics_over_epochs([result.epoch for result in epochs], scores, drawn, str(subject))
+    write_atomically(page.several(results, subject, drawn.name).encode(), written)
     say(str(subject))
     for look in subject.looks:
-        say(subject.name(look) + "\n" + detection_page.over_epochs(results, look).rstrip())
-    say(f"written: {page}, {path.name}, {drawn.name}")
+        say(subject.name(look) + "\n" + page.over_epochs(results, look).rstrip())
+    say(f"written: {written}, {path.name}, {drawn.name}")
     return path
 
 
-def _draw(result: Result, analysis: Analysis, subject: Subject, folder: Path) -> None:
+def _draw(result: DetectorResult, analysis: Analysis, subject: DetectorSubject, folder: Path) -> None:
     """Every figure of one checkpoint."""
-    from assay_research.tasks.detection.report import figures as detection_figures  # matplotlib
-    from assay_research.tasks.detection.report import galleries as detection_galleries
+    from assay_research.tasks.detection.report import (
+        figures,  # matplotlib
+        galleries,
+    )
 
     matching, errors, split = analysis.matching, analysis.errors, subject.pictures
     classes, canvas = matching.classes, subject.data.canvas
     about = f"{subject.run}\n{result.checkpoint}, epoch {result.epoch}; {subject.data.name} {subject.split}"
     judged = f"{about}; IoU from {matching.iou:g}, score from {errors.score:.3f}"
-    detection_figures.confusion_matrix(errors.confusion, classes, folder / "confusion.png", judged)
+    figures.confusion_matrix(errors.confusion, classes, folder / "confusion.png", judged)
     genera, grouped = by_genus(errors.confusion, classes)
     if len(genera) < len(classes):
-        detection_figures.confusion_matrix(grouped, genera, folder / "genus.png", f"{judged}, by genus")
+        figures.confusion_matrix(grouped, genera, folder / "genus.png", f"{judged}, by genus")
     matched = f"{about}; IoU from {matching.iou:g}"
-    detection_figures.precision_recall(analysis.curves, folder / "precision_recall.png", matched)
-    detection_figures.thresholds(analysis.thresholds, folder / "thresholds.png", f"{matched}; best F1 of every class")
-    detection_figures.nms_sweep(analysis.nms, best(analysis.nms), folder / "nms.png", judged)
+    figures.precision_recall(analysis.curves, folder / "precision_recall.png", matched)
+    figures.thresholds(analysis.thresholds, folder / "thresholds.png", f"{matched}; best F1 of every class")
+    figures.nms_sweep(analysis.nms, best(analysis.nms), folder / "nms.png", judged)
     for name, kind in GALLERIES.items():
-        cases = detection_galleries.cases(matching, errors, kind)
-        shown = cases[: detection_galleries.CASES]
+        cases = galleries.cases(matching, errors, kind)
+        shown = cases[: galleries.CASES]
         title = f"{judged}\n{name.replace('_', ' ')}" + (f": {len(cases)}" if cases else "")
         title += f", the first {len(shown)}" if len(shown) < len(cases) else ""
-        detection_galleries.gallery(matching, errors, shown, split, canvas, folder / f"{name}.png", title)
+        galleries.gallery(matching, errors, shown, split, canvas, folder / f"{name}.png", title)

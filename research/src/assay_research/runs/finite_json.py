@@ -5,7 +5,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from assay_research.runs.checkpoint import write_atomically
+from assay_research.runs.disk import write_atomically
 
 
 def write(record: dict[str, Any], path: Path) -> None:
