@@ -15,6 +15,7 @@ from assay_deploy.engines.machine import available_cores
 from assay_deploy.engines.onnxruntime.session import Session
 from assay_deploy.errors import AssayError
 from assay_export.formats import registry as formats
+from assay_export.formats.places import default_place
 from assay_export.formats.runner import module_runner
 from assay_research.data.classification import ClassificationData
 from assay_research.runs.run import Run
@@ -137,7 +138,9 @@ class Subject:
             views = trained.views if graph.tta else trained.views[:1]
             runner = module_runner(Views(trained.model, trained.canvas, views).eval().to(device), ("answers",), device)
         else:
-            runner = formats.start(self.bundle, self.manifest, self._artifact(graph), device)
+            artifact = self._artifact(graph)
+            place = default_place(artifact, device)
+            runner = formats.start(self.bundle, self.manifest, artifact, place)
         return lambda images: next(iter(runner(images).values()))
 
     def _artifact(self, graph: Graph) -> Artifact:

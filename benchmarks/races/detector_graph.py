@@ -21,12 +21,12 @@ import torch
 from torch import nn
 
 from assay_deploy.bundle.difference import differences
-from assay_deploy.bundle.manifest import BOXES
+from assay_deploy.bundle.manifest import BOXES, DETECTION
 from assay_deploy.engines.machine import available_cores
 from assay_deploy.pictures.canvas import Canvas, View
 from assay_export.formats import onnx_graph
+from assay_export.gate.tolerances import TOLERANCES
 from assay_export.graphs.detector import exportable
-from assay_export.tasks import detection
 from assay_research.config.build import build_model
 from assay_research.config.overrides import choices, compose
 from assay_research.models.base_detector import Detector
@@ -37,7 +37,7 @@ from benchmarks.measure.interleave import WARM_UP, figures
 from benchmarks.report import document as report
 
 CANVAS = Canvas(240, 320)
-ALLOWED = detection.TOLERANCES["onnx", "fp32"] | {"labels": 0.05}
+ALLOWED = {**TOLERANCES[DETECTION, "onnx", "fp32"], "labels": 0.05}
 """What the gate allows, but for the share of boxes that only one of both finds: random weights place hundreds of them
 with like scores and overlaps, and rounding decides between two."""
 

@@ -15,10 +15,11 @@ import torch
 from onnx import numpy_helper
 
 from assay_deploy.bundle.folder import read_manifest
+from assay_deploy.bundle.manifest import CLASSIFICATION
 from assay_deploy.errors import BundleError
 from assay_export import cli
 from assay_export.formats.registry import FORMATS
-from assay_export.tasks.classification import TOLERANCES
+from assay_export.gate.tolerances import TOLERANCES
 from assay_research.runs.run import CONFIG, Run
 from tests.research.commands.test_bad_data import SMALL, assay_train, fill
 
@@ -83,7 +84,7 @@ def test_newest_run_becomes_a_bundle_named_after_its_experiment(command, copied)
 def test_over_tolerance_ends_without_a_bundle(command, plain_run: Run, bundle, monkeypatch):
     shutil.copytree(bundle.folder, "bundles/digits")
     before = {path.name: path.read_bytes() for path in Path("bundles/digits").iterdir()}
-    monkeypatch.setitem(TOLERANCES, ("onnx", "fp32"), {"logits": 1e-12})
+    monkeypatch.setitem(TOLERANCES, (CLASSIFICATION, "onnx", "fp32"), {"logits": 1e-12})
     code, _, err = command(f"run={plain_run.folder}")
     assert code == 3
     assert "1 of 3 artifacts are not the model" in err
@@ -209,7 +210,7 @@ def favour_the_last_class(content: bytes) -> bytes:
 
 def test_other_answers_to_the_test_pictures_are_a_failure_of_their_own(command, plain_run: Run, monkeypatch):
     plant(monkeypatch, favour_the_last_class)
-    monkeypatch.setitem(TOLERANCES, ("onnx", "fp32"), {"logits": 1e6})
+    monkeypatch.setitem(TOLERANCES, (CLASSIFICATION, "onnx", "fp32"), {"logits": 1e6})
     code, _, err = command(f"run={plain_run.folder}", "formats=onnx")
     assert code == 4
     assert "test pictures change class" in err
@@ -247,7 +248,7 @@ def test_int8_is_proven_and_handed_to_triton(command, plain_run: Run):
 
 
 def test_a_precision_too_far_from_the_model_is_left_out(command, plain_run: Run, monkeypatch):
-    monkeypatch.setitem(TOLERANCES, ("onnx", "int8"), {"logits": 1e-9})
+    monkeypatch.setitem(TOLERANCES, (CLASSIFICATION, "onnx", "int8"), {"logits": 1e-9})
     code, out, _ = command(f"run={plain_run.folder}", "formats=onnx", "precisions=fp32,int8")
     assert code == 0
     assert "model-int8.onnx is too far from the model, and left out" in out
@@ -291,7 +292,7 @@ def test_all_exports_every_experiment_whatever_happens_to_the_others(command, co
 
 
 def test_the_table_of_all_says_what_was_left_out(command, copied, monkeypatch):
-    monkeypatch.setitem(TOLERANCES, ("onnx", "int8"), {"logits": 1e-9, "probabilities": 1})
+    monkeypatch.setitem(TOLERANCES, (CLASSIFICATION, "onnx", "int8"), {"logits": 1e-9, "probabilities": 1})
     code, out, _ = command("all=true", "formats=onnx", "precisions=fp32,int8")
     assert code == 0
     assert re.match(r"digits +passed +left out +\d", out.splitlines()[-1])

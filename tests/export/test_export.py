@@ -20,6 +20,7 @@ from assay_deploy.engines.onnxruntime.session import Session
 from assay_deploy.pictures.canvas import View
 from assay_export.export import export_bundle
 from assay_export.formats import registry as formats
+from assay_export.formats.places import default_place
 from assay_export.gate.probe import enlarged
 from assay_research.runs.run import CONFIG, Run
 from benchmarks.gpu import outcomes
@@ -106,7 +107,7 @@ def test_any_batch_size_runs_in_every_format(bundle, batch):
     images = bundle.data.test.images[:batch].numpy()
     for artifact in bundle.manifest.artifacts:
         (output,) = artifact.outputs
-        run = formats.start(bundle.folder, bundle.manifest, artifact, "cpu")
+        run = formats.start(bundle.folder, bundle.manifest, artifact, default_place(artifact, "cpu"))
         found = (run if artifact.dense is None else enlarged(run, artifact.dense))(images)[output]
         assert found.shape == (batch, 10)
         expected = bundle.references[artifact.look].test[output][:batch]

@@ -2,7 +2,7 @@
 
 import io
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -13,27 +13,25 @@ from torch import Tensor
 
 import assay_export
 from assay_deploy.bundle.folder import read_manifest, read_verified, sha256, write_manifest
-from assay_deploy.bundle.manifest import CLASSIFICATION, DENSE, PICTURES, TTA, Artifact, File, Manifest, probed
+from assay_deploy.bundle.manifest import DENSE, PICTURES, TTA, Artifact, File, Manifest, probed
 from assay_deploy.engines.onnxruntime.runtime import import_runtime
 from assay_export.bundle import sbom
 from assay_export.bundle.manifest import describe
 from assay_export.bundle.publish import publish, workplace
-from assay_export.drift import find as drift
+from assay_export.drift.find import explain
 from assay_export.errors import ExportError
-from assay_export.formats.registry import FORMATS, USUAL, Format, devices, has_cuda
+from assay_export.formats.places import Place, places
+from assay_export.formats.registry import FORMATS, USUAL, Format, Made, Origin
 from assay_export.gate import page
 from assay_export.gate.gate import ask_eager, prove
 from assay_export.gate.probe import make_probe, probe_for
+from assay_export.gate.tolerances import TOLERANCES, precisions_of
 from assay_export.gate.verdict import DOES_NOT_RUN, ParityError, Reference, Verdict
-from assay_export.precisions import fp16 as half
-from assay_export.precisions import int8 as quantized
+from assay_export.precisions.registry import LOWERED
 from assay_export.subject import Subject, read
 from assay_research.runs import finite_json
 from assay_research.runs.disk import write_atomically
 from assay_research.runs.run import Run
-
-LOWERED_ON = {"fp16": "cuda", "int8": "cpu"}
-"""Where a precision is proven, and so may run."""
 
 Say = Callable[[str], None]
 
@@ -70,6 +68,7 @@ def export_bundle(
     dense: int | None = None,
     root: str | None = None,
     skip_unsupported: bool = False,
+    engines: Collection[str] | None = None,
     say: Say,
 ) -> Exported:
     """Turn one checkpoint of a run into the bundle ``<bundles>/<name>``, if every artifact passes the gate.
@@ -84,6 +83,8 @@ def export_bundle(
         dense: pixels between two answers of a fully convolutional graph that is made too; None: there is none.
         root: the data set's folder, if it is not where it was when the run was trained.
         skip_unsupported: do without the precisions that the model's task does not have, instead of refusing them.
+        engines: names of `assay_deploy.engines.registry.ENGINES` that ONNX graphs are proven in; None for all that are
+            installed.
         say: is told what happens, as text with its own line ends.
 
     Raises:
@@ -97,8 +98,8 @@ def export_bundle(
         with _stage("read run and data", say):
             subject = read(run, checkpoint, dense, root)
         if skip_unsupported:
-            precisions = [each for each in precisions if ("onnx", each) in subject.task.TOLERANCES]
-        _check_precisions(precisions, formats, subject.task.NAME)
+            precisions = [each for each in precisions if each in precisions_of(subject.task.name)]
+        _check_precisions(precisions, formats, subject.task.name)
         probe = make_probe(subject.data.test.images)
         start = time.perf_counter()
         with _stage("ask eager model", say):
@@ -114,7 +115,7 @@ def export_bundle(
         bill = _write(folder, "sbom.spdx.json", sbom.document(name, datetime.now(UTC)))
         manifest = describe(name, subject, artifacts, references, _write_probe(folder, probe, references), bill)
         start = time.perf_counter()
-        verdicts = _prove(folder, manifest, subject, probe, references, say)
+        verdicts = _prove(folder, manifest, subject, probe, references, engines, say)
         failed = {verdict.path for verdict in verdicts if not verdict.passed and verdict.precision != "fp32"}
         failed -= {verdict.path for verdict in verdicts if DOES_NOT_RUN in verdict.failures}
         left_out = tuple(each for each in verdicts if each.path in failed)
@@ -138,13 +139,12 @@ def _check_precisions(precisions: Sequence[str], formats: Sequence[str], task: s
         raise ExportError(f"precisions must have fp32, which the others are made from; got {','.join(precisions)}")
     if len(precisions) > 1 and "onnx" not in formats:
         raise ExportError(f"{','.join(precisions)}: fp16 and int8 are for ONNX graphs; got formats={','.join(formats)}")
-    if "int8" in precisions and task != CLASSIFICATION:
-        raise ExportError(f"int8 is for classifiers; got a model for {task}, which can be had in fp32 and fp16")
-    if "fp16" in precisions and not has_cuda("onnx"):
-        raise ExportError(
-            "fp16 is proven on a GPU or not made, for ONNX Runtime computes it in float32 on a CPU. Here is no CUDA "
-            "device, or this ONNX Runtime has no CUDA (`pip install onnxruntime-gpu[cuda,cudnn]`)"
-        )
+    had = precisions_of(task)
+    for precision in precisions:
+        if precision not in had:
+            raise ExportError(f"{precision}: got a model for {task}, which can be had in {' and '.join(had)}")
+        if precision in LOWERED:
+            LOWERED[precision].check()
 
 
 def _check_finite(subject: Subject, references: dict[str, Reference], path: Path) -> None:
@@ -166,57 +166,58 @@ def _make(
     for name in formats:
         form = FORMATS[name]
         for look, graph in subject.graphs.items():
-            path, outputs = form.path(look), subject.task.outputs(look)
-            with _stage(f"export {path}", say):
-                content = form.make(graph, probe_for(look, images), outputs, origin, look == DENSE)
-                artifacts.append(_artifact(folder, subject, form, "fp32", look, content))
+            outputs = subject.task.outputs(look)
+            with _stage(f"export {form.path(look)}", say):
+                made = form.make(graph, Origin(probe_for(look, images), outputs, origin, look == DENSE))
+                artifacts.append(_artifact(folder, subject, form, "fp32", look, made))
     form = FORMATS["onnx"]
     for wanted in precisions:
         for look in subject.graphs:
             if wanted == "fp32" or look == DENSE:
                 continue
             with _stage(f"export {form.path(look, wanted)}", say):
-                content = _lower((folder / form.path(look)).read_bytes(), wanted, subject)
-                artifacts.append(_artifact(folder, subject, form, wanted, look, content))
+                content = (folder / form.path(look)).read_bytes()
+                lowered = LOWERED[wanted].lower(content, subject.data.train.images, subject.task.distance)
+                artifacts.append(_artifact(folder, subject, form, wanted, look, Made(lowered)))
     return tuple(artifacts)
 
 
-def _lower(content: bytes, wanted: str, subject: Subject) -> bytes:
-    """A float32 ONNX graph in another precision, chosen by what training pictures show."""
-    images = subject.data.train.images
-    if wanted == "int8":
-        return quantized.quantize(content, images)
-    return half.lower(content, images, subject.task.apart, LOWERED_ON[wanted])
-
-
-def _artifact(folder: Path, subject: Subject, form: Format, wanted: str, look: str, content: bytes) -> Artifact:
-    """Write an artifact's file and describe it."""
-    file, outputs = _write(folder, form.path(look, wanted), content), subject.task.outputs(look)
-    tolerances = subject.task.TOLERANCES[form.format, wanted]
+def _artifact(folder: Path, subject: Subject, form: Format, wanted: str, look: str, made: Made) -> Artifact:
+    """Write an artifact's files and describe it."""
+    outputs, tolerances = subject.task.outputs(look), TOLERANCES[subject.task.name, form.format, wanted]
+    path = form.path(look, wanted)
+    file = _write(folder, path, made.content)
     return Artifact(
         format=form.format,
         precision=wanted,
-        device=LOWERED_ON.get(wanted, form.device),
+        device=LOWERED[wanted].device if wanted in LOWERED else form.device,
         views=len(subject.trained.views) if look == TTA else 1,
         dense=subject.dense if look == DENSE else None,
         outputs=outputs,
         tolerances={output: tolerances[output] for output in outputs},
         reproducible=form.reproducible,
-        requires=form.requires(content),
+        requires=form.requires(made.content),
         path=file.path,
         sha256=file.sha256,
+        beside=tuple(_write(folder, path + name, content) for name, content in made.beside.items()),
     )
 
 
 def _prove(
-    folder: Path, manifest: Manifest, subject: Subject, probe: Tensor, references: dict[str, Reference], say: Say
+    folder: Path,
+    manifest: Manifest,
+    subject: Subject,
+    probe: Tensor,
+    references: dict[str, Reference],
+    engines: Collection[str] | None,
+    say: Say,
 ) -> list[Verdict]:
     verdicts = []
     for artifact in manifest.artifacts:
-        for device in devices(artifact):
-            with _stage(f"prove {artifact.path} on {device}", say):
+        for place in places(artifact, engines):
+            with _stage(f"prove {artifact.path} on {place}", say):
                 reference = references[artifact.look]
-                verdicts.append(prove(folder, manifest, artifact, device, subject.task, probe, subject.data, reference))
+                verdicts.append(prove(folder, manifest, artifact, place, subject.task, probe, subject.data, reference))
     return verdicts
 
 
@@ -265,9 +266,12 @@ def _refuse_failed(
     for verdict in failed:
         look = looks[verdict.path]
         with _stage(f"find drift in {verdict.path}", say):
-            text = drift.explain(folder, manifest, verdict, subject.eager[look], probe_for(look, probe))
+            text = explain(folder, manifest, verdict, subject.eager[look], probe_for(look, probe))
         say(text)
-    reasons = "".join(f"\n  {each.path} ({each.format} on {each.device}): {'; '.join(each.reasons)}" for each in failed)
+    reasons = "".join(
+        f"\n  {each.path} ({each.format} on {Place(each.engine, each.device)}): {'; '.join(each.reasons)}"
+        for each in failed
+    )
     raise ParityError(
         f"{len({each.path for each in failed})} of {len(manifest.artifacts)} artifacts are not the model they came "
         f"from:{reasons}\nThere is no new bundle; what was made, parity.json and parity.html are in '{folder}'",

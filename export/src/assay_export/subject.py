@@ -1,14 +1,15 @@
 """What a run left to be exported: the model, its data, and the graphs that look at them."""
 
 from dataclasses import dataclass
-from types import ModuleType
+from typing import Any
 
 from torch import nn
 
 from assay_deploy.bundle.folder import sha256
 from assay_deploy.bundle.manifest import DENSE, PLAIN, TTA, Source
 from assay_export.errors import ExportError
-from assay_export.tasks.registry import task_of
+from assay_export.tasks.registry import task_named
+from assay_export.tasks.task import Task
 from assay_research.data.protocol import Data
 from assay_research.runs import checkpoint as checkpoints
 from assay_research.runs.run import CONFIG, Run
@@ -20,7 +21,7 @@ class Subject:
     """What is exported and what it has to equal.
 
     Attributes:
-        task: `assay_export.tasks.classification` or `assay_export.tasks.detection`.
+        task: whose model it is.
         trained: the model.
         data: what it was trained on, read again.
         source: where both come from.
@@ -29,7 +30,7 @@ class Subject:
         graphs: what leaves, by the same.
     """
 
-    task: ModuleType
+    task: Task[Any]
     trained: Trained
     data: Data
     source: Source
@@ -67,7 +68,7 @@ def read(run: Run, checkpoint: str, dense: int | None = None, root: str | None =
     if len(data.test) == 0:
         raise ExportError(f"the data set '{data.name}' has no test pictures, and the gate needs some")
     commit = str(run.summary().get("commit", ""))
-    task = task_of(data)
+    task = task_named(data.task)
     looks = [PLAIN, *[TTA] * (len(trained.views) > 1), *[DENSE] * (dense is not None)]
     return Subject(
         task=task,

@@ -12,10 +12,11 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from assay_deploy.bundle.folder import MANIFEST, read_manifest, read_verified, write_manifest
-from assay_deploy.bundle.manifest import CLASSIFICATION, PLAIN, Artifact, Manifest, Tensor
+from assay_deploy.bundle.manifest import PLAIN, Artifact, Manifest, Tensor
 from assay_deploy.engines.onnxruntime.runtime import CUDA_OPTIONS
 from assay_deploy.errors import BundleError
 from assay_export.errors import ExportError
+from assay_export.tasks.registry import task_named
 from assay_research.runs.disk import write_atomically
 
 CONFIG = "config.pbtxt"
@@ -184,7 +185,7 @@ def _config(model: _Model, manifest: Manifest, version: int, max_batch_size: int
     (pictures,) = manifest.inputs
     if model.artifact.dense is not None:
         pictures = replace(pictures, shape=("batch", -1, -1, 3))  # Triton's sign for any size
-    label = f" label_filename: {_quoted(LABELS)}" if manifest.task == CLASSIFICATION else ""
+    label = f" label_filename: {_quoted(LABELS)}" if task_named(manifest.task).labelled else ""
     outputs = ",\n".join(f"  {{ {_tensor(described[name])}{label} }}" for name in model.artifact.outputs)
     options = " ".join(f"parameters {{ key: {_quoted(k)} value: {_quoted(v)} }}" for k, v in CUDA_OPTIONS.items())
     parameters = "".join(

@@ -13,6 +13,7 @@ from assay_deploy.errors import AssayError, BundleError
 from assay_export.errors import ExportError
 from assay_export.formats import archive
 from assay_export.formats import registry as formats
+from assay_export.formats.places import default_place
 from tests.deploy.mutations import any_fault, mutated, snapshot, spoilt
 
 
@@ -32,7 +33,7 @@ def test_no_altered_file_of_an_export_runs(bundle, tmp_path):
         for artifact in manifest.artifacts:
             if artifact.path in altered:
                 with pytest.raises(BundleError):
-                    formats.start(folder, manifest, artifact, "cpu")
+                    formats.start(folder, manifest, artifact, default_place(artifact, "cpu"))
         assert bool(altered) == bool(examine(folder, provider="cpu")["problems"]), folder
     assert refused > 280
 
@@ -62,7 +63,9 @@ def test_content_that_was_hashed_anew_is_refused_or_runs(bundle, path, spoil, n,
         content = spoil(random.Random(seed), whole)
         (tmp_path / path).write_bytes(content)
         try:
-            run = formats.start(tmp_path, bundle.manifest, replace(artifact, sha256=sha256(content)), "cpu")
+            run = formats.start(
+                tmp_path, bundle.manifest, replace(artifact, sha256=sha256(content)), default_place(artifact, "cpu")
+            )
         except AssayError:
             refused += 1
         else:
@@ -94,11 +97,13 @@ def test_tensors_that_reach_beyond_their_bytes_are_refused(bundle, path, change,
     content = archive.write(records)
     (tmp_path / path).write_bytes(content)
     with pytest.raises(ExportError, match=r"torch .* cannot load it \(.*\)\. It is damaged, or of another torch"):
-        formats.start(tmp_path, bundle.manifest, replace(artifact, sha256=sha256(content)), "cpu")
+        formats.start(
+            tmp_path, bundle.manifest, replace(artifact, sha256=sha256(content)), default_place(artifact, "cpu")
+        )
 
 
 def test_an_altered_package_is_refused_before_it_can_run(bundle, tmp_path):
     artifact = replace(bundle.manifest.artifacts[0], format="aoti", path="aoti-cpu.pt2", sha256=sha256(b"proven"))
     (tmp_path / artifact.path).write_bytes(b"altered")
     with pytest.raises(BundleError, match="not the file that was proven"):
-        formats.start(tmp_path, bundle.manifest, artifact, "cpu")
+        formats.start(tmp_path, bundle.manifest, artifact, default_place(artifact, "cpu"))

@@ -9,18 +9,19 @@ import torch
 from torch import Tensor
 
 from assay_deploy.bundle.folder import sha256
-from assay_deploy.bundle.manifest import DENSE, Artifact
+from assay_deploy.bundle.manifest import CLASSIFICATION, DENSE, Artifact
 from assay_deploy.doctor import examine
 from assay_deploy.engines.onnxruntime.runtime import CPU, start
 from assay_deploy.engines.onnxruntime.session import Session
 from assay_deploy.pictures.canvas import Canvas, View
 from assay_export.formats import aoti, exported_program, onnx_graph
 from assay_export.formats import registry as formats
+from assay_export.formats.places import default_place
 from assay_export.formats.runner import module_runner
 from assay_export.gate.gate import prove
 from assay_export.gate.probe import tiled
 from assay_export.gate.verdict import DOES_NOT_RUN
-from assay_export.tasks import classification
+from assay_export.tasks.registry import TASKS
 from assay_research.errors import ConfigError
 from assay_research.models.normalized import Normalized
 from assay_research.models.resnet import resnet
@@ -55,7 +56,7 @@ def dense(bundle) -> list[Artifact]:
 def test_every_format_takes_every_size(bundle, batch):
     eager = module_runner(bundle.graphs[DENSE], ("logits",))
     for artifact in dense(bundle):
-        run = formats.start(bundle.folder, bundle.manifest, artifact, "cpu")
+        run = formats.start(bundle.folder, bundle.manifest, artifact, default_place(artifact, "cpu"))
         for size in SIZES:
             images = pictures(batch, *size).numpy()
             found, expected = run(images)["logits"], eager(images)["logits"]
@@ -123,7 +124,14 @@ def test_a_graph_of_one_size_fails_the_gate(bundle, tmp_path):
     (tmp_path / artifact.path).write_bytes(content)
     fixed = replace(artifact, sha256=sha256(content))
     verdict = prove(
-        tmp_path, bundle.manifest, fixed, "cpu", classification, bundle.probe, bundle.data, bundle.references[DENSE]
+        tmp_path,
+        bundle.manifest,
+        fixed,
+        default_place(fixed, "cpu"),
+        TASKS[CLASSIFICATION],
+        bundle.probe,
+        bundle.data,
+        bundle.references[DENSE],
     )
     assert verdict.failures == (DOES_NOT_RUN,)
 

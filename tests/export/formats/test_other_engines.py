@@ -17,12 +17,12 @@ from onnx.reference.op_run import OpRun
 
 from assay_deploy.bundle.difference import differences
 from assay_deploy.bundle.folder import read_verified
-from assay_deploy.bundle.manifest import BOXES
+from assay_deploy.bundle.manifest import BOXES, DETECTION
 from assay_deploy.pictures.canvas import Canvas, View
 from assay_export.formats import onnx_graph
 from assay_export.formats.runner import Images, Outputs, Runner, module_runner
+from assay_export.gate.tolerances import TOLERANCES
 from assay_export.graphs.detector import exportable
-from assay_export.tasks import detection
 from assay_research.models.detectors import small_retinanet
 from assay_research.models.normalized import Normalized
 from assay_research.tasks.detection.views import BoxViews
@@ -78,7 +78,7 @@ def detector(views: int) -> Graph:
     found = eager(pictures)
     assert (found["labels"] >= 0).all()
     assert (found["boxes"][..., 2:] - found["boxes"][..., :2]).min() > 1  # IoU says little of a box without area
-    return Graph(content, eager, detection.TOLERANCES["onnx", "fp32"], pictures)
+    return Graph(content, eager, TOLERANCES[DETECTION, "onnx", "fp32"], pictures)
 
 
 @pytest.fixture(scope="module", params=["classifier", "classifier, tta", "detector", "detector, tta"])

@@ -12,14 +12,15 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from assay_deploy.bundle.folder import sha256
-from assay_deploy.bundle.manifest import PLAIN, Artifact
+from assay_deploy.bundle.manifest import CLASSIFICATION, PLAIN, Artifact
 from assay_export.formats import aoti, archive, torchscript
+from assay_export.formats.places import default_place
 from assay_export.gate.gate import prove
+from assay_export.gate.tolerances import TOLERANCES
 from assay_export.gate.verdict import DOES_NOT_RUN, TASK, TENSORS, Verdict
 from assay_export.precisions import fp16 as half
 from assay_export.precisions import int8 as quantized
-from assay_export.tasks import classification
-from assay_export.tasks.classification import BATCH, TOLERANCES
+from assay_export.tasks.registry import TASKS
 
 
 def judge(bundle, artifact, content: bytes, folder, tolerance: float | None = None) -> Verdict:
@@ -30,7 +31,16 @@ def judge(bundle, artifact, content: bytes, folder, tolerance: float | None = No
     artifacts = tuple(altered if one == artifact else one for one in bundle.manifest.artifacts)
     manifest = replace(bundle.manifest, artifacts=artifacts)
     reference = bundle.references[artifact.look]
-    return prove(folder, manifest, altered, "cpu", classification, bundle.probe, bundle.data, reference)
+    return prove(
+        folder,
+        manifest,
+        altered,
+        default_place(altered, "cpu"),
+        TASKS[CLASSIFICATION],
+        bundle.probe,
+        bundle.data,
+        reference,
+    )
 
 
 # Faults in an ONNX graph, through the weight that a node of the plain graph uses.
@@ -197,7 +207,10 @@ def lowered(bundle) -> dict[str, tuple[Artifact, bytes]]:
     content = (bundle.folder / artifact.path).read_bytes()
     contents = {"fp16": half.to_half(content, ()), "int8": quantized.quantize(content, bundle.data.train.images)}
     return {
-        precision: (replace(artifact, precision=precision, tolerances=TOLERANCES["onnx", precision]), content)
+        precision: (
+            replace(artifact, precision=precision, tolerances=TOLERANCES[CLASSIFICATION, "onnx", precision]),
+            content,
+        )
         for precision, content in contents.items()
     }
 
@@ -317,7 +330,7 @@ def test_planted_fault_fails_in_a_compiled_package(bundle, tmp_path):
     with torch.no_grad():
         next(each for each in faulty.parameters() if each.ndim == 4).mul_(1.01)
     plain = bundle.manifest.artifact("onnx")
-    artifact = replace(plain, format="aoti", path="aoti-cpu.pt2", tolerances=TOLERANCES["aoti", "fp32"])
+    artifact = replace(plain, format="aoti", path="aoti-cpu.pt2", tolerances=TOLERANCES[CLASSIFICATION, "aoti", "fp32"])
     verdict = judge(bundle, artifact, aoti.export(faulty, bundle.probe[:2], "cpu"), tmp_path)
     assert verdict.failures[0] == TENSORS
 
@@ -327,7 +340,16 @@ def test_altered_file_under_the_old_hash_fails(bundle, tmp_path):
     content = alter_onnx(onnx_scaled_kernel)((bundle.folder / artifact.path).read_bytes())
     (tmp_path / artifact.path).write_bytes(content)
     reference = bundle.references[artifact.look]
-    verdict = prove(tmp_path, bundle.manifest, artifact, "cpu", classification, bundle.probe, bundle.data, reference)
+    verdict = prove(
+        tmp_path,
+        bundle.manifest,
+        artifact,
+        default_place(artifact, "cpu"),
+        TASKS[CLASSIFICATION],
+        bundle.probe,
+        bundle.data,
+        reference,
+    )
     assert not verdict.passed
     assert "sha256" in verdict.reasons[0]
 
@@ -359,10 +381,10 @@ def test_changed_answers_fail_whatever_the_probe_says(bundle, tmp_path):
 
 
 def test_test_split_leaves_a_last_smaller_batch(bundle):
-    assert 0 < len(bundle.data.test) % BATCH < BATCH
+    assert 0 < len(bundle.data.test) % TASKS[CLASSIFICATION].batch < TASKS[CLASSIFICATION].batch
 
 
 def test_every_artifact_has_its_formats_tolerance(bundle):
     for artifact in bundle.manifest.artifacts:
         (output,) = artifact.outputs
-        assert artifact.tolerances == {output: TOLERANCES[artifact.format, artifact.precision][output]}
+        assert artifact.tolerances == {output: TOLERANCES[CLASSIFICATION, artifact.format, artifact.precision][output]}

@@ -9,19 +9,23 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from assay_deploy.bundle.difference import differences
-from assay_deploy.bundle.manifest import BOXES, Artifact
+from assay_deploy.bundle.manifest import BOXES, DETECTION, Artifact
 from assay_deploy.engines.onnxruntime.runtime import CPU, start
 from assay_export.errors import ExportError
 from assay_export.export import _check_precisions
 from assay_export.formats import onnx_graph
 from assay_export.formats.runner import Outputs
+from assay_export.gate.tolerances import ON_TEST_SPLIT, TOLERANCES
 from assay_export.graphs.detector import exportable
 from assay_export.precisions import fp16 as half
 from assay_export.precisions.network import float_types
-from assay_export.tasks.detection import TOLERANCES, TYPICAL, apart, weigh
+from assay_export.tasks.detection import DetectorExport
 from tests.export.graphs.test_detector import CANVAS, VIEWS, pictures, trained
 from tests.research.detectors import data
 from tests.research.models.test_detectors import SMALL
+
+DISTANCE = DetectorExport().distance
+TYPICAL = ON_TEST_SPLIT[DETECTION, "fp16"]["boxes"]
 
 BLOCK = "views.model.network.backbone.body.stage1.1"
 
@@ -124,8 +128,8 @@ def test_a_detector_in_float16_is_close(name: str) -> None:
     expected = run(exported(name), images)
     found = run(half.spell_out(half.to_half(exported(name), ())), images)
     off = differences(found, expected)
-    assert all(off[each] <= tolerance for each, tolerance in TOLERANCES["onnx", "fp16"].items())
-    assert 0 < apart(found, expected) < 0.5
+    assert all(off[each] <= tolerance for each, tolerance in TOLERANCES[DETECTION, "onnx", "fp16"].items())
+    assert 0 < DISTANCE(found, expected) < 0.5
 
 
 @pytest.mark.parametrize("part", ["cls_logits.weight_half", "bbox_reg.weight_half"])
@@ -133,7 +137,7 @@ def test_a_last_layer_a_little_off_is_too_far(part: str) -> None:
     content = exported("retinanet_small")
     images = pictures(12, seed=3)
     planted = scaled(half.to_half(content, ()), part, 1.05)
-    assert apart(run(half.spell_out(planted), images), run(content, images)) > 1
+    assert DISTANCE(run(half.spell_out(planted), images), run(content, images)) > 1
 
 
 def test_blocks_of_a_detector_are_blocks_of_its_parts() -> None:
@@ -153,7 +157,7 @@ def test_exactly_the_block_of_a_detector_that_overflows_is_kept() -> None:
     content = exported("retinanet_small")
     for part, factor in (("0.weight", 2e4), ("0.bias", 2e4), ("3.weight", 5e-5)):  # the second layer takes it back
         content = scaled(content, f"stage1.1.residual.{part}", factor)
-    found = half.search(content, pictures(4), apart)
+    found = half.search(content, pictures(4), DISTANCE)
     assert found.keep == (BLOCK,)
     assert found.whole > 1 > found.error
     assert [name for name, value in found.largest.items() if value > half.LARGEST] == [BLOCK]
@@ -161,7 +165,7 @@ def test_exactly_the_block_of_a_detector_that_overflows_is_kept() -> None:
 
 def test_exactly_the_block_of_a_detector_that_loses_digits_is_kept() -> None:
     content = exported("retinanet_small")
-    found = half.search(shifted(content, half.blocks(content)[BLOCK][-1], 4096), pictures(4), apart)
+    found = half.search(shifted(content, half.blocks(content)[BLOCK][-1], 4096), pictures(4), DISTANCE)
     assert found.keep == (BLOCK,)
     assert found.whole > 1 > found.error
     assert max(value for name, value in found.alone.items() if name != BLOCK) < 1
@@ -172,7 +176,7 @@ def test_exactly_the_block_of_a_detector_that_loses_digits_is_kept() -> None:
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("name", SMALL)
 def test_cuda_runs_a_detector_in_float16_with_no_block_kept(name: str) -> None:
-    found = half.search(exported(name), pictures(8), apart, "cuda")
+    found = half.search(exported(name), pictures(8), DISTANCE, "cuda")
     assert found.keep == ()
     assert 0 < found.error < 1
 
@@ -189,11 +193,11 @@ def detections(n: int) -> Outputs:
 def test_a_flip_of_overlapping_boxes_is_not_taken_for_rounding() -> None:
     expected, flipped, moved, gone = (detections(100) for _ in range(4))
     flipped["boxes"][7] += 1.5
-    assert apart(flipped, expected) < 0.5
-    moved["boxes"] += 2 * TYPICAL["boxes"]
-    assert apart(moved, expected) > 1
+    assert DISTANCE(flipped, expected) < 0.5
+    moved["boxes"] += 2 * TYPICAL
+    assert DISTANCE(moved, expected) > 1
     gone["labels"][:5], gone["scores"][:5] = -1, 0
-    assert apart(gone, expected) > 1
+    assert DISTANCE(gone, expected) > 1
 
 
 def test_the_gate_refuses_what_is_a_little_off_everywhere() -> None:
@@ -211,22 +215,22 @@ def test_the_gate_refuses_what_is_a_little_off_everywhere() -> None:
         views=1,
         dense=None,
         outputs=BOXES,
-        tolerances=TOLERANCES["onnx", "fp16"],
+        tolerances=TOLERANCES[DETECTION, "onnx", "fp16"],
         reproducible=True,
         requires={},
         path="model-fp16.onnx",
         sha256="",
     )
-    assert weigh(artifact, squares, truth, truth).reasons == []
-    moved = truth | {"boxes": truth["boxes"] + np.array([0, 0, 2 * TYPICAL["boxes"], 0], np.float32)}
-    reasons = weigh(artifact, squares, truth, moved).reasons
+    assert DetectorExport().compare(artifact, squares, truth, truth).reasons == []
+    moved = truth | {"boxes": truth["boxes"] + np.array([0, 0, 2 * TYPICAL, 0], np.float32)}
+    reasons = DetectorExport().compare(artifact, squares, truth, moved).reasons
     assert reasons == ["boxes on the test pictures differ by 0.2 on average, allowed 0.1"]
 
 
 def test_detections_that_are_no_numbers_are_never_close() -> None:
     expected, found = detections(3), detections(3)
     found["boxes"][1] = np.nan
-    assert not apart(found, expected) <= 1
+    assert not DISTANCE(found, expected) <= 1
 
 
 def test_int8_is_for_classifiers() -> None:

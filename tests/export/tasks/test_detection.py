@@ -11,13 +11,15 @@ import torch
 from torch import nn
 
 from assay_deploy.bundle.folder import sha256
-from assay_deploy.bundle.manifest import DETECTION, PLAIN, Artifact, Manifest, Tensor
+from assay_deploy.bundle.manifest import BOXES, DETECTION, PLAIN, Artifact, Manifest, Tensor
 from assay_deploy.pictures.canvas import View
-from assay_export.formats.registry import FORMATS, USUAL
+from assay_export.formats.places import default_place
+from assay_export.formats.registry import FORMATS, USUAL, Origin
 from assay_export.gate.gate import ask_eager, prove
 from assay_export.gate.probe import make_probe
+from assay_export.gate.tolerances import TOLERANCES
 from assay_export.gate.verdict import TASK, TENSORS, Verdict
-from assay_export.tasks import detection
+from assay_export.tasks.registry import TASKS
 from assay_research.models.normalized import Normalized
 from assay_research.runs.trained import Trained
 from tests.export.graphs.test_detector import trained
@@ -30,8 +32,8 @@ def subject() -> Trained:
 
 @cache
 def content(form: str) -> bytes:
-    graph = detection.exported(subject(), PLAIN, None)
-    return FORMATS[form].make(graph, data().test.images[:2], detection.outputs(PLAIN), {"run": "a/1"}, False)
+    graph = TASKS[DETECTION].exported(subject(), PLAIN, None)
+    return FORMATS[form].make(graph, Origin(data().test.images[:2], BOXES, {"run": "a/1"}, False)).content
 
 
 def judge(form: str, manifest: Manifest, eager: Trained, folder: Path) -> Verdict:
@@ -43,8 +45,8 @@ def judge(form: str, manifest: Manifest, eager: Trained, folder: Path) -> Verdic
         device=made.device,
         views=1,
         dense=None,
-        outputs=detection.outputs(PLAIN),
-        tolerances=detection.TOLERANCES[made.format, "fp32"],
+        outputs=BOXES,
+        tolerances=TOLERANCES[DETECTION, made.format, "fp32"],
         reproducible=made.reproducible,
         requires={},
         path=made.path(PLAIN),
@@ -52,12 +54,14 @@ def judge(form: str, manifest: Manifest, eager: Trained, folder: Path) -> Verdic
     )
     images = Tensor("images", "uint8", ("batch", CANVAS.height, CANVAS.width, 3), "")
     described = replace(
-        manifest, task=DETECTION, inputs=(images,), outputs=detection.described(eager, False), preprocess=CANVAS
+        manifest, task=DETECTION, inputs=(images,), outputs=TASKS[DETECTION].described(eager, False), preprocess=CANVAS
     )
     (folder / artifact.path).write_bytes(content(form))
     squares, probe = data(), make_probe(data().test.images)
-    reference = ask_eager(detection, detection.eager(eager, PLAIN, None), PLAIN, probe, squares)
-    return prove(folder, described, artifact, "cpu", detection, probe, squares, reference)
+    reference = ask_eager(TASKS[DETECTION], TASKS[DETECTION].eager(eager, PLAIN, None), PLAIN, probe, squares)
+    return prove(
+        folder, described, artifact, default_place(artifact, "cpu"), TASKS[DETECTION], probe, squares, reference
+    )
 
 
 def scaled_boxes(model: Normalized) -> None:

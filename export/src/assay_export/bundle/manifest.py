@@ -40,14 +40,14 @@ def describe(
     trained, data, task = subject.trained, subject.data, subject.task
     n, canvas = len(data.test), trained.canvas
     scores = {
-        probed(task.METRIC, look): task.score(data, references[look].test)
+        probed(task.metric, look): task.score(data, references[look].test)
         for look in (PLAIN, TTA)
         if look in references
     }
     return Manifest(
         version=MANIFEST_VERSION,
         name=name,
-        task=task.NAME,
+        task=task.name,
         source=subject.source,
         toolchain=toolchain(),
         artifacts=artifacts,

@@ -2,17 +2,19 @@
 
 import time
 from pathlib import Path
-from types import ModuleType
+from typing import Any
 
 import numpy as np
 from torch import Tensor, nn
 
-from assay_deploy.bundle.difference import differences
 from assay_deploy.bundle.manifest import Artifact, Manifest
+from assay_deploy.tasks.registry import TASKS
 from assay_export.formats import registry as formats
+from assay_export.formats.places import Place
 from assay_export.formats.runner import Outputs, answers, module_runner
-from assay_export.gate.probe import _for_test, probe_for
+from assay_export.gate.probe import for_test, probe_for
 from assay_export.gate.verdict import DOES_NOT_RUN, TASK, TENSORS, Reference, Verdict
+from assay_export.tasks.task import Task
 from assay_research.data.protocol import Data
 
 REASON_LENGTH = 400
@@ -20,12 +22,12 @@ REASON_LENGTH = 400
 
 
 def ask_eager(
-    task: ModuleType, graph: nn.Module, look: str, probe: Tensor, data: Data, dense: int | None = None
+    task: Task[Any], graph: nn.Module, look: str, probe: Tensor, data: Data, dense: int | None = None
 ) -> Reference:
     """The answers that every artifact has to give.
 
     Args:
-        task: `classification` or `detection`.
+        task: whose answers they are.
         graph: the eager model, looking at pictures that way.
         look: which way.
         probe: of `make_probe`.
@@ -34,15 +36,15 @@ def ask_eager(
     """
     run, pictures = module_runner(graph, task.outputs(look)), probe_for(look, probe)
     together = answers(run, pictures, len(pictures))
-    return Reference(together, answers(_for_test(run, dense), data.test.images, task.REFERENCE_BATCH))
+    return Reference(together, answers(for_test(run, dense), data.test.images, task.reference_batch))
 
 
 def prove(
     folder: Path,
     manifest: Manifest,
     artifact: Artifact,
-    device: str,
-    task: ModuleType,
+    place: Place,
+    task: Task[Any],
     probe: Tensor,
     data: Data,
     reference: Reference,
@@ -56,8 +58,8 @@ def prove(
         folder: where the artifact is.
         manifest: of that folder; the artifact's hash is checked.
         artifact: which one.
-        device: ``cpu`` or ``cuda``.
-        task: `classification` or `detection`.
+        place: engine and device that run it.
+        task: whose answers they are.
         probe: uint8 ``[pictures, height, width, 3]``.
         data: whose test split it has to answer.
         reference: the eager model's outputs, looking the same way.
@@ -65,11 +67,11 @@ def prove(
     start = time.perf_counter()
     pictures = probe_for(artifact.look, probe)
     failures, reasons = [], []
-    off = relative = weighed = None
+    off = relative = compared = None
     try:
-        run = formats.start(folder, manifest, artifact, device)
+        run = formats.start(folder, manifest, artifact, place)
         together, alone = answers(run, pictures, len(pictures)), answers(run, pictures, 1)
-        tested = answers(_for_test(run, artifact.dense), data.test.images, task.BATCH)
+        tested = answers(for_test(run, artifact.dense), data.test.images, task.batch)
         _check(together, reference.probe)
         _check(alone, reference.probe)
         _check(tested, reference.test)
@@ -77,6 +79,7 @@ def prove(
         failures.append(DOES_NOT_RUN)
         reasons.append("does not run: " + " ".join(str(error).split())[:REASON_LENGTH])
     else:
+        differences = TASKS[manifest.task].differences
         one, other = differences(together, reference.probe), differences(alone, reference.probe)
         off = {name: float(np.fmax(one[name], other[name])) for name in one}
         relative = {name: each / _scale(reference.probe[name]) for name, each in off.items()}
@@ -84,14 +87,15 @@ def prove(
             if not each <= artifact.tolerances[name]:
                 failures.append(TENSORS)
                 reasons.append(f"{name} differ by up to {each:.2g} on the probe, allowed {artifact.tolerances[name]:g}")
-        weighed = task.weigh(artifact, data, reference.test, tested)
-        failures += [TASK] * bool(weighed.reasons)
-        reasons += weighed.reasons
+        compared = task.compare(artifact, data, reference.test, tested)
+        failures += [TASK] * bool(compared.reasons)
+        reasons += compared.reasons
     return Verdict(
         path=artifact.path,
         format=artifact.format,
         precision=artifact.precision,
-        device=device,
+        engine=place.engine,
+        device=place.device,
         views=artifact.views,
         dense=artifact.dense,
         passed=not reasons,
@@ -100,8 +104,8 @@ def prove(
         tolerances=artifact.tolerances,
         differences=off,
         relative=relative,
-        task=weighed and weighed.finding,
-        worst=weighed.worst if weighed else (),
+        task=compared.finding if compared else None,
+        worst=compared.worst if compared else (),
         seconds=round(time.perf_counter() - start, 2),
     )
 

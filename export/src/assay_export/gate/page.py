@@ -10,11 +10,10 @@ import jinja2
 from PIL import Image, ImageDraw
 
 from assay_deploy.bundle.manifest import Manifest
-from assay_export.gate import table as report
+from assay_export.gate import table
 from assay_export.gate.verdict import Verdict
-from assay_export.tasks.classification import Top1
+from assay_export.tasks.registry import task_named
 from assay_export.tasks.task import Worst
-from assay_research.data.classification import ClassificationData
 from assay_research.data.protocol import Data
 
 TEMPLATE = "parity.html.jinja"
@@ -73,7 +72,7 @@ def render(
         passed=all(verdict.passed for verdict in verdicts),
         n=len(data.test),
         dataset=f"{data.name}/test",
-        metric="top-1" if isinstance(data, ClassificationData) else "mAP",
+        metric=task_named(data.task).metric_name,
         pictures={row.verdict.path + row.verdict.device: list(_pictures(row.verdict, data)) for row in rows},
     )
     return text.encode()
@@ -90,14 +89,9 @@ def _row(verdict: Verdict, left_out: bool) -> Row:
         )
         for name, allowed in verdict.tolerances.items()
     )
-    interval = ""
-    if isinstance(task, Top1):
-        low, high = task.interval
-        interval = f"{task.difference:+.4f}, 95 % interval {low:+.4f} to {high:+.4f}"
-    elif task is not None:
-        interval = f"{task.difference:+.4f}; paired boxes have a mean IoU of {task.mean_iou:.4f}"
+    interval = "" if task is None else task.difference_text()
     metric = "" if task is None else f"{task.eager:.4f} → {task.artifact:.4f}"
-    return Row(verdict, outputs, metric, interval, report.changed(verdict), left_out)
+    return Row(verdict, outputs, metric, interval, table.changed(verdict), left_out)
 
 
 def _pictures(verdict: Verdict, data: Data) -> Iterator[Shown]:

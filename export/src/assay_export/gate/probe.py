@@ -52,5 +52,6 @@ def probe_for(look: str, probe: Tensor) -> Tensor:
     return tiled(probe) if look == DENSE else probe
 
 
-def _for_test(run: Runner, dense: int | None) -> Runner:
+def for_test(run: Runner, dense: int | None) -> Runner:
+    """The runner that is shown the test split: a dense graph gets its pictures enlarged."""
     return run if dense is None else enlarged(run, dense)

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from assay_export.gate.verdict import Verdict
-from assay_export.tasks.classification import Top1
 from assay_research.terminal import aligned
 
 COLUMNS = ("artifact", "on", "views", "probe difference / allowed", "eager", "artifact", "changed", "gate", "verdict")
@@ -57,10 +56,7 @@ def sizes(folder: Path) -> str:
 
 def changed(verdict: Verdict) -> str:
     """What of the answers to the test split is not the eager model's, in words."""
-    task = verdict.task
-    if isinstance(task, Top1):
-        return f"{len(task.flipped)} of {task.n:,}, allowed {task.flips_allowed}"
-    return "-" if task is None else f"{task.alone} of {task.alone + 2 * task.pairs:,} boxes"
+    return "-" if verdict.task is None else verdict.task.changed()
 
 
 def _column(verdict: Verdict) -> tuple[str, str]:

@@ -2,11 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from assay_export.errors import ExportError
 from assay_export.formats.runner import Outputs
-from assay_export.tasks.task import Worst
+from assay_export.tasks.task import Finding, Worst
 
 
 class ParityError(ExportError):
@@ -44,6 +43,7 @@ class Verdict:
 
     Attributes:
         path, format, precision, views, dense, tolerances: the artifact's, from the manifest.
+        engine: what ran it: ``torch``, or one of `assay_deploy.engines.registry.ENGINES`.
         device: where it ran, ``cpu`` or ``cuda``.
         passed: whether there is no reason against it.
         failures: the kinds of what is wrong: `DOES_NOT_RUN`, `TENSORS`, `TASK`.
@@ -51,7 +51,7 @@ class Verdict:
         differences: of each output on the probe, see `assay_deploy.bundle.difference.differences`; None if there are no
             numbers to compare.
         relative: the same as parts of the largest value the eager model gives.
-        task: what its answers to the test split are worth, `classification.Top1` or `detection.Boxes`.
+        task: the task's figures of its answers to the test split; None if there are none.
         worst: test pictures whose answers are farthest apart.
         seconds: what the proof took.
     """
@@ -59,6 +59,7 @@ class Verdict:
     path: str
     format: str
     precision: str
+    engine: str
     device: str
     views: int
     dense: int | None
@@ -68,6 +69,6 @@ class Verdict:
     tolerances: Mapping[str, float]
     differences: Mapping[str, float] | None
     relative: Mapping[str, float] | None
-    task: Any
+    task: Finding | None
     worst: tuple[Worst, ...]
     seconds: float

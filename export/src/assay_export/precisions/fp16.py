@@ -26,7 +26,7 @@ BATCH = 8
 LARGEST = 65504.0
 """The largest finite number of float16."""
 
-Apart = Callable[[Outputs, Outputs], float]
+Distance = Callable[[Outputs, Outputs], float]
 """How far outputs are from those in float32, given second; above 1 it is too far."""
 
 
@@ -49,13 +49,13 @@ class Search:
     largest: dict[str, float]
 
 
-def lower(content: bytes, images: Tensor, apart: Apart, device: str) -> bytes:
+def lower(content: bytes, images: Tensor, distance: Distance, device: str) -> bytes:
     """Lower a graph to float16 but for the blocks that `search` finds on training pictures.
 
     Args:
         content: the float32 graph.
         images: of the training split, uint8 ``[n, height, width, 3]``; `PICTURES` from all over it are used.
-        apart: see `search`.
+        distance: see `search`.
         device: see `search`.
 
     Raises:
@@ -64,7 +64,7 @@ def lower(content: bytes, images: Tensor, apart: Apart, device: str) -> bytes:
     """
     chosen = images[torch.linspace(0, len(images) - 1, min(PICTURES, len(images))).long()]
     parts = blocks(content)
-    return to_half(content, [node for name in search(content, chosen, apart, device).keep for node in parts[name]])
+    return to_half(content, [node for name in search(content, chosen, distance, device).keep for node in parts[name]])
 
 
 def to_half(content: bytes, keep: Collection[str]) -> bytes:
@@ -209,7 +209,7 @@ def blocks(content: bytes) -> dict[str, tuple[str, ...]]:
     return {name: tuple(nodes) for name, nodes in found.items()}
 
 
-def search(content: bytes, images: Tensor, apart: Apart, device: str = "cpu") -> Search:
+def search(content: bytes, images: Tensor, distance: Distance, device: str = "cpu") -> Search:
     """Find blocks that have to stay in float32, so that the outputs are not too far from those of the float32 graph.
 
     Blocks whose numbers are too large for float16 stay, whatever the outputs are: infinity can vanish in a soft-max.
@@ -219,7 +219,7 @@ def search(content: bytes, images: Tensor, apart: Apart, device: str = "cpu") ->
     Args:
         content: the float32 graph.
         images: uint8 ``[n, height, width, 3]``.
-        apart: of the task.
+        distance: of the task.
         device: ``cuda`` runs the float16 graph, ``cpu`` what `spell_out` makes of it.
 
     Raises:
@@ -232,8 +232,8 @@ def search(content: bytes, images: Tensor, apart: Apart, device: str = "cpu") ->
     def error(keep: Collection[str]) -> float:
         lowered = to_half(content, [node for name in keep for node in parts[name]])
         found = _run(spell_out(lowered) if device == "cpu" else lowered, images, device)
-        distance = apart(found, expected)
-        return distance if isfinite(distance) else inf
+        error = distance(found, expected)
+        return error if isfinite(error) else inf
 
     largest = measure_largest(content, images)
     fixed = [name for name in parts if not largest[name] <= LARGEST]

@@ -1,13 +1,23 @@
-"""The tasks whose models can be exported."""
+"""The tasks whose models can be exported: a new one is its file and a line here."""
 
-from types import ModuleType
+from typing import Any
 
-from assay_research.data.classification import ClassificationData
-from assay_research.data.protocol import Data
+from assay_export.errors import ExportError
+from assay_export.tasks.classification import ClassifierExport
+from assay_export.tasks.detection import DetectorExport
+from assay_export.tasks.task import Task
+from assay_research.errors import nearest
+
+TASKS: dict[str, Task[Any]] = {task.name: task for task in (ClassifierExport(), DetectorExport())}
+"""By the name that data sets and manifests give."""
 
 
-def task_of(data: Data) -> ModuleType:
-    """The task that such data are for: `classification` or `detection`, two modules of the same functions."""
-    from assay_export.tasks import classification, detection  # which import this module
+def task_named(name: str) -> Task[Any]:
+    """The task of that name.
 
-    return classification if isinstance(data, ClassificationData) else detection
+    Raises:
+        ExportError: there is none.
+    """
+    if name not in TASKS:
+        raise ExportError(f"models for '{name}' cannot be exported; {nearest(name, TASKS)}")
+    return TASKS[name]
