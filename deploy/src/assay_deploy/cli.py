@@ -18,7 +18,7 @@ from assay_deploy.bundle.manifest import PRECISIONS
 from assay_deploy.doctor import examine, render
 from assay_deploy.engines.engine import PROVIDERS
 from assay_deploy.engines.machine import available_cores
-from assay_deploy.engines.registry import ENGINES
+from assay_deploy.engines.registry import DEFAULT, ENGINES
 from assay_deploy.errors import AssayError
 from assay_deploy.pictures.find import find_pictures
 from assay_deploy.predict import BATCH, predict
@@ -102,7 +102,7 @@ def _parser() -> argparse.ArgumentParser:
     predicting.add_argument("--precision", choices=PRECISIONS, default="fp32", help="which graph (default fp32)")
     for name, option in _task_options().items():
         parse = partial(_parsed, option.parse)
-        predicting.add_argument(f"--{name}", type=parse, metavar=option.metavar, help=option.help)
+        predicting.add_argument(f"--{name}", dest=name, type=parse, metavar=option.metavar, help=option.described)
     batch = partial(_parsed, positive)
     predicting.add_argument("--batch", type=batch, default=BATCH, metavar="N", help="pictures run at once")
     predicting.set_defaults(command=_predict, level="WARNING")
@@ -123,7 +123,7 @@ def _common() -> argparse.ArgumentParser:
     """What both commands take."""
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("bundle", type=Path, help="folder that assay-export made")
-    common.add_argument("--engine", choices=ENGINES, default="onnxruntime", help="what runs it (default onnxruntime)")
+    common.add_argument("--engine", choices=ENGINES, default=DEFAULT, help=f"what runs it (default {DEFAULT})")
     common.add_argument(
         "--provider",
         choices=PROVIDERS,
@@ -146,7 +146,7 @@ def _task_options() -> dict[str, Option]:
 
 
 def _parsed(parse: Callable[[str], T], text: str) -> T:
-    """What argparse does not know to do: to say what was wrong."""
+    """Parse an argument for argparse, which does not show what a ValueError says."""
     try:
         return parse(text)
     except ValueError as error:

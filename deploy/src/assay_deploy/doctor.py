@@ -17,13 +17,13 @@ from assay_deploy.bundle.manifest import PICTURES, Artifact, Manifest
 from assay_deploy.bundle.strict_json import encode
 from assay_deploy.engines.engine import Engine, Loaded
 from assay_deploy.engines.machine import available_cores
-from assay_deploy.engines.registry import ENGINES
+from assay_deploy.engines.registry import DEFAULT, ENGINES
 from assay_deploy.errors import AssayError, BundleError, RuntimeUnavailableError
 from assay_deploy.tasks.registry import TASKS
 
 
 def examine(
-    bundle: Path, *, engine: str = "onnxruntime", provider: str = "auto", allow_fallback: bool = False
+    bundle: Path, *, engine: str = DEFAULT, provider: str = "auto", allow_fallback: bool = False
 ) -> dict[str, Any]:
     """Examine everything, going on after each fault.
 

@@ -201,4 +201,6 @@ def test_every_task_refuses_the_options_of_the_others(
         assert message in capsys.readouterr().err
     with pytest.raises(SystemExit):
         main(["predict", "--help"])
-    assert "of a counter: digits behind the point" in capsys.readouterr().out
+    assert "of a counter: digits behind the point, default 1, with --json 3" in " ".join(
+        capsys.readouterr().out.split()
+    )

@@ -73,7 +73,7 @@ class OpenVinoSession:
 
 
 class OpenVino:
-    """An `assay_deploy.engines.engine.Engine`."""
+    """The engine OpenVINO; its methods are those of `assay_deploy.engines.engine.Engine`."""
 
     name = "openvino"
     title = "OpenVINO"

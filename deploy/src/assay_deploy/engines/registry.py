@@ -5,4 +5,7 @@ from assay_deploy.engines.onnxruntime.engine import OnnxRuntime
 from assay_deploy.engines.openvino import OpenVino
 
 ENGINES: dict[str, Engine] = {engine.name: engine for engine in (OnnxRuntime(), OpenVino())}
-"""By the name that ``--engine`` takes; the first is the default."""
+"""By the name that ``--engine`` takes."""
+
+DEFAULT = OnnxRuntime.name
+"""What runs a bundle where nothing else is asked for."""

@@ -50,9 +50,7 @@ class Classification:
     name = CLASSIFICATION
     holds = "classifier"
     dense = True
-    options = (
-        Option("top", "K", positive, "of a classifier: classes shown, default 1, with --json 5", in_text=1, in_json=5),
-    )
+    options = (Option("top", "K", positive, "of a classifier: classes shown", in_text=1, in_json=5),)
 
     def outputs(self, manifest: Manifest) -> list[Demanded]:
         """Logits, probabilities or both, float32 ``[batch, labels]``."""

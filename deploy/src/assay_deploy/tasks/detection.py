@@ -44,11 +44,7 @@ class Detection:
     name = DETECTION
     holds = "detector"
     dense = False
-    options = (
-        Option(
-            "score", "S", fraction, "of a detector: least score of what is shown, default 0.5", in_text=0.5, in_json=0.5
-        ),
-    )
+    options = (Option("score", "S", fraction, "of a detector: least score of what is shown", in_text=0.5, in_json=0.5),)
 
     def outputs(self, manifest: Manifest) -> list[Demanded]:
         """Boxes float32 ``[batch, places, 4]``, scores float32 and labels int64 ``[batch, places]``."""

@@ -16,7 +16,7 @@ class Option:
         name: ``top`` is given as ``--top``.
         metavar: what the help calls its value.
         parse: makes the value of its text, or raises ValueError that says what was expected.
-        help: what the help says of it.
+        help: what the value is; its defaults are said behind it.
         in_text: its value for text where none is given.
         in_json: its value for JSON where none is given.
     """
@@ -27,6 +27,12 @@ class Option:
     help: str
     in_text: Any
     in_json: Any
+
+    @property
+    def described(self) -> str:
+        """The option's help, with its defaults."""
+        in_json = "" if self.in_json == self.in_text else f", with --json {self.in_json}"
+        return f"{self.help}, default {self.in_text}{in_json}"
 
 
 def shown(options: Sequence[Option], given: Mapping[str, Any], *, as_json: bool) -> Shown:

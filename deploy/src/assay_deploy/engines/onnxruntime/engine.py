@@ -8,7 +8,7 @@ from assay_deploy.engines.onnxruntime.session import Session
 
 
 class OnnxRuntime:
-    """An `assay_deploy.engines.engine.Engine`."""
+    """The engine ONNX Runtime; its methods are those of `assay_deploy.engines.engine.Engine`."""
 
     name = "onnxruntime"
     title = "ONNX Runtime"
