@@ -18,7 +18,7 @@ from assay_deploy.bundle.folder import read_manifest
 from assay_deploy.bundle.manifest import CLASSIFICATION
 from assay_deploy.errors import BundleError
 from assay_export import cli
-from assay_export.formats.registry import FORMATS
+from assay_export.formats.registry import FORMATS, Made
 from assay_export.gate.tolerances import TOLERANCES
 from assay_research.runs.run import CONFIG, Run
 from tests.research.commands.test_bad_data import SMALL, assay_train, fill
@@ -88,7 +88,7 @@ def test_over_tolerance_ends_without_a_bundle(command, plain_run: Run, bundle, m
     code, _, err = command(f"run={plain_run.folder}")
     assert code == 3
     assert "1 of 3 artifacts are not the model" in err
-    assert "model.onnx (onnx on cpu): logits differ by up to" in err
+    assert "model.onnx (onnx on cpu in ONNX Runtime): logits differ by up to" in err
     assert "allowed 1e-12" in err
     assert "bundles/digits.unproven" in err
     assert {path.name: path.read_bytes() for path in Path("bundles/digits").iterdir()} == before
@@ -196,7 +196,8 @@ def test_a_place_that_cannot_be_written_is_refused(command, copied):
 def plant(monkeypatch, fault) -> None:
     """Let this fault happen to every ONNX graph after it was exported."""
     made = FORMATS["onnx"].make
-    monkeypatch.setitem(FORMATS, "onnx", replace(FORMATS["onnx"], make=lambda *arguments: fault(made(*arguments))))
+    faulty = replace(FORMATS["onnx"], make=lambda graph, origin: Made(fault(made(graph, origin).content)))
+    monkeypatch.setitem(FORMATS, "onnx", faulty)
 
 
 def favour_the_last_class(content: bytes) -> bytes:

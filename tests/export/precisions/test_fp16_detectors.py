@@ -234,5 +234,5 @@ def test_detections_that_are_no_numbers_are_never_close() -> None:
 
 
 def test_int8_is_for_classifiers() -> None:
-    with pytest.raises(ExportError, match=r"int8 is for classifiers; got a model for detection"):
+    with pytest.raises(ExportError, match=r"int8: got a model for detection, which can be had in fp32 and fp16"):
         _check_precisions(("fp32", "int8"), ("onnx",), "detection")

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from assay_export.formats.places import Place
 from assay_export.gate.verdict import Verdict
 from assay_research.terminal import aligned
 
@@ -80,7 +81,7 @@ def _row(verdict: Verdict) -> tuple[str, ...]:
     off = verdict.differences
     return (
         verdict.path,
-        verdict.device,
+        str(Place(verdict.engine, verdict.device)),
         str(verdict.views) if verdict.dense is None else "dense",
         "-" if off is None else ", ".join(f"{off[name]:.1e} / {most:g}" for name, most in verdict.tolerances.items()),
         "-" if verdict.task is None else f"{verdict.task.eager:.4f}",
