@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -76,6 +76,21 @@ class Model:
     parameters: int
     flops: int
 
+    columns: ClassVar[tuple[str, ...]] = COLUMNS
+
+    def row(self) -> tuple[str, ...]:
+        """Its line of the table."""
+        maps = ((len(list(same)), shape) for shape, same in groupby(self.maps))
+        return (
+            f"`{self.name}`",
+            _shape(self.input),
+            ", ".join(f"{number} x {_shape(shape)}" for number, shape in maps) or "none",
+            " → ".join(map(str, self.widths)),
+            _shape(self.output),
+            f"{self.parameters:,}",
+            f"{self.flops:,}",
+        )
+
 
 @dataclass(frozen=True)
 class DetectorModel:
@@ -96,6 +111,19 @@ class DetectorModel:
     proposals: int
     parameters: int
     flops: int
+
+    columns: ClassVar[tuple[str, ...]] = DETECTOR_COLUMNS
+
+    def row(self) -> tuple[str, ...]:
+        """Its line of the table."""
+        return (
+            f"`{self.name}`",
+            ", ".join(map(_shape, self.pyramid)),
+            f"{self.anchors:,}",
+            f"{self.proposals:,}",
+            f"{self.parameters:,}",
+            f"{self.flops:,}",
+        )
 
 
 class _Shapes(TorchDispatchMode):
@@ -180,38 +208,14 @@ def _detector(name: str, model: Detector) -> DetectorModel:
 
 def markdown(models: Iterable[Model | DetectorModel]) -> str:
     """The page: introduction, command and a table of the classifiers, then one of the detectors."""
-    models = list(models)
-    classifiers = [_row(model) for model in models if isinstance(model, Model)]
-    detectors = [_detector_row(model) for model in models if isinstance(model, DetectorModel)]
+    rows: dict[tuple[str, ...], list[tuple[str, ...]]] = {COLUMNS: [], DETECTOR_COLUMNS: []}
+    for model in models:
+        rows[model.columns].append(model.row())
     return (
         INTRODUCTION.format(classes=CLASSES, side=SIDE)
-        + table([COLUMNS, *classifiers])
+        + table([COLUMNS, *rows[COLUMNS]])
         + DETECTORS.format(classes=CLASSES, height=HEIGHT, width=WIDTH)
-        + table([DETECTOR_COLUMNS, *detectors])
-    )
-
-
-def _row(model: Model) -> tuple[str, ...]:
-    maps = ((len(list(same)), shape) for shape, same in groupby(model.maps))
-    return (
-        f"`{model.name}`",
-        _shape(model.input),
-        ", ".join(f"{number} x {_shape(shape)}" for number, shape in maps) or "none",
-        " → ".join(map(str, model.widths)),
-        _shape(model.output),
-        f"{model.parameters:,}",
-        f"{model.flops:,}",
-    )
-
-
-def _detector_row(model: DetectorModel) -> tuple[str, ...]:
-    return (
-        f"`{model.name}`",
-        ", ".join(map(_shape, model.pyramid)),
-        f"{model.anchors:,}",
-        f"{model.proposals:,}",
-        f"{model.parameters:,}",
-        f"{model.flops:,}",
+        + table([DETECTOR_COLUMNS, *rows[DETECTOR_COLUMNS]])
     )
 
 
