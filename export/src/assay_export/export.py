@@ -20,7 +20,8 @@ from assay_export.bundle.manifest import describe
 from assay_export.bundle.publish import publish, workplace
 from assay_export.drift import find as drift
 from assay_export.errors import ExportError
-from assay_export.formats.registry import FORMATS, USUAL, Format, devices, has_cuda
+from assay_export.formats.names import USUAL
+from assay_export.formats.registry import FORMATS, Format, devices, has_cuda
 from assay_export.gate import page
 from assay_export.gate.gate import ask_eager, prove
 from assay_export.gate.probe import make_probe, probe_for

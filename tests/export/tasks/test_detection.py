@@ -13,7 +13,8 @@ from torch import nn
 from assay_deploy.bundle.folder import sha256
 from assay_deploy.bundle.manifest import DETECTION, PLAIN, Artifact, Manifest, Tensor
 from assay_deploy.pictures.canvas import View
-from assay_export.formats.registry import FORMATS, USUAL
+from assay_export.formats.names import USUAL
+from assay_export.formats.registry import FORMATS
 from assay_export.gate.gate import ask_eager, prove
 from assay_export.gate.probe import make_probe
 from assay_export.gate.verdict import TASK, TENSORS, Verdict

@@ -12,10 +12,10 @@ import pytest
 from assay_deploy.errors import AssayError
 from assay_research.commands import evaluate
 from assay_research.config.overrides import compose
+from assay_research.config.schema import EvaluationOptions
 from assay_research.experiment.experiment import Experiment
 from assay_research.experiment.trainers import make_trainer
 from assay_research.runs.run import Run
-from assay_research.tasks.options import Options
 from tests.research.detectors import FEW, OVERRIDES
 
 
@@ -42,7 +42,7 @@ def test_a_run_of_a_detector_holds_what_a_run_holds(run):
 
 
 def test_evaluate_says_where_a_checkpoint_errs(run, capsys):
-    path = evaluate.evaluate(run, Options())
+    path = evaluate.evaluate(run, EvaluationOptions())
     assert path == run.folder / "evaluation" / "best-val.json"
     found = json.loads(path.read_text())
     assert set(found["scores"]) == {"plain", "tta"}
@@ -55,7 +55,7 @@ def test_evaluate_says_where_a_checkpoint_errs(run, capsys):
 
 
 def test_evaluate_measures_every_epoch(run):
-    found = json.loads(evaluate.evaluate(run, Options(checkpoint="all", fuse="nms")).read_text())
+    found = json.loads(evaluate.evaluate(run, EvaluationOptions(checkpoint="all", fuse="nms")).read_text())
     assert [each["epoch"] for each in found["checkpoints"][:2]] == [1, 2]
     assert found["looks"]["tta"].endswith("nms")
 
@@ -63,10 +63,10 @@ def test_evaluate_measures_every_epoch(run):
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (Options(dense=8), "dense= is a classifier's"),
-        (Options(fuse="mean"), "there is no such fusion"),
-        (Options(iou=1.5), "iou must be between 0 and 1"),
-        (Options(views=[{"crop": "top_left"}]), "without a crop"),
+        (EvaluationOptions(dense=8), "dense= is a classifier's"),
+        (EvaluationOptions(fuse="mean"), "there is no such fusion"),
+        (EvaluationOptions(iou=1.5), "iou must be between 0 and 1"),
+        (EvaluationOptions(views=[{"crop": "top_left"}]), "without a crop"),
     ],
 )
 def test_evaluate_refuses_what_no_detector_does(run, options, said):

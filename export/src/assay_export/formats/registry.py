@@ -99,10 +99,6 @@ FORMATS = {
 }
 
 
-USUAL = ("torchscript", "onnx", "exported_program")
-"""What is exported unless something else is asked for: what every machine makes, for every machine."""
-
-
 def has_cuda(form: str) -> bool:
     """Whether there is a GPU here, and what runs that format can use it."""
     return torch.cuda.is_available() and (form != "onnx" or CUDA in import_runtime().get_available_providers())

@@ -3,15 +3,17 @@
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from assay_research.config.schema import Stopping, TrainConfig
 from assay_research.errors import ConfigError, nearest
-from assay_research.runs.history import read_history
-from assay_research.runs.run import Run
 from assay_research.training.stopping import reason_to_stop
+
+if TYPE_CHECKING:
+    from assay_research.runs.run import Run
 
 MAY_CHANGE = (
     "data.root",
@@ -29,7 +31,7 @@ AUTO = "auto"
 """As `resume=`: go on with the newest run of this very config, or begin one."""
 
 
-def resumed_config(run: Run, overrides: Sequence[str]) -> DictConfig:
+def resumed_config(run: "Run", overrides: Sequence[str]) -> DictConfig:
     """The config of a run, with the few changes that going on with it allows; loggers are not its concern.
 
     Raises:
@@ -64,15 +66,19 @@ def _of_a_run(arguments: list[str]) -> list[str]:
     ]
 
 
-def latest(config: DictConfig) -> Run | None:
+def latest(config: DictConfig) -> "Run | None":
     """The newest run of this very config, whatever `resume=` may change put aside."""
+    from assay_research.runs.run import Run  # brings torch, which `assay-train --help` does without
+
     folders = sorted(Path(config.runs, config.name).glob("*/config.yaml"), reverse=True)
     wanted = _essence(config)
     return next((Run(path.parent) for path in folders if _essence(Run(path.parent).config()) == wanted), None)
 
 
-def _is_finished(run: Run, config: DictConfig) -> bool:
+def _is_finished(run: "Run", config: DictConfig) -> bool:
     """Whether the config would not train the run any longer: its epochs are done, or it stopped early for good."""
+    from assay_research.runs.history import read_history
+
     summary = run.summary()
     history = [{key: math.nan if value is None else value for key, value in each.items()} for each in read_history(run)]
     if summary.get("epochs") != len(history):  # it was given more epochs, and interrupted

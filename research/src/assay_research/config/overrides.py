@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import hydra
-import torch
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import OverrideParseException
@@ -24,7 +23,13 @@ BROUGHT = frozenset({"bccd"})
 def register() -> None:
     """Make known to Hydra what its files name: the schema, and the number of trainings that have a GPU each."""
     ConfigStore.instance().store("schema", TrainConfig)
-    OmegaConf.register_new_resolver("gpus", lambda: max(1, torch.cuda.device_count()), replace=True)
+    OmegaConf.register_new_resolver("gpus", _gpus, replace=True)
+
+
+def _gpus() -> int:
+    import torch  # takes seconds, and few configs ask
+
+    return max(1, torch.cuda.device_count())
 
 
 def compose(overrides: Sequence[str]) -> DictConfig:

@@ -1,36 +1,17 @@
 """What an evaluation may be asked for."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, fields, replace
-from typing import Any
+from dataclasses import fields, replace
 
 from omegaconf import OmegaConf
 
 from assay_deploy.pictures.canvas import View
 from assay_research.config.build import read_views
+from assay_research.config.schema import EvaluationOptions
 from assay_research.errors import ConfigError
 
 
-@dataclass
-class Options:
-    """What the command line may say."""
-
-    run: str | None = None
-    checkpoint: str = "best"
-    split: str = "val"
-    views: list[dict[str, Any]] | None = None
-    sizes: list[int] | None = None
-    flip: bool = False
-    dense: int | None = None
-    fuse: str | None = None
-    iou: float | None = None
-    score: float | None = None
-    device: str = "auto"
-    runs: str = "runs"
-    data_root: str | None = None
-
-
-def check(options: Options, others: Iterable[str], whose: str) -> None:
+def check(options: EvaluationOptions, others: Iterable[str], whose: str) -> None:
     """Refuse options that are another task's.
 
     Raises:
@@ -42,7 +23,7 @@ def check(options: Options, others: Iterable[str], whose: str) -> None:
         raise ConfigError(f"{wrong[0]}= is {whose}; this run has trained something else")
 
 
-def chosen_views(options: Options, own: tuple[View, ...]) -> tuple[View, ...]:
+def chosen_views(options: EvaluationOptions, own: tuple[View, ...]) -> tuple[View, ...]:
     """The views that the options ask for, the plain one first; the run's own where they ask for none.
 
     Raises:

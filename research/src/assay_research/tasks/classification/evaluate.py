@@ -11,6 +11,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from assay_deploy.pictures.canvas import View
+from assay_research.config.schema import EvaluationOptions
 from assay_research.data.classification import ClassificationData, Split
 from assay_research.errors import DeviceError
 from assay_research.runs.run import Run, Trained
@@ -18,10 +19,12 @@ from assay_research.runs.trained import load
 from assay_research.tasks.classification.dense import look
 from assay_research.tasks.classification.metrics import average, measure
 from assay_research.tasks.classification.report import Look, Result, Subject, report_all, report_one
-from assay_research.tasks.options import Options, check, chosen_views
+from assay_research.tasks.options import check, chosen_views
 
 
-def evaluate(run: Run, options: Options, data: ClassificationData, names: Sequence[str], device: torch.device) -> Path:
+def evaluate(
+    run: Run, options: EvaluationOptions, data: ClassificationData, names: Sequence[str], device: torch.device
+) -> Path:
     """Score the checkpoints; write what was measured, then print the tables.
 
     Args:
@@ -55,7 +58,7 @@ def evaluate(run: Run, options: Options, data: ClassificationData, names: Sequen
     return report_one(results[0], logits["plain"], subject, folder)
 
 
-def choose_looks(options: Options, own: tuple[View, ...]) -> dict[str, Look]:
+def choose_looks(options: EvaluationOptions, own: tuple[View, ...]) -> dict[str, Look]:
     """The ways to look at pictures that the options ask for: plain, and if there are more, tta and dense.
 
     Args:

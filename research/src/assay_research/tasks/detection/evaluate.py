@@ -9,6 +9,7 @@ import torch
 from tqdm import tqdm
 
 from assay_deploy.pictures.canvas import View
+from assay_research.config.schema import EvaluationOptions
 from assay_research.data.detection import BoxSplit, DetectionData
 from assay_research.errors import ConfigError, DeviceError, nearest
 from assay_research.models.boxes import Found
@@ -19,10 +20,12 @@ from assay_research.tasks.detection.report.analysis import Result, Subject
 from assay_research.tasks.detection.report.write import report_all, report_one
 from assay_research.tasks.detection.trainer import predict
 from assay_research.tasks.detection.views import FUSIONS, BoxViews
-from assay_research.tasks.options import Options, check, chosen_views
+from assay_research.tasks.options import check, chosen_views
 
 
-def evaluate(run: Run, options: Options, data: DetectionData, names: Sequence[str], device: torch.device) -> Path:
+def evaluate(
+    run: Run, options: EvaluationOptions, data: DetectionData, names: Sequence[str], device: torch.device
+) -> Path:
     """Score the checkpoints; write what was measured, then print the tables.
 
     Args:
