@@ -15,7 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from assay_research.config import completion
 from assay_research.config.option import Description, keys_of
-from assay_research.config.overrides import choices
+from assay_research.config.overrides import choices, values_of
 from assay_research.errors import ConfigError, nearest
 from assay_research.terminal import say
 
@@ -164,13 +164,13 @@ class Command(Generic[T]):
             names = [f"{each}=" for each in (*keys, *self.groups)] + [f"{each}." for each in self.groups]
             return names + self._settings(word, before)
         if key in self.groups:
-            return [f"{key}={name}" for name in choices(key)]
+            return [f"{key}={name}" for name in values_of(key)]
         if key not in keys:
             return self._settings(word, before)
         chosen, description = keys[key]
-        if description.folder:
-            return [f"{key}={folder}" for folder in completion.folders(value)]
-        values = (*description.choices, *description.common) or (("true", "false") if chosen.type is bool else ())
+        values = [*description.choices, *description.common, *(completion.folders(value) if description.folder else ())]
+        if chosen.type is bool and not values:
+            values = ["true", "false"]
         start = value.rpartition(",")[0] + "," if "," in value and chosen.type == list[str] else ""
         return [f"{key}={start}{each}" for each in values]
 

@@ -67,6 +67,11 @@ def studies() -> dict[str, list[str]]:
     return found
 
 
+def values_of(group: str) -> list[str]:
+    """What may be given to a group: a file of it, or a study where it is of experiments."""
+    return [*choices(group), *(studies() if group == "experiment" else ())]
+
+
 def check_groups(overrides: Sequence[str]) -> None:
     """Refuse a file of a group that is not there, which Hydra itself explains at length or not at all.
 
@@ -81,7 +86,7 @@ def check_groups(overrides: Sequence[str]) -> None:
         named = value.strip("[]").split(",") if "(" not in value else []
         if files and value == "null":
             raise ConfigError(f"{key}=null: name one ({', '.join(files)}); for no logger, logger=[]")
-        valid = [*files, *(studies() if key == "experiment" else ())]
+        valid = values_of(key) if files else []
         for choice in named:
             if files and choice not in (*valid, ""):
                 raise ConfigError(f"{key}={choice}: there is no such {key}; {nearest(choice, valid)}")
