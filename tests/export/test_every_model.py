@@ -16,7 +16,7 @@ from PIL import Image
 from assay_deploy.bundle.folder import read_manifest
 from assay_export.errors import ExportError
 from assay_export.export import export_bundle
-from assay_export.formats.registry import USUAL
+from assay_export.formats.names import USUAL
 from assay_research.commands.train import train
 from assay_research.config.overrides import choices, compose
 from assay_research.runs.run import Run

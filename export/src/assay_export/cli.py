@@ -2,172 +2,192 @@
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from assay_deploy.bundle.manifest import PRECISIONS
+from assay_deploy.engines.registry import DEFAULT, ENGINES
 from assay_deploy.errors import AssayError
-from assay_deploy.predict import BATCH
-from assay_export import triton
+from assay_export import __version__
 from assay_export.errors import ExportError
-from assay_export.export import Exported, export_bundle
-from assay_export.formats.registry import FORMATS, USUAL
-from assay_export.gate import table as report
-from assay_export.gate.verdict import DOES_NOT_RUN, TASK, TENSORS, ParityError
-from assay_research.errors import nearest
-from assay_research.runs.run import Run
+from assay_export.formats.names import NAMES, USUAL
+from assay_research.config.commandline import Command
+from assay_research.config.option import option
+from assay_research.config.schema import MOVED, NEWEST, RUNS
+from assay_research.terminal import say
 
-EXIT_CODES = {TENSORS: 3, TASK: 4, DOES_NOT_RUN: 5}
-"""Where artifacts fail the gate, by the worst kind of failure, whose code is the highest; 1 is all else."""
+if TYPE_CHECKING:
+    from assay_export.export import Exported
+    from assay_export.gate.verdict import ParityError
+    from assay_research.runs.run import Run
 
-LAYOUTS = ("bundle", "triton")
+# Torch takes seconds to import, and help, errors and completion do without: what needs it is imported where it works.
 
-HELP = f"""\
-Turn a run into a bundle whose every artifact is proven to be the model.
-
-usage: assay-export [run=<folder>] [formats=...] [precisions=...] [dense=<pixels>] [layout=triton] [all=true]
-                    [bundles=<folder>] [name=<name>] [checkpoint=<checkpoint>] [runs=<folder>] [data.root=<folder>]
-
-  run         the run's folder; by default the newest one in `runs`
-  formats     of {", ".join(FORMATS)}, with commas between them (default
-              {",".join(USUAL)}). aoti packages are compiled, for this kind of machine; they need a C++
-              compiler, and aoti-cuda a GPU
-  precisions  of the ONNX graphs: fp32 (the default), and with it fp16, which is proven on a GPU or not made, and of
-              classifiers int8. A precision that costs too much accuracy is left out, and parity.html says so
-  dense       of a VGG-style classifier also its fully convolutional form, for larger pictures of any size: answers
-              every 1, 2, 4, 8, 16 or 32 pixels, averaged
-  layout      triton: also write a Triton model repository, <bundles>/<name>.triton
-  all         true: the newest run of every experiment in `runs`, each in those of the precisions that its task has,
-              then one table
-  bundles     the folder that holds bundles; by default bundles
-  name        of the bundle; by default the experiment's. An older bundle of that name is replaced
-  checkpoint  best (the default), last or epoch-0005
-  runs        the folder that holds runs; by default runs
-  data.root   the data set's folder, if it is not where it was when the run was trained
-
-  assay-export
-  assay-export run=runs/digits/2026-01-31_12-00-00 formats=onnx precisions=fp32,int8
-  assay-export all=true bundles=zoo
-
-exit code: 0, the bundle is there. An artifact is not the model, so there is no new bundle, and what was made is in
-<bundles>/<name>.unproven with parity.html, which says why: {EXIT_CODES[TENSORS]}, its outputs differ on the probe;
-{EXIT_CODES[TASK]}, its answers to the test pictures; {EXIT_CODES[DOES_NOT_RUN]}, it does not run. 1, anything else
-"""
+OUTPUTS_DIFFER, ANSWERS_DIFFER, DOES_NOT_RUN = 3, 4, 5
+"""Exit codes where artifacts fail the gate, by the worst kind of failure, whose code is the highest; 1 is all else."""
 
 
 @dataclass(frozen=True)
-class Options:
+class ExportOptions:
     """What the command line may say."""
 
-    run: str | None = None
-    bundles: str = "bundles"
-    name: str | None = None
-    checkpoint: str = "best"
-    formats: str = ",".join(USUAL)
-    precisions: str = "fp32"
-    dense: str | None = None
-    layout: str = "bundle"
-    all: str = "false"
-    runs: str = "runs"
-    data_root: str | None = None
+    run: str | None = option(None, NEWEST, folder=True)
+    formats: list[str] = option(
+        USUAL,
+        "aoti packages are compiled, for this kind of machine; they need a C++ compiler, and aoti-cuda a GPU",
+        choices=NAMES,
+    )
+    precisions: list[str] = option(
+        ("fp32",),
+        "Of the ONNX graphs, fp32 among them; fp16 is proven on a GPU or not made, int8 is for classifiers. What costs "
+        "too much accuracy is left out, and parity.html says so",
+        choices=PRECISIONS,
+    )
+    engines: list[str] = option(
+        tuple(ENGINES),
+        "Those that are installed prove the ONNX graphs; onnxruntime among them, which runs them unless another is asked "
+        "for",
+        choices=tuple(ENGINES),
+    )
+    dense: int | None = option(
+        None,
+        "a number of pixels: of a VGG-style classifier also its fully convolutional form, for larger pictures of any "
+        "size: answers every 1, 2, 4, 8, 16 or 32 pixels, averaged",
+        example="8",
+    )
+    layout: str = option(
+        "bundle",
+        "triton: also write a Triton model repository, <bundles>/<name>.triton",
+        choices=("bundle", "triton"),
+    )
+    all: bool = option(
+        False,
+        "true: the newest run of every experiment in `runs`, each in those of the precisions that its task has, then "
+        "one table",
+        choices=("true", "false"),
+    )
+    bundles: str = option("bundles", "the folder that holds bundles", folder=True)
+    name: str | None = option(
+        None, "of the bundle; by default the experiment's. An older bundle of that name is replaced"
+    )
+    checkpoint: str = option("best", "best, last or epoch-0005", common=("best", "last"))
+    runs: str = option("runs", RUNS, folder=True)
+    data_root: str | None = option(None, MOVED, key="data.root", folder=True)
 
 
-def parse(arguments: Sequence[str]) -> Options:
+COMMAND = Command(
+    "assay-export",
+    __version__,
+    ExportOptions,
+    about="Turn a run into a bundle whose every artifact is proven to be the model.",
+    examples=(
+        ("assay-export", "the newest run"),
+        ("assay-export run=runs/digits/<time> formats=onnx precisions=fp32,int8", ""),
+        ("assay-export all=true bundles=zoo", "every experiment"),
+    ),
+    notes=f"""
+        Exit code: 0, the bundle is there. An artifact is not the model, so there is no new bundle, and what was made is
+        in <bundles>/<name>.unproven with parity.html, which says why: {OUTPUTS_DIFFER}, its outputs differ on the
+        probe; {ANSWERS_DIFFER}, its answers to the test pictures; {DOES_NOT_RUN}, it does not run. 1, anything else.
+    """,
+)
+
+
+def parse(arguments: Sequence[str]) -> ExportOptions:
     """Read ``key=value`` arguments; the last of a key counts.
 
     Raises:
-        ExportError: no ``key=value``, an unknown key, or a value that is empty or unknown.
+        ConfigError: an argument that is no ``key=value``, or a key or value there is not.
+        ExportError: options that do not go together.
     """
-    options = Options()
-    keys = [field.name.replace("_", ".") for field in fields(Options)]
-    for argument in arguments:
-        key, equals, value = argument.partition("=")
-        if not equals:
-            raise ExportError(f"expected key=value, got '{argument}'; keys: {', '.join(keys)}. See assay-export --help")
-        if key not in keys:
-            raise ExportError(f"there is no '{key}'; {nearest(key, keys)}")
-        if not value:
-            raise ExportError(f"'{argument}' has no value; leave it out for the default")
-        options = replace(options, **{key.replace(".", "_"): value})
-    for key, known in (("layout", LAYOUTS), ("all", ("true", "false"))):
-        if getattr(options, key) not in known:
-            raise ExportError(f"{key} must be {' or '.join(known)}, got '{getattr(options, key)}'")
-    if options.dense is not None and not options.dense.isdecimal():
-        raise ExportError(f"dense={options.dense}: expected a number of pixels, as in dense=8")
-    if options.all == "true" and (options.run or options.name or options.data_root):
+    options = COMMAND.read(arguments)
+    if options.all and (options.run or options.name or options.data_root):
         raise ExportError("all=true exports every experiment under its own name; leave out run=, name= and data.root=")
+    if DEFAULT not in options.engines:
+        raise ExportError(f"engines must have {DEFAULT}; got {','.join(options.engines)}")
+    if options.layout == "triton" and "onnx" not in options.formats:
+        raise ExportError(f"layout=triton is for ONNX graphs; got formats={','.join(options.formats)}, add onnx")
     return options
 
 
 def main() -> None:
     """The command `assay-export`."""
     arguments = sys.argv[1:]
-    if {"--help", "-h"} & set(arguments):
-        _say(HELP)
+    if COMMAND.answer(arguments):
         return
     try:
         options = parse(arguments)
-        formats = _chosen("formats", options.formats, tuple(FORMATS))
-        precisions = _chosen("precisions", options.precisions, PRECISIONS)
-        if options.layout == "triton" and "onnx" not in formats:
-            raise ExportError(f"layout=triton is for ONNX graphs; got formats={','.join(formats)}, add onnx")
-        if options.all == "true":
-            sys.exit(_export_all(options, formats, precisions))
-        run = Run.open(Path(options.run)) if options.run else Run.newest(Path(options.runs))
-        _export(run, options, formats, precisions)
-    except ParityError as error:
-        sys.stderr.write(f"assay-export: {error}\n")
-        sys.exit(_code(error))
+        sys.exit(_export_all(options) if options.all else _export_one(options))
     except (AssayError, OSError) as error:
         sys.exit(f"assay-export: {error}")
     except KeyboardInterrupt:
         sys.exit("assay-export: interrupted; there is no new bundle")
 
 
-def _chosen(key: str, value: str, known: tuple[str, ...]) -> tuple[str, ...]:
-    """What a list with commas names, once each."""
-    chosen = tuple(dict.fromkeys(value.split(",")))
-    for each in chosen:
-        if each not in known:
-            raise ExportError(f"{key}: there is no '{each}'; {nearest(each, known)}")
-    return chosen
+def _code(error: "ParityError") -> int:
+    from assay_export.gate import verdict as kinds
+
+    codes = {kinds.TENSORS: OUTPUTS_DIFFER, kinds.TASK: ANSWERS_DIFFER, kinds.DOES_NOT_RUN: DOES_NOT_RUN}
+    return max(codes[kind] for verdict in error.verdicts for kind in verdict.failures)
 
 
-def _code(error: ParityError) -> int:
-    return max(EXIT_CODES[kind] for verdict in error.verdicts for kind in verdict.failures)
+def _export_one(options: ExportOptions) -> int:
+    """Export the run that is asked for; the exit code."""
+    from assay_export.gate.verdict import ParityError
+    from assay_research.runs.run import Run
+
+    try:
+        _export(Run.open(Path(options.run)) if options.run else Run.newest(Path(options.runs)), options)
+    except ParityError as error:
+        sys.stderr.write(f"assay-export: {error}\n")
+        return _code(error)
+    return 0
 
 
-def _export(run: Run, options: Options, formats: Sequence[str], precisions: Sequence[str]) -> Exported:
+def _export(run: "Run", options: ExportOptions) -> "Exported":
+    from assay_deploy.predict import BATCH
+    from assay_export import triton
+    from assay_export.export import export_bundle
+    from assay_export.gate import table as report
+
     bundles = Path(options.bundles)
     name = options.name or str(run.config().get("name") or run.folder.resolve().parent.name)
-    _say(f"run {run.folder}, checkpoint {options.checkpoint}\n")
+    say(f"run {run.folder}, checkpoint {options.checkpoint}")
     exported = export_bundle(
         run,
         bundles,
         name,
         checkpoint=options.checkpoint,
-        formats=formats,
-        precisions=precisions,
-        dense=int(options.dense) if options.dense else None,
+        formats=options.formats,
+        precisions=options.precisions,
+        engines=options.engines,
+        dense=options.dense,
         root=options.data_root,
-        skip_unsupported=options.all == "true",
-        say=_say,
+        skip_unsupported=options.all,
+        say=partial(say, end=""),
     )
     expected = exported.manifest.expected[0]
-    _say(f"\nEvery artifact against the eager model, on {expected.n:,} pictures of {expected.dataset}:\n\n")
-    _say(report.table((*exported.verdicts, *exported.left_out)) + "\n" + report.sizes(exported.folder))
-    _say(f"\nmade in {exported.seconds:.1f} s, proven in {exported.gate_seconds:.1f} s\n")
-    _say(f"bundle: {exported.folder}, report: {exported.folder / 'parity.html'}\n")
+    say(f"\nEvery artifact against the eager model, on {expected.n:,} pictures of {expected.dataset}:\n")
+    say(report.table((*exported.verdicts, *exported.left_out)) + "\n" + report.sizes(exported.folder), end="")
+    say(f"\nmade in {exported.seconds:.1f} s, proven in {exported.gate_seconds:.1f} s")
+    say(f"bundle: {exported.folder}, report: {exported.folder / 'parity.html'}")
     if options.layout == "triton":
         models = triton.write_repository(
             exported.folder, exported.manifest, bundles / f"{name}.triton", max_batch_size=BATCH
         )
-        _say("".join(f"Triton model: {model}\n" for model in models))
+        for model in models:
+            say(f"Triton model: {model}")
     return exported
 
 
-def _export_all(options: Options, formats: Sequence[str], precisions: Sequence[str]) -> int:
+def _export_all(options: ExportOptions) -> int:
     """Export the newest run of every experiment, whatever happens to the others; the worst exit code."""
+    from assay_export.gate import table as report
+    from assay_export.gate.verdict import ParityError
+    from assay_research.runs.run import Run
+
     rows: dict[str, report.Row] = {}
     codes = [0]
     runs = Path(options.runs)
@@ -177,7 +197,7 @@ def _export_all(options: Options, formats: Sequence[str], precisions: Sequence[s
         except AssayError:
             continue  # no finished epoch yet
         try:
-            done = _export(run, replace(options, name=experiment.name), formats, precisions)
+            done = _export(run, replace(options, name=experiment.name))
             rows[experiment.name] = report.Row(done.verdicts, done.left_out, done.seconds, done.gate_seconds)
         except ParityError as error:
             rows[experiment.name] = report.Row(error.verdicts)
@@ -185,16 +205,11 @@ def _export_all(options: Options, formats: Sequence[str], precisions: Sequence[s
         except (AssayError, OSError) as error:
             rows[experiment.name] = report.Row(error=str(error))
             codes.append(1)
-        _say("\n")
+        say("")
     if not rows:
         raise ExportError(f"no finished epoch of any run under '{runs}': train one with `nox -s train`")
-    _say(report.matrix(rows))
+    say(report.matrix(rows), end="")
     return max(codes)
-
-
-def _say(text: str) -> None:
-    sys.stdout.write(text)
-    sys.stdout.flush()
 
 
 if __name__ == "__main__":

@@ -20,8 +20,9 @@ from assay_export.bundle.manifest import describe
 from assay_export.bundle.publish import publish, workplace
 from assay_export.drift.find import explain
 from assay_export.errors import ExportError
+from assay_export.formats.names import USUAL
 from assay_export.formats.places import Place, places
-from assay_export.formats.registry import FORMATS, USUAL, Format, Made, Origin
+from assay_export.formats.registry import FORMATS, Format, Made, Origin
 from assay_export.gate import page
 from assay_export.gate.gate import ask_eager, prove
 from assay_export.gate.probe import make_probe, probe_for

@@ -91,7 +91,7 @@ def aligned(rows: Iterable[Sequence[str]], right: Collection[int] = ()) -> str:
     )
 
 
-def say(text: str) -> None:
-    """A line on standard output, at once."""
-    sys.stdout.write(text + "\n")
+def say(text: str, end: str = "\n") -> None:
+    """A line on standard output, or with another end a part of one, at once."""
+    sys.stdout.write(text + end)
     sys.stdout.flush()

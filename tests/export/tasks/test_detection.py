@@ -13,8 +13,9 @@ from torch import nn
 from assay_deploy.bundle.folder import sha256
 from assay_deploy.bundle.manifest import BOXES, DETECTION, PLAIN, Artifact, Manifest, Tensor
 from assay_deploy.pictures.canvas import View
+from assay_export.formats.names import USUAL
 from assay_export.formats.places import default_place
-from assay_export.formats.registry import FORMATS, USUAL, Origin
+from assay_export.formats.registry import FORMATS, Origin
 from assay_export.gate.gate import ask_eager, prove
 from assay_export.gate.probe import make_probe
 from assay_export.gate.tolerances import TOLERANCES

@@ -12,10 +12,10 @@ import pytest
 from assay_deploy.errors import AssayError
 from assay_research.commands import evaluate
 from assay_research.config.overrides import compose_settings
+from assay_research.config.schema import EvaluationOptions
 from assay_research.experiment.experiment import Experiment
 from assay_research.experiment.trainers import make_trainer
 from assay_research.runs.run import Run
-from assay_research.tasks.options import EvaluationOptions
 from tests.research.detectors import FEW, OVERRIDES
 
 

@@ -14,8 +14,8 @@ from PIL import Image
 
 from assay_deploy.pictures.canvas import View
 from assay_research.commands import evaluate
-from assay_research.commands.evaluate import parse
 from assay_research.config.build import build_model, load_data
+from assay_research.config.schema import EvaluationOptions
 from assay_research.errors import ConfigError
 from assay_research.optim import adam
 from assay_research.runs import checkpoint
@@ -26,7 +26,6 @@ from assay_research.tasks.classification import figures
 from assay_research.tasks.classification.evaluate import choose_looks
 from assay_research.tasks.classification.metrics import measure
 from assay_research.tasks.classification.trainer import ClassifierTrainer
-from assay_research.tasks.options import EvaluationOptions
 
 VGG = {"_target_": "assay_research.models.vgg.vgg", "width": 0.125, "hidden": 64, "norm": True, "init": "kaiming"}
 CONFIG = {
@@ -150,7 +149,7 @@ def test_a_diverged_model_is_scored_without_numbers(run, monkeypatch):
     ],
 )
 def test_looks_are_those_asked_for(arguments, plain, tta, dense):
-    looks = choose_looks(parse(arguments), own=(View(), View(36)))
+    looks = choose_looks(evaluate.COMMAND.read(arguments), own=(View(), View(36)))
     for name, views in (("plain", plain), ("tta", tta), ("dense", dense)):
         assert views is None or list(looks[name].views) == views
     assert ("dense" in looks) == (dense is not None)

@@ -15,11 +15,12 @@ from assay_research.experiment.trainers import make_trainer
 
 # No BatchNorm and no dropout; three large steps an epoch, augmented.
 COMMON = ["epochs=2", "batch_size=400", "precision=fp32", "figures=false", "optim.lr=0.01", "clip_grad_norm=1.0"]
-TWO = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m"]
+PROGRAMS = Path(sys.executable).parent
+TWO = [PROGRAMS / "torchrun", "--standalone", "--nproc-per-node=2", "--no-python"]
 
 
-def trained(folder: Path, launcher: list[str], *arguments: str) -> Path:
-    command = [*launcher, "assay_research.commands.train", *COMMON, *arguments]
+def trained(folder: Path, launcher: list[Path | str], *arguments: str) -> Path:
+    command = [*launcher, PROGRAMS / "assay-train", *COMMON, *arguments]
     result = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300)
     assert result.returncode == 0, result.stderr
     (run,) = folder.glob("runs/digits/*")
@@ -28,7 +29,7 @@ def trained(folder: Path, launcher: list[str], *arguments: str) -> Path:
 
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory) -> Path:
-    return trained(tmp_path_factory.mktemp("alone"), [sys.executable, "-m"])
+    return trained(tmp_path_factory.mktemp("alone"), [])
 
 
 def assert_same(one: Path, other: Path) -> None:
@@ -46,7 +47,7 @@ def test_two_processes_end_with_the_weights_of_one(alone, tmp_path):
 
 
 def test_terminated_processes_save_and_stop_however_few_steps_an_epoch_has(tmp_path):
-    command = [*TWO, "assay_research.commands.train", *COMMON, "epochs=1000"]
+    command = [*TWO, PROGRAMS / "assay-train", *COMMON, "epochs=1000"]
     with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         while not process.stdout.readline().startswith("epoch"):

@@ -149,9 +149,6 @@ FORMATS = {
     )
 }
 
-USUAL = ("torchscript", "onnx", "exported_program")
-"""What is exported unless something else is asked for: what every machine makes, for every machine."""
-
 
 def start(folder: Path, manifest: Manifest, artifact: Artifact, place: Place) -> Runner:
     """The code that users run an artifact with.

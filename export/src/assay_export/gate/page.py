@@ -10,6 +10,7 @@ import jinja2
 from PIL import Image, ImageDraw
 
 from assay_deploy.bundle.manifest import Manifest
+from assay_export.formats.places import Place
 from assay_export.gate import table
 from assay_export.gate.verdict import Verdict
 from assay_export.tasks.registry import task_named
@@ -30,9 +31,10 @@ EAGER, ARTIFACT = (0, 158, 115), (213, 94, 0)
 
 @dataclass(frozen=True)
 class Row:
-    """An artifact on a device, in words."""
+    """An artifact in a place, in words."""
 
     verdict: Verdict
+    place: str
     outputs: tuple[tuple[str, str, str, str], ...]
     metric: str
     interval: str
@@ -73,7 +75,7 @@ def render(
         n=len(data.test),
         dataset=f"{data.name}/test",
         metric=task_named(data.task).metric_name,
-        pictures={row.verdict.path + row.verdict.device: list(_pictures(row.verdict, data)) for row in rows},
+        pictures={row.verdict.path + row.place: list(_pictures(row.verdict, data)) for row in rows},
     )
     return text.encode()
 
@@ -91,7 +93,9 @@ def _row(verdict: Verdict, left_out: bool) -> Row:
     )
     interval = "" if task is None else task.difference_text()
     metric = "" if task is None else f"{task.eager:.4f} → {task.artifact:.4f}"
-    return Row(verdict, outputs, metric, interval, table.changed(verdict), left_out)
+    return Row(
+        verdict, str(Place(verdict.engine, verdict.device)), outputs, metric, interval, table.changed(verdict), left_out
+    )
 
 
 def _pictures(verdict: Verdict, data: Data) -> Iterator[Shown]:

@@ -12,34 +12,26 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from assay_deploy.errors import AssayError
-from assay_research.config.build import load_data
+from assay_research import __version__
+from assay_research.config.commandline import Command, quoted, split
+from assay_research.config.option import option
 from assay_research.config.overrides import CONF, check_groups, choices, explain
-from assay_research.errors import ConfigError, nearest
+from assay_research.errors import ConfigError
 from assay_research.terminal import say
-
-HELP = """\
-Look at a data set before training on it: classes, objects a picture, sizes and shapes of boxes, outliers, where objects
-lie, pictures without objects, copies and other look-alikes, leakage between the splits, and every problem met while
-reading.
-
-usage: assay-analyze data=<data set> [data.<setting>=<value> ...] [out=<folder>]
-
-  data      {choices}; a file of conf/data, as for assay-train
-  data.root the folder of a data set that is read from one
-  data...   any other setting of that file: data.height=, data.width= (the canvas), data.keep_empty=true, ...
-  out       where to write; by default analyses/<name of the data set>/
-
-examples:
-  assay-analyze data=voc data.root=~/diatoms
-  assay-analyze data=coco data.root=~/coco out=report
-
-Writes report.html, which needs no other file and no network, and its figures as PNG beside it.
-"""
 
 
 @dataclass(frozen=True)
-class Options:
-    """What the command line says.
+class AnalysisOptions:
+    """What the command line says, but for settings of the data set other than its folder."""
+
+    data: str | None = option(None, "the data set")
+    data_root: str | None = option(None, "the folder of a data set that is read from one", key="data.root", folder=True)
+    out: str | None = option(None, "where to write; by default analyses/<name of the data set>/", folder=True)
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """What is asked for.
 
     Attributes:
         data: the config of the data set.
@@ -50,39 +42,61 @@ class Options:
     out: Path | None
 
 
-def parse(arguments: Sequence[str]) -> Options:
+def compose(overrides: Sequence[str]) -> DictConfig:
+    """The config of a data set: ``data=voc`` and its settings.
+
+    Raises:
+        ConfigError: one of them does not fit.
+    """
+    check_groups(overrides)
+    try:
+        GlobalHydra.instance().clear()
+        with hydra.initialize_config_dir(version_base="1.3", config_dir=str(CONF)):
+            return hydra.compose(overrides=[each.replace("data=", "+data=", 1) for each in overrides])
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ConfigError(explain(error, overrides)) from error
+
+
+COMMAND = Command(
+    "assay-analyze",
+    __version__,
+    AnalysisOptions,
+    about="""
+        Look at a data set before training on it: classes, objects a picture, sizes and shapes of boxes, outliers, where
+        objects lie, pictures without objects, copies and other look-alikes, leakage between the splits, and every
+        problem met while reading.
+    """,
+    usage="data=<data set> [data.<setting>=<value> ...] [out=<folder>]",
+    examples=(
+        ("assay-analyze data=voc data.root=~/diatoms", ""),
+        ("assay-analyze data=coco data.root=~/coco out=report", ""),
+        ("assay-analyze data=voc data.root=~/diatoms data.height=96 data.keep_empty=true", ""),
+    ),
+    groups={"data": "the data set, a file of conf/data as for assay-train"},
+    compose=compose,
+    notes="Writes report.html, which needs no other file and no network, and its figures as PNG beside it.",
+)
+
+
+def parse(arguments: Sequence[str]) -> Analysis:
     """Read ``key=value`` arguments, and compose the config of the data set with those that are about it.
 
     Raises:
         ConfigError: no ``key=value``, no data set, or an unknown key or data set.
     """
-    out, chosen, settings = None, None, []
-    for argument in arguments:
-        key, equals, value = argument.partition("=")
-        if not equals:
-            raise ConfigError(f"expected key=value, got '{argument}'; see assay-analyze --help")
-        if key == "out":
-            out = Path(value).expanduser()
-        elif key == "data":
-            chosen = argument
-        elif key.startswith("data."):
-            settings.append(argument)
-        else:
-            raise ConfigError(f"there is no '{key}'; {nearest(key, ('data', 'data.root', 'out'))}")
-        if not value:
-            raise ConfigError(f"'{argument}' has no value")
-    if chosen is None:
+    own = {"data", "data.root", "out"}
+    settings = [each for each in arguments if each.startswith("data.") and each.partition("=")[0] not in own]
+    options = COMMAND.read([each for each in arguments if each not in settings])
+    if options.data is None:
         raise ConfigError(f"data= is missing: name a data set, one of {', '.join(choices('data'))}")
-    check_groups([chosen])
-    try:
-        GlobalHydra.instance().clear()
-        with hydra.initialize_config_dir(version_base="1.3", config_dir=str(CONF)):
-            return Options(hydra.compose(overrides=[f"+{chosen}", *settings]).data, out)
-    except (HydraException, OmegaConfBaseException) as error:
-        raise ConfigError(explain(error, [chosen, *settings])) from error
+    for each in settings:
+        split(each, COMMAND.name, sorted(own))
+    root = [] if options.data_root is None else [quoted("data.root", options.data_root)]
+    config = compose([f"data={options.data}", *settings, *root])
+    return Analysis(config.data, Path(options.out).expanduser() if options.out else None)
 
 
-def analyze(options: Options) -> Path:
+def analyze(options: Analysis) -> Path:
     """Read the data set, explore it, write the report, and print the findings.
 
     Returns:
@@ -91,7 +105,9 @@ def analyze(options: Options) -> Path:
     Raises:
         AssayError: a setting or a data set that is no good.
     """
-    from assay_research.reports.dataset import page  # matplotlib, which --help can do without
+    # Torch and matplotlib take seconds to import, and help, errors and completion do without.
+    from assay_research.config.build import load_data
+    from assay_research.reports.dataset import page
     from assay_research.reports.dataset.collection import collect
     from assay_research.reports.dataset.findings import findings
     from assay_research.reports.dataset.statistics import explore
@@ -111,8 +127,7 @@ def analyze(options: Options) -> Path:
 def main() -> None:
     """The command `assay-analyze`."""
     arguments = sys.argv[1:]
-    if {"--help", "-h"} & set(arguments):
-        say(HELP.format(choices=", ".join(choices("data"))).rstrip())
+    if COMMAND.answer(arguments):
         return
     try:
         analyze(parse(arguments))

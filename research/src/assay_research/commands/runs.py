@@ -3,12 +3,15 @@
 import argparse
 import json
 import os
+import re
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 from assay_deploy.errors import AssayError
+from assay_research import __version__
+from assay_research.config import completion
 from assay_research.errors import CheckpointError, ConfigError
 from assay_research.runs.disk import readable
 from assay_research.runs.inventory import Entry, delete, find, remove_empty, spare_checkpoints, superfluous
@@ -16,13 +19,14 @@ from assay_research.runs.run import Run
 from assay_research.terminal import aligned
 
 DESCRIPTION = """\
-List the runs under a folder, newest first, or delete some. Nothing is deleted that was not asked for by an option,
-nothing without --yes, and never anything of a run that is training right now.
+List the runs under a folder, newest first, or delete some. Nothing is deleted that was not asked
+for by an option, nothing without --yes, and never anything of a run that is training right now.
 
   assay-runs list
   assay-runs list --json
   assay-runs prune --unfinished                       show what would go
   assay-runs prune --keep-best 1 --checkpoints --yes  delete it
+  eval "$(assay-runs -sc install=bash)"               have Tab complete in bash
 """
 
 
@@ -79,7 +83,19 @@ def _prune(arguments: argparse.Namespace) -> int:
     return 1 if failed else 0
 
 
-def _parser() -> argparse.ArgumentParser:
+def _complete(word: str, before: Sequence[str]) -> list[str]:
+    """What the last word of a command line may become."""
+    if before[-1:] == ["--runs"]:
+        return completion.folders(word)
+    parser, commands = _parser()
+    chosen = next((commands[each] for each in before if each in commands), None)
+    options = sorted(set(re.findall(r"--[a-z-]+", (chosen or parser).format_help())))
+    return options if chosen else [*commands, *options]
+
+
+def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
+    """The parser, and those of its commands by name."""
+
     def at_least_one(text: str) -> int:
         if not text.isdigit() or int(text) < 1:
             raise argparse.ArgumentTypeError(f"expected a number of runs, at least 1, got '{text}'")
@@ -88,6 +104,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         "assay-runs", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    parser.add_argument("--version", action="version", version=f"assay-runs {__version__}")
     commands = parser.add_subparsers(required=True, metavar="list|prune")
     shown = commands.add_parser("list", help="a line for each run, newest first")
     shown.add_argument("--json", action="store_true", help="a list of objects instead of a table")
@@ -109,12 +126,15 @@ def _parser() -> argparse.ArgumentParser:
     pruned.set_defaults(command=_prune)
     for each in (shown, pruned):
         each.add_argument("--runs", type=Path, default=Path("runs"), metavar="FOLDER", help="default: runs")
-    return parser
+    return parser, {"list": shown, "prune": pruned}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command `assay-runs`; returns its exit code, 1 where something could not be done."""
-    arguments = _parser().parse_args(argv)
+    typed = sys.argv[1:] if argv is None else argv
+    if completion.answer("assay-runs", typed, _complete):
+        return 0
+    arguments = _parser()[0].parse_args(typed)
     try:
         code: int = arguments.command(arguments)
         sys.stdout.flush()

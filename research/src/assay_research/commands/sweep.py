@@ -7,16 +7,19 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from omegaconf import OmegaConf
 
-from assay_research.config.build import load_data
 from assay_research.config.overrides import EVERYTHING, studies
-from assay_research.data.protocol import Data
 from assay_research.errors import ConfigError
-from assay_research.reports.studies import study
 from assay_research.runs import disk
 from assay_research.runs.run import Run
+
+if TYPE_CHECKING:
+    from assay_research.data.protocol import Data
+
+# Torch takes seconds to import, and help, errors and completion do without: what needs it is imported where it works.
 
 MULTIRUN = ("-m", "--multirun")
 
@@ -75,8 +78,10 @@ def arguments(typed: Sequence[str]) -> tuple[list[str], Path | None]:
 
 
 @lru_cache(maxsize=1)
-def read_once(data: str) -> Data:
+def read_once(data: str) -> "Data":
     """The data set of a config's `data` as YAML; members of a sweep share it, and 60,000 files take long to read."""
+    from assay_research.config.build import load_data
+
     return load_data(OmegaConf.create(data))
 
 
@@ -90,6 +95,8 @@ def report(folder: Path, figure: bool) -> int:
     Returns:
         How many of its trainings failed.
     """
+    from assay_research.reports.studies import study
+
     paths = sorted(folder.glob("[0-9]*.json"), key=lambda path: int(path.stem))
     outcomes = [SweepOutcome(**json.loads(path.read_text(encoding="utf-8"))) for path in paths]
     common = set.intersection(*(set(outcome.overrides) for outcome in outcomes)) if len(outcomes) > 1 else set()

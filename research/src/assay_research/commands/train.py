@@ -6,9 +6,9 @@ import sys
 import traceback
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import hydra
-import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.types import RunMode
@@ -16,22 +16,61 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from assay_deploy.errors import AssayError
+from assay_research import __version__
 from assay_research.commands import sweep
 from assay_research.commands.resume import AUTO, is_finished, latest, of_a_run, resumed_config
-from assay_research.config.build import settings_of
-from assay_research.config.overrides import CONF, check_groups, explain, register
-from assay_research.data.protocol import Data
+from assay_research.config.commandline import Command
+from assay_research.config.overrides import CONF, check_groups, compose, explain, register
+from assay_research.config.schema import TrainConfig
 from assay_research.errors import ConfigError, nearest
-from assay_research.experiment import probes
-from assay_research.experiment.experiment import Experiment
-from assay_research.experiment.trainers import make_trainer
 from assay_research.runs.run import Run
 from assay_research.terminal import resilient, say
-from assay_research.training.device import choose_device, keep_memory
-from assay_research.training.distributed import join
-from assay_research.training.loop import INTERRUPTED
+
+if TYPE_CHECKING:
+    from assay_research.data.protocol import Data
+
+# Torch takes seconds to import, and help, errors and completion do without: what needs it is imported where it works.
 
 PROBES = ("overfit_one_batch", "rate_range")
+
+
+COMMAND = Command(
+    "assay-train",
+    __version__,
+    TrainConfig,
+    about="Train one model, a classifier or a detector.",
+    examples=(
+        ("assay-train", "the embedded digits, in a minute"),
+        ("assay-train experiment=tinyvgg_table2/a_36", "an experiment on CIFAR-10 (downloads)"),
+        ("assay-train experiment=tinyvgg_table2", "a study: all its experiments, one table"),
+        ("assay-train experiment=everything", "every study"),
+        ("assay-train experiment=tinyvgg_table2/a_36 data=image_folder data.root=photos", ""),
+        ("assay-train resume=runs/digits/<time>", "go on where a run stopped"),
+        ("assay-train resume=runs/digits/<time> epochs=60", "train it longer"),
+        ("assay-train experiment=tinyvgg_table2 resume=auto", "leave out what is trained, go on with the rest"),
+        ("assay-train --multirun seed=0,1,2", "a sweep"),
+        ("assay-train probe=rate_range", "which learning rate?"),
+        ("assay-train --cfg job", "show the config and stop"),
+        ("torchrun --nproc-per-node=gpu --no-python assay-train ...", "all GPUs train one model together"),
+    ),
+    usage="[--multirun] [key=value ...]",
+    groups={
+        "experiment": "model, data and recipe that belong together; a folder's name alone is a study, all of it",
+        "model": "the network",
+        "data": "the data set",
+        "augment": "how training pictures are varied",
+        "optim": "the optimizer",
+        "schedule": "of the learning rate",
+        "finetune": "of a pretrained detector",
+        "logger": "where else epochs are recorded; several as in 'logger=[csv,tensorboard]'",
+    },
+    compose=compose,
+    flags={
+        "--multirun": "a training for each combination of values with commas between them",
+        "--cfg job": "show the config that key=value arguments make, with every key there is, and stop",
+        "--hydra-help": "what Hydra, which reads these arguments, can do besides",
+    },
+)
 
 
 class StoppedError(Exception):
@@ -42,7 +81,7 @@ class StoppedError(Exception):
         self.signal = signal
 
 
-def train(config: DictConfig, run: Run | None = None, data: Data | None = None) -> Run | None:
+def train(config: DictConfig, run: Run | None = None, data: "Data | None" = None) -> Run | None:
     """Train as the config says, in a new run or going on with an old one.
 
     Args:
@@ -57,6 +96,12 @@ def train(config: DictConfig, run: Run | None = None, data: Data | None = None) 
         AssayError: bad config, data, device or checkpoint.
         StoppedError: SIGTERM or Ctrl-C; the run is saved.
     """
+    from assay_research.config.schema import settings_of
+    from assay_research.experiment.experiment import Experiment
+    from assay_research.training.device import choose_device
+    from assay_research.training.distributed import join
+    from assay_research.training.loop import INTERRUPTED
+
     with resilient() as stop, join(choose_device(config.device)) as world:
         planned = config.epochs
         experiment = Experiment.build(settings_of(config), run, world, data)
@@ -88,6 +133,10 @@ def probe(config: DictConfig) -> None:
         raise ConfigError(f"probe={config.probe}: there is no such probe; {nearest(config.probe, PROBES)}")
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise ConfigError(f"probe={config.probe} is answered by one process; run it without torchrun")
+    from assay_research.config.schema import settings_of
+    from assay_research.experiment import probes
+    from assay_research.experiment.trainers import make_trainer
+
     trainer = make_trainer(settings_of(config))
     if config.probe == "overfit_one_batch":
         learned = probes.overfit_one_batch(trainer)
@@ -130,11 +179,14 @@ def _begin(config: DictConfig, shared: bool = False) -> Run | None:
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="train")
 def _app(config: DictConfig) -> None:
+    from assay_research.training.device import keep_memory
+
     # Errors end the process here: once they leave this function, Hydra adds lines of its own.
     try:
         if HydraConfig.get().mode == RunMode.MULTIRUN:
             _member(config)
         else:
+            keep_memory()
             _begin(config)
     except StoppedError as stopped:
         say(str(stopped))
@@ -145,6 +197,10 @@ def _app(config: DictConfig) -> None:
 
 def _member(config: DictConfig) -> None:
     """One training of a sweep: it leaves word of how it went, and if it fails the others go on."""
+    import torch
+
+    from assay_research.training.device import keep_memory
+
     settings = HydraConfig.get()
     register()  # a launcher's process starts at `_app`
     keep_memory()
@@ -170,10 +226,11 @@ def _member(config: DictConfig) -> None:
 
 def main() -> None:
     """The command `assay-train`."""
+    typed, broken = sys.argv[1:], False
+    if COMMAND.answer(typed):
+        return
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors reach us instead of being printed by Hydra
     register()
-    keep_memory()
-    typed, broken = sys.argv[1:], False
     try:
         sys.argv[1:], folder = sweep.arguments(of_a_run(typed))
         if folder is not None and int(os.environ.get("WORLD_SIZE", "1")) > 1:

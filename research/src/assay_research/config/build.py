@@ -3,7 +3,7 @@
 import importlib
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import field, fields, make_dataclass
+from dataclasses import field, make_dataclass
 from typing import Any
 
 import torch
@@ -11,7 +11,6 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 
 from assay_deploy.pictures.canvas import View
-from assay_research.config.schema import TrainConfig
 from assay_research.data.protocol import Data
 from assay_research.errors import ConfigError, nearest
 from assay_research.models.normalized import Normalized, Pretrained
@@ -120,27 +119,3 @@ def read_views(described: Any) -> tuple[View, ...]:
     if not views:
         raise ConfigError("views: expected at least one, the plain view first; [{}] is the canvas as it is")
     return views
-
-
-def settings_of(config: DictConfig) -> TrainConfig:
-    """The settings of a training, typed.
-
-    Raises:
-        ConfigError: a value that is missing, of the wrong type or impossible, or a key that there is not.
-    """
-    try:
-        settings = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(TrainConfig), config))
-    except (OmegaConfBaseException, ValueError) as error:
-        raise ConfigError(str(error).partition("\n")[0]) from error
-    assert isinstance(settings, TrainConfig)
-    known = [field.name for field in fields(TrainConfig)]
-    for key in map(str, config):
-        if key not in known:  # +key=value adds it, and no training could go on with such a run
-            raise ConfigError(f"there is no '{key}'; {nearest(key, known)}")
-    if settings.epochs < 1:
-        raise ConfigError(f"epochs must be at least 1, got {settings.epochs}")
-    if settings.save_every < 0:
-        raise ConfigError(f"save_every must be 0, for best and last alone, or more, got {settings.save_every}")
-    if not 0 <= settings.seed < 2**32:
-        raise ConfigError(f"seed must be from 0 to {2**32 - 1}, got {settings.seed}")
-    return settings

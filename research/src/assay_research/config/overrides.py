@@ -4,15 +4,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import hydra
-import torch
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from assay_research.config.build import settings_of
-from assay_research.config.schema import TrainConfig
+from assay_research.config.schema import TrainConfig, settings_of
 from assay_research.errors import ConfigError, nearest
 
 CONF = Path(__file__).parents[1] / "conf"
@@ -26,7 +24,13 @@ BROUGHT = frozenset({"bccd"})
 def register() -> None:
     """Make known to Hydra what its files name: the schema, and the number of trainings that have a GPU each."""
     ConfigStore.instance().store("schema", TrainConfig)
-    OmegaConf.register_new_resolver("gpus", lambda: max(1, torch.cuda.device_count()), replace=True)
+    OmegaConf.register_new_resolver("gpus", _gpus, replace=True)
+
+
+def _gpus() -> int:
+    import torch  # takes seconds, and few configs ask
+
+    return max(1, torch.cuda.device_count())
 
 
 def compose(overrides: Sequence[str]) -> DictConfig:
@@ -77,6 +81,11 @@ def studies() -> dict[str, list[str]]:
     return found
 
 
+def values_of(group: str) -> list[str]:
+    """What may be given to a group: a file of it, or a study where it is of experiments."""
+    return [*choices(group), *(studies() if group == "experiment" else ())]
+
+
 def check_groups(overrides: Sequence[str]) -> None:
     """Refuse a file of a group that is not there, which Hydra itself explains at length or not at all.
 
@@ -91,7 +100,7 @@ def check_groups(overrides: Sequence[str]) -> None:
         named = value.strip("[]").split(",") if "(" not in value else []
         if files and value == "null":
             raise ConfigError(f"{key}=null: name one ({', '.join(files)}); for no logger, logger=[]")
-        valid = [*files, *(studies() if key == "experiment" else ())]
+        valid = values_of(key) if files else []
         for choice in named:
             if files and choice not in (*valid, ""):
                 raise ConfigError(f"{key}={choice}: there is no such {key}; {nearest(choice, valid)}")

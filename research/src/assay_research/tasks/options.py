@@ -1,30 +1,11 @@
 """What an evaluation may be asked for."""
 
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
 
 from assay_deploy.pictures.canvas import View
 from assay_research.config.build import read_views
+from assay_research.config.schema import EvaluationOptions
 from assay_research.errors import ConfigError
-
-
-@dataclass
-class EvaluationOptions:
-    """What the command line may say."""
-
-    run: str | None = None
-    checkpoint: str = "best"
-    split: str = "val"
-    views: list[dict[str, Any]] | None = None
-    sizes: list[int] | None = None
-    flip: bool = False
-    dense: int | None = None
-    fuse: str | None = None
-    iou: float | None = None
-    score: float | None = None
-    device: str = "auto"
-    runs: str = "runs"
-    data_root: str | None = None
 
 
 def chosen_views(options: EvaluationOptions, own: tuple[View, ...]) -> tuple[View, ...]:

@@ -3,11 +3,11 @@
 from dataclasses import fields
 from typing import Any
 
+from assay_research.config.schema import EvaluationOptions
 from assay_research.data.protocol import Data
 from assay_research.errors import ConfigError, nearest
 from assay_research.tasks.classification.task import ClassificationTask
 from assay_research.tasks.detection.task import DetectionTask
-from assay_research.tasks.options import EvaluationOptions
 from assay_research.tasks.task import Task
 
 TASKS: dict[str, Task[Any, Any]] = {

@@ -8,12 +8,12 @@ from typing import Any, ClassVar, Protocol, TypeVar
 import torch
 
 from assay_deploy.pictures.canvas import View
+from assay_research.config.schema import EvaluationOptions
 from assay_research.data.protocol import Data
 from assay_research.models.normalized import Normalized
 from assay_research.runs.run import Run
 from assay_research.runs.trained import Trained
 from assay_research.schedules import Constant
-from assay_research.tasks.options import EvaluationOptions
 from assay_research.training.loop import Loop, LoopOptions
 
 DataT = TypeVar("DataT", bound=Data, contravariant=True)

@@ -11,6 +11,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from assay_deploy.pictures.canvas import View
+from assay_research.config.schema import EvaluationOptions
 from assay_research.data.classification import ClassificationData, Split
 from assay_research.errors import DeviceError
 from assay_research.runs.run import Run
@@ -18,7 +19,7 @@ from assay_research.runs.trained import Trained, load_checked, views_of
 from assay_research.tasks.classification.dense import look
 from assay_research.tasks.classification.metrics import average, measure
 from assay_research.tasks.classification.report import ClassifierResult, ClassifierSubject, Look, report_all, report_one
-from assay_research.tasks.options import EvaluationOptions, chosen_views
+from assay_research.tasks.options import chosen_views
 
 
 def evaluate_classifiers(

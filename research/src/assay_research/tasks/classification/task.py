@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from assay_deploy.pictures.canvas import View
+from assay_research.config.schema import EvaluationOptions
 from assay_research.data.augment import Augment, augment, draw
 from assay_research.data.classification import ClassificationData, Split
 from assay_research.errors import ConfigError
@@ -21,7 +22,6 @@ from assay_research.tasks.classification.metrics import Scores, measure, top1
 from assay_research.tasks.classification.predict import predict
 from assay_research.tasks.classification.trainer import ClassifierTrainer
 from assay_research.tasks.classification.views import Views
-from assay_research.tasks.options import EvaluationOptions
 from assay_research.tasks.task import Outcome, Task
 from assay_research.training import diagnosis
 from assay_research.training.loop import LoopOptions

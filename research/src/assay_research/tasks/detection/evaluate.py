@@ -9,6 +9,7 @@ import torch
 from tqdm import tqdm
 
 from assay_deploy.pictures.canvas import View
+from assay_research.config.schema import EvaluationOptions
 from assay_research.data.detection import BoxSplit, DetectionData
 from assay_research.errors import ConfigError, DeviceError, nearest
 from assay_research.models.boxes import Found
@@ -20,7 +21,7 @@ from assay_research.tasks.detection.report.analysis import DetectorResult, Detec
 from assay_research.tasks.detection.report.errors import IOU
 from assay_research.tasks.detection.report.write import report_all, report_one
 from assay_research.tasks.detection.views import FUSIONS, BoxViews
-from assay_research.tasks.options import EvaluationOptions, chosen_views
+from assay_research.tasks.options import chosen_views
 
 
 def evaluate_detectors(

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 import torch
 
 from assay_deploy.pictures.canvas import View
+from assay_research.config.schema import EvaluationOptions
 from assay_research.data.detection import DetectionData
 from assay_research.errors import ConfigError
 from assay_research.models.normalized import Normalized
 from assay_research.runs.run import Run
 from assay_research.runs.trained import Trained
 from assay_research.schedules import Constant
-from assay_research.tasks.options import EvaluationOptions
 from assay_research.tasks.task import Outcome, Task
 from assay_research.training.loop import LoopOptions
 

@@ -1,0 +1,240 @@
+"""Command lines of ``key=value``: a dataclass describes the keys once, for parsing, ``--help`` and completion alike."""
+
+import re
+import shlex
+import shutil
+import textwrap
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import Field, dataclass, field
+from typing import Any, Generic, TypeVar
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from assay_research.config import completion
+from assay_research.config.option import Description, keys_of
+from assay_research.config.overrides import choices, values_of
+from assay_research.errors import ConfigError, nearest
+from assay_research.terminal import say
+
+T = TypeVar("T")
+
+WIDTH = 100
+"""Columns of a help text, where the terminal has as many."""
+
+EXAMPLE = 50
+"""Columns of an example's command line, before what it does."""
+
+
+def split(argument: str, command: str, keys: Sequence[str]) -> tuple[str, str]:
+    """The key and the text of one argument.
+
+    Raises:
+        ConfigError: it is no ``key=value``, or has no value.
+    """
+    key, equals, text = argument.partition("=")
+    if not equals:
+        raise ConfigError(f"expected key=value, got '{argument}'; see {command} --help. Keys: {', '.join(keys)}")
+    if not text:
+        raise ConfigError(f"'{argument}' has no value; leave it out for the default")
+    return key, text
+
+
+def quoted(key: str, text: str) -> str:
+    """A Hydra override that gives a key this very text, whatever signs are in it."""
+    escaped = re.sub(r"(\\*)'", r"\1\1\\'", text)
+    escaped = re.sub(r"(\\+)$", r"\1\1", escaped)
+    escaped = re.sub(r"(\\*)\$\{", r"\1\1\\${", escaped)  # no interpolation
+    return f"{key}='{escaped}'"
+
+
+@dataclass(frozen=True)
+class Command(Generic[T]):
+    """A console command that takes ``key=value``.
+
+    Attributes:
+        name: of the command.
+        version: of the distribution that it belongs to.
+        options: dataclass of its keys, each made by `option`.
+        about: what it does, the opening of its help.
+        examples: a command line and what it does, each.
+        usage: what its arguments look like.
+        groups: folder of conf -> what is told of it; ``group=file`` picks one, ``group.setting=value`` changes it.
+        compose: from the arguments that pick such files to the config with their settings, which completion offers.
+        flags: besides ``--help`` and ``--version``.
+        notes: the end of its help.
+    """
+
+    name: str
+    version: str
+    options: type[T]
+    about: str
+    examples: Sequence[tuple[str, str]]
+    usage: str = "[key=value ...]"
+    groups: Mapping[str, str] = field(default_factory=dict)
+    compose: Callable[[Sequence[str]], DictConfig] | None = None
+    flags: Mapping[str, str] = field(default_factory=dict)
+    notes: str = ""
+
+    def answer(self, arguments: Sequence[str]) -> bool:
+        """Print what is asked for instead of the command's work: help, version or completion; False if nothing is."""
+        if {"--help", "-h"} & set(arguments):
+            say(self.help(min(WIDTH, shutil.get_terminal_size((WIDTH, 24)).columns)))
+            return True
+        if "--version" in arguments:
+            say(f"{self.name} {self.version}")
+            return True
+        return completion.answer(self.name, arguments, self.complete)
+
+    def read(self, arguments: Sequence[str]) -> T:
+        """The options that ``key=value`` arguments give; the last of a key counts.
+
+        Text, paths above all, is taken as it stands. Everything else is written as Hydra's overrides are; a list of
+        names may also do without its brackets: ``formats=onnx,torchscript``.
+
+        Raises:
+            ConfigError: no ``key=value``, an unknown key, or a value that is missing, of another type or no choice.
+        """
+        keys = keys_of(self.options)
+        given = {}
+        for argument in arguments:
+            key, text = split(argument, self.name, list(keys))
+            if key not in keys:
+                raise ConfigError(f"there is no '{key}'; {nearest(key, keys)}")
+            chosen, description = keys[key]
+            try:
+                given[chosen.name] = self._value(chosen, description, text)
+            except (HydraException, OmegaConfBaseException, ValueError) as error:
+                what = re.split(r"[;,:.]", description.text)[0]
+                raise ConfigError(f"{argument}: expected something like {key}={description.example}, {what}") from error
+        return self.options(**given)
+
+    def _value(self, chosen: "Field[Any]", description: Description, text: str) -> Any:
+        key, valid = description.key or chosen.name, description.choices
+        if chosen.type == list[str]:
+            names = list(dict.fromkeys(text.strip("[]").split(",")))
+            for name in names:
+                if valid and name not in valid:
+                    raise ConfigError(f"{key}: there is no '{name}'; {nearest(name, valid)}")
+            return names
+        if valid and text not in valid:
+            raise ConfigError(f"{key} must be {_either(valid)}, got '{text}'")
+        if chosen.type in (str, str | None):
+            return text
+        parsed = OverridesParser.create().parse_override(f"{chosen.name}={text}").value()
+        typed = OmegaConf.merge(OmegaConf.structured(self.options), {chosen.name: parsed})
+        values: Any = OmegaConf.to_container(typed, resolve=True)
+        return values[chosen.name]
+
+    def help(self, width: int = WIDTH) -> str:
+        """The help text, in lines of at most `width` columns where it has no long words."""
+        keys = {key: described for key, (_, described) in keys_of(self.options).items() if key not in self.groups}
+        flags = {**self.flags, "--help": "this text", "--version": "the version of Assay"}
+        script = _whole(f'eval "$({self.name} -sc install=bash)"')
+        flags["-sc install=bash"] = f"the script that has Tab complete keys and values in bash: {script}"
+        column = 2 + max(map(len, (*keys, *self.groups)))
+        parts = [textwrap.fill(" ".join(self.about.split()), width), f"usage: {self.name} {self.usage}"]
+        parts.append("\n".join(_entry(line, what, EXAMPLE, width) for line, what in self.examples))
+        if self.groups:
+            parts.append("one file of a folder of conf, with folder=file; what it holds, with folder.setting=value:")
+            parts.append("\n".join(_group(name, text, column, width) for name, text in self.groups.items()))
+            parts.append("and by themselves:")
+        for section in dict.fromkeys(described.section for described in keys.values()):
+            parts += [f"{section}:"] if section else []
+            listed = {key: described for key, described in keys.items() if described.section == section}
+            parts.append("\n".join(_entry(key, _explained(key, each), column, width) for key, each in listed.items()))
+        parts.append("\n".join(_entry(flag, text, 2 + max(map(len, flags)), width) for flag, text in flags.items()))
+        parts += [textwrap.fill(" ".join(self.notes.split()), width)] if self.notes else []
+        return "\n\n".join(parts)
+
+    def complete(self, word: str, before: Sequence[str]) -> list[str]:
+        """What the last word of a command line may become.
+
+        Args:
+            word: as far as it is typed.
+            before: the words before it, the command's name aside.
+        """
+        if word.startswith("-"):
+            return [*self.flags, "--help", "--version"]
+        keys = keys_of(self.options)
+        key, equals, value = word.partition("=")
+        if not equals:
+            names = [f"{each}=" for each in (*keys, *self.groups)] + [f"{each}." for each in self.groups]
+            return names + self._settings(word, before)
+        if key in self.groups:
+            return [f"{key}={name}" for name in values_of(key)]
+        if key not in keys:
+            return self._settings(word, before)
+        chosen, description = keys[key]
+        values = [*description.choices, *description.common, *(completion.folders(value) if description.folder else ())]
+        if chosen.type is bool and not values:
+            values = ["true", "false"]
+        start = value.rpartition(",")[0] + "," if "," in value and chosen.type == list[str] else ""
+        return [f"{key}={start}{each}" for each in values]
+
+    def _settings(self, word: str, before: Sequence[str]) -> list[str]:
+        """The settings that `word` may become, or its value, in the config that the words before it compose."""
+        parent, dot, _ = word.partition("=")[0].rpartition(".")
+        if not dot or self.compose is None:
+            return []
+        node = OmegaConf.select(
+            self.compose([each for each in before if each.partition("=")[0] in self.groups]), parent
+        )
+        if not isinstance(node, DictConfig):
+            return []
+        settings = OmegaConf.to_container(node)
+        assert isinstance(settings, dict)
+        return [
+            f"{parent}.{name!s}" + ("." if isinstance(value, dict) else f"={_plain(value)}" if "=" in word else "=")
+            for name, value in settings.items()
+            if not str(name).startswith("_")
+        ]
+
+
+def _either(names: Sequence[str]) -> str:
+    """``a, b or c``."""
+    return " or ".join(filter(None, (", ".join(names[:-1]), names[-1])))
+
+
+def _plain(value: object) -> str:
+    """A value as a user would type it."""
+    return str(value).lower() if isinstance(value, bool) else "null" if value is None else str(value)
+
+
+def _explained(key: str, of: Description) -> str:
+    """The text of a key's entry: choices, what it is, default and example."""
+    text = of.text
+    if isinstance(of.default, tuple):
+        text = f"{', '.join(of.choices)}, with commas between them; by default {','.join(of.default)}. {text}"
+    elif of.choices:
+        text = f"{_either([each + ' (the default)' * (each == _plain(of.default)) for each in of.choices])}. {text}"
+    elif isinstance(of.default, str | int | float) and of.default is not False and of.default != MISSING:
+        text += f"; by default {_plain(of.default)}"
+    return text + (f", as in {_whole(shlex.quote(f'{key}={of.example}'))}" if of.example else "")
+
+
+def _whole(text: str) -> str:
+    """Text that `_entry` does not break."""
+    return text.replace(" ", "\N{NO-BREAK SPACE}")
+
+
+def _entry(name: str, text: str, column: int, width: int) -> str:
+    """``  name    text``, the text beneath where the name is long, and its further lines beneath its first."""
+    first, indent = f"  {name:{column}}", " " * (column + 2)
+    filled = textwrap.fill(
+        text, width, initial_indent=indent, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+    ).replace("\N{NO-BREAK SPACE}", " ")
+    return first.rstrip() if not text else first + filled[len(first) :] if len(name) < column else f"{first}\n{filled}"
+
+
+def _group(name: str, text: str, column: int, width: int) -> str:
+    """A group's entry: its text and its files, and a line for each folder of them."""
+    inside: dict[str, list[str]] = {}
+    for choice in choices(name):
+        folder, _, file = choice.rpartition("/")
+        inside.setdefault(folder, []).append(file)
+    lines = [_entry(name, f"{text}: {', '.join(inside.pop('', []))}", column, width)]
+    lines += [_entry("", f"{folder}/: {', '.join(files)}", column, width) for folder, files in inside.items()]
+    return "\n".join(lines)
