@@ -47,8 +47,7 @@ class ExportOptions:
     )
     engines: list[str] = option(
         tuple(ENGINES),
-        "Those that are installed prove the ONNX graphs; onnxruntime among them, which runs them unless another is asked "
-        "for",
+        "Those that are installed prove the ONNX graphs; onnxruntime, which runs them by default, among them",
         choices=tuple(ENGINES),
     )
     dense: int | None = option(

@@ -1,0 +1,69 @@
+"""A format says itself how it is made and started; it may leave several files, and each of them is hashed."""
+
+from pathlib import Path
+
+import pytest
+
+from assay_deploy.bundle.folder import read_manifest
+from assay_deploy.errors import BundleError
+from assay_export.export import export_bundle
+from assay_export.formats import torchscript
+from assay_export.formats.names import NAMES, USUAL
+from assay_export.formats.places import default_place
+from assay_export.formats.registry import FORMATS, Format, Made, start
+from assay_export.formats.runner import module_runner
+from assay_export.gate.tolerances import TOLERANCES
+from assay_research.runs.run import Run
+
+HALVES = Format(
+    name="halves",
+    format="halves",
+    device="any",
+    stem="model",
+    suffix=".half",
+    reproducible=True,
+    make=lambda graph, of: (
+        lambda whole: Made(whole[: len(whole) // 2], {".other": whole[len(whole) // 2 :], ".note": b"two files"})
+    )(torchscript.export(graph, of.images, of.source)),
+    start=lambda folder, _, artifact, place: module_runner(
+        torchscript.load(
+            (folder / artifact.path).read_bytes() + (folder / artifact.beside[0].path).read_bytes(), place.device
+        ),
+        artifact.outputs,
+        place.device,
+    ),
+)
+"""A module in two files, and a third that nothing reads."""
+
+
+@pytest.fixture
+def halves(plain_run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A bundle of the format, registered here alone."""
+    monkeypatch.setitem(FORMATS, "halves", HALVES)
+    monkeypatch.setitem(TOLERANCES, ("classification", "halves", "fp32"), {"logits": 2e-4})
+    monkeypatch.setattr("assay_deploy.bundle.rules.FORMATS", ("onnx", "halves"))
+    exported = export_bundle(plain_run, tmp_path, "halves", formats=["onnx", "halves"], say=lambda _: None)
+    assert [(each.path, each.passed) for each in exported.verdicts if each.format == "halves"] == [("model.half", True)]
+    return exported.folder
+
+
+def test_a_format_of_several_files_is_proven_and_every_file_is_listed(halves: Path) -> None:
+    manifest = read_manifest(halves)
+    (artifact,) = (each for each in manifest.artifacts if each.format == "halves")
+    assert [file.path for file in artifact.beside] == ["model.half.other", "model.half.note"]
+    assert {"model.half", "model.half.other", "model.half.note"} <= {file.path for file in manifest.files}
+
+
+@pytest.mark.parametrize("name", ["model.half.other", "model.half.note"])
+def test_a_changed_file_beside_the_one_that_is_loaded_is_refused(halves: Path, name: str) -> None:
+    manifest = read_manifest(halves)
+    (artifact,) = (each for each in manifest.artifacts if each.format == "halves")
+    start(halves, manifest, artifact, default_place(artifact, "cpu"))
+    (halves / name).write_bytes((halves / name).read_bytes() + b" ")
+    with pytest.raises(BundleError, match=rf"{name}: not the file that was proven"):
+        start(halves, manifest, artifact, default_place(artifact, "cpu"))
+
+
+def test_the_command_line_knows_every_format() -> None:
+    assert tuple(FORMATS) == NAMES
+    assert set(USUAL) < set(NAMES)
