@@ -1,4 +1,4 @@
-"""Put a picture on the model's canvas: the one implementation that training and serving share."""
+"""Put a picture on the model's canvas, stretched or letterboxed in grey: one implementation for training and serving."""
 
 from dataclasses import dataclass
 from typing import Any

@@ -1,4 +1,4 @@
-"""From a config to objects: builders that only ever come from this package."""
+"""From a config to objects: model, data set and views, by builders that only ever come from this package."""
 
 import importlib
 import inspect

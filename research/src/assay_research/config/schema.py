@@ -1,4 +1,4 @@
-"""A run's configuration is data: a typed schema, and builders that only ever come from this package."""
+"""The typed settings of a training and the options of an evaluation, with every default and its description."""
 
 from dataclasses import dataclass, field, fields
 from typing import Any

@@ -1,4 +1,4 @@
-"""One experiment in one run: train it, go on, evaluate it, go back to any epoch."""
+"""One experiment in one run: train it, go on, evaluate it, go back to any epoch, and write its `summary.json`."""
 
 import shutil
 import sys

@@ -1,4 +1,4 @@
-"""Find runs on disk, say what state they are in, and delete them."""
+"""Find runs on disk, say what state they are in, and choose and delete what may go."""
 
 import json
 import os

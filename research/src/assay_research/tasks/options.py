@@ -1,4 +1,4 @@
-"""What an evaluation may be asked for."""
+"""The views that an evaluation's options ask for."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""Whether a finished training fits its data too little or too well, in words and with the evidence."""
+"""Judge whether a finished training fits its data too little or too well, in words and with the evidence."""
 
 import math
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""When a training goes on no longer, and why, in words."""
+"""The reason why a training stops: diverged, or no longer improving."""
 
 import math
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Figures of a classifier: what it says of pictures, what it gets wrong and how sure it is, and all that by epoch."""
+"""Figures of a classifier: predictions, worst mistakes, confusion matrix, calibration, and scores by epoch."""
 
 import math
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Score a classifier on a split, looking at it through any views: every metric from its logits alone."""
+"""Every metric of a classifier from its logits: cross-entropy, top-1, top-5, calibration (ECE), confusion matrix."""
 
 import math
 from collections.abc import Sequence

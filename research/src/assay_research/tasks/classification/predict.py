@@ -1,4 +1,4 @@
-"""The answers of a classifier to every picture of a split."""
+"""A classifier's answer to every picture of a split, so many pictures at a time."""
 
 import torch
 from torch import Tensor, nn

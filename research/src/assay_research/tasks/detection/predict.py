@@ -1,4 +1,4 @@
-"""What a detector finds in every picture of a split."""
+"""A detector's answer to every picture of a split, so many pictures at a time."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Figures of how well a detector finds objects, and of what it takes for what."""
+"""Figures of a detector: confusion matrix, precision against recall, what it takes for what."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
