@@ -1,4 +1,4 @@
-"""Put a picture on the model's canvas, stretched or letterboxed in grey: one implementation for training and serving."""
+"""Put a picture on the canvas, stretched or letterboxed in grey: one implementation for training and serving."""
 
 from dataclasses import dataclass
 from typing import Any
