@@ -15,7 +15,7 @@ from assay_deploy.engines.machine import available_cores
 from assay_deploy.engines.onnxruntime.session import Session
 from assay_deploy.errors import AssayError
 from assay_export.formats import registry as formats
-from assay_export.formats.places import default_place
+from assay_export.formats.registry import default_place
 from assay_export.formats.runner import module_runner
 from assay_research.data.classification import ClassificationData
 from assay_research.runs.run import Run

@@ -18,7 +18,8 @@ from assay_deploy.bundle.folder import read_manifest
 from assay_deploy.bundle.manifest import CLASSIFICATION
 from assay_deploy.errors import BundleError
 from assay_export import cli
-from assay_export.formats.registry import FORMATS, Made
+from assay_export.formats.format import Made
+from assay_export.formats.registry import FORMATS
 from assay_export.gate.tolerances import TOLERANCES
 from assay_research.runs.run import CONFIG, Run
 from tests.research.commands.test_bad_data import SMALL, assay_train, fill
@@ -196,7 +197,7 @@ def test_a_place_that_cannot_be_written_is_refused(command, copied):
 def plant(monkeypatch, fault) -> None:
     """Let this fault happen to every ONNX graph after it was exported."""
     made = FORMATS["onnx"].make
-    faulty = replace(FORMATS["onnx"], make=lambda graph, origin: Made(fault(made(graph, origin).content)))
+    faulty = replace(FORMATS["onnx"], make=lambda request: Made(fault(made(request).content)))
     monkeypatch.setitem(FORMATS, "onnx", faulty)
 
 

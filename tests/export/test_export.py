@@ -20,7 +20,7 @@ from assay_deploy.engines.onnxruntime.session import Session
 from assay_deploy.pictures.canvas import View
 from assay_export.export import export_bundle
 from assay_export.formats import registry as formats
-from assay_export.formats.places import default_place
+from assay_export.formats.registry import default_place
 from assay_export.gate.probe import enlarged
 from assay_research.runs.run import CONFIG, Run
 from benchmarks.gpu import outcomes

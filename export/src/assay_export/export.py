@@ -20,9 +20,10 @@ from assay_export.bundle.manifest import describe
 from assay_export.bundle.publish import publish, workplace
 from assay_export.drift.find import explain
 from assay_export.errors import ExportError
+from assay_export.formats.format import Format, Made, Request
 from assay_export.formats.names import USUAL
-from assay_export.formats.places import Place, places
-from assay_export.formats.registry import FORMATS, Format, Made, Origin
+from assay_export.formats.places import Place
+from assay_export.formats.registry import FORMATS, places
 from assay_export.gate import page
 from assay_export.gate.gate import ask_eager, prove
 from assay_export.gate.probe import make_probe, probe_for
@@ -169,7 +170,8 @@ def _make(
         for look, graph in subject.graphs.items():
             outputs = subject.task.outputs(look)
             with _stage(f"export {form.path(look)}", say):
-                made = form.make(graph, Origin(probe_for(look, images), outputs, origin, look == DENSE))
+                shown, path = probe_for(look, images), form.path(look)
+                made = form.make(Request(graph, shown, outputs, origin, look == DENSE, path))
                 artifacts.append(_artifact(folder, subject, form, "fp32", look, made))
     form = FORMATS["onnx"]
     for wanted in precisions:
@@ -200,7 +202,7 @@ def _artifact(folder: Path, subject: Subject, form: Format, wanted: str, look: s
         requires=form.requires(made.content),
         path=file.path,
         sha256=file.sha256,
-        beside=tuple(_write(folder, path + name, content) for name, content in made.beside.items()),
+        beside=tuple(_write(folder, name, content) for name, content in made.beside.items()),
     )
 
 

@@ -13,7 +13,7 @@ from assay_deploy.errors import AssayError, BundleError
 from assay_export.errors import ExportError
 from assay_export.formats import archive
 from assay_export.formats import registry as formats
-from assay_export.formats.places import default_place
+from assay_export.formats.registry import default_place
 from tests.deploy.mutations import any_fault, mutated, snapshot, spoilt
 
 

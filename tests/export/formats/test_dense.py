@@ -16,7 +16,7 @@ from assay_deploy.engines.onnxruntime.session import Session
 from assay_deploy.pictures.canvas import Canvas, View
 from assay_export.formats import aoti, exported_program, onnx_graph
 from assay_export.formats import registry as formats
-from assay_export.formats.places import default_place
+from assay_export.formats.registry import default_place
 from assay_export.formats.runner import module_runner
 from assay_export.gate.gate import prove
 from assay_export.gate.probe import tiled

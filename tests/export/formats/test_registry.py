@@ -8,12 +8,26 @@ from assay_deploy.bundle.folder import read_manifest
 from assay_deploy.errors import BundleError
 from assay_export.export import export_bundle
 from assay_export.formats import torchscript
+from assay_export.formats.format import Format, Made, Request, Verified, torch_alone
 from assay_export.formats.names import NAMES, USUAL
-from assay_export.formats.places import default_place
-from assay_export.formats.registry import FORMATS, Format, Made, start
-from assay_export.formats.runner import module_runner
+from assay_export.formats.places import Place
+from assay_export.formats.registry import FORMATS, default_place, start
+from assay_export.formats.runner import Runner, module_runner
 from assay_export.gate.tolerances import TOLERANCES
 from assay_research.runs.run import Run
+
+
+def make(request: Request) -> Made:
+    whole = torchscript.export(request.graph, request.images, request.origin)
+    half = len(whole) // 2
+    return Made(whole[:half], {f"{request.path}.other": whole[half:], f"{request.path}.note": b"two files"})
+
+
+def begin(verified: Verified, place: Place) -> Runner:
+    other, _ = verified.files.beside.values()
+    module = torchscript.load(verified.files.content + other, place.device)
+    return module_runner(module, verified.artifact.outputs, place.device)
+
 
 HALVES = Format(
     name="halves",
@@ -22,16 +36,10 @@ HALVES = Format(
     stem="model",
     suffix=".half",
     reproducible=True,
-    make=lambda graph, of: (
-        lambda whole: Made(whole[: len(whole) // 2], {".other": whole[len(whole) // 2 :], ".note": b"two files"})
-    )(torchscript.export(graph, of.images, of.source)),
-    start=lambda folder, _, artifact, place: module_runner(
-        torchscript.load(
-            (folder / artifact.path).read_bytes() + (folder / artifact.beside[0].path).read_bytes(), place.device
-        ),
-        artifact.outputs,
-        place.device,
-    ),
+    make=make,
+    start=begin,
+    engines=torch_alone,
+    has_cuda=lambda: False,
 )
 """A module in two files, and a third that nothing reads."""
 

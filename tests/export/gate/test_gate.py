@@ -14,7 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 from assay_deploy.bundle.folder import sha256
 from assay_deploy.bundle.manifest import CLASSIFICATION, PLAIN, Artifact
 from assay_export.formats import aoti, archive, torchscript
-from assay_export.formats.places import default_place
+from assay_export.formats.registry import default_place
 from assay_export.gate.gate import prove
 from assay_export.gate.tolerances import TOLERANCES
 from assay_export.gate.verdict import DOES_NOT_RUN, TASK, TENSORS, Verdict

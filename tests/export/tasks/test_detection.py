@@ -13,9 +13,9 @@ from torch import nn
 from assay_deploy.bundle.folder import sha256
 from assay_deploy.bundle.manifest import BOXES, DETECTION, PLAIN, Artifact, Manifest, Tensor
 from assay_deploy.pictures.canvas import View
+from assay_export.formats.format import Request
 from assay_export.formats.names import USUAL
-from assay_export.formats.places import default_place
-from assay_export.formats.registry import FORMATS, Origin
+from assay_export.formats.registry import FORMATS, default_place
 from assay_export.gate.gate import ask_eager, prove
 from assay_export.gate.probe import make_probe
 from assay_export.gate.tolerances import TOLERANCES
@@ -34,7 +34,7 @@ def subject() -> Trained:
 @cache
 def content(form: str) -> bytes:
     graph = TASKS[DETECTION].exported(subject(), PLAIN, None)
-    return FORMATS[form].make(graph, Origin(data().test.images[:2], BOXES, {"run": "a/1"}, False)).content
+    return FORMATS[form].make(Request(graph, data().test.images[:2], BOXES, {"run": "a/1"}, False, "model")).content
 
 
 def judge(form: str, manifest: Manifest, eager: Trained, folder: Path) -> Verdict:

@@ -9,6 +9,7 @@ import sys
 import tempfile
 import zipfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from torch._inductor.utils import fresh_cache
 from assay_export.errors import ExportError
 from assay_export.formats import archive
 from assay_export.formats.exported_program import trace
+from assay_export.formats.format import Format, Made, Request, run_by_torch, torch_alone
 
 DEVICES = ("cpu", "cuda")
 
@@ -185,3 +187,26 @@ def _tidied(content: bytes) -> bytes:
                 record = record.replace(stem.encode(), plain.encode())
             tidied[name] = record
     return archive.write(tidied)
+
+
+def _format(device: str) -> Format:
+    def make(request: Request) -> Made:
+        return Made(export(request.graph, request.images, device, request.any_size))  # no place for names or origin
+
+    return Format(
+        name=f"aoti-{device}",
+        format="aoti",
+        device=device,
+        stem=f"aoti-{device}",
+        suffix=".pt2",
+        reproducible=False,
+        make=make,
+        start=run_by_torch(load),
+        engines=torch_alone,
+        has_cuda=torch.cuda.is_available,
+        requires=requirements,
+        check=partial(check, device),
+    )
+
+
+FORMATS = tuple(map(_format, DEVICES))

@@ -15,6 +15,7 @@ from torch.export.pt2_archive._package import load_pt2
 
 from assay_export.errors import ExportError, unloadable
 from assay_export.formats import archive
+from assay_export.formats.format import Format, Made, Request, run_by_torch, torch_alone
 from assay_export.formats.onnx_graph import BATCH, dynamic_sizes
 from assay_export.formats.torchscript import ORIGIN
 
@@ -181,3 +182,22 @@ def _refuse(what: str, found: str) -> None:
         f"it holds {what} '{found[:200]}' that no export of a classifier or detector needs and that can run code "
         "when it is loaded. Get the file from whom you trust"
     )
+
+
+def _make(request: Request) -> Made:
+    # its outputs have an order, no names
+    return Made(export(request.graph, request.images, request.origin, request.any_size))
+
+
+FORMAT = Format(
+    name="exported_program",
+    format="exported_program",
+    device="any",
+    stem="exported",
+    suffix=".pt2",
+    reproducible=True,
+    make=_make,
+    start=run_by_torch(load),
+    engines=torch_alone,
+    has_cuda=torch.cuda.is_available,
+)

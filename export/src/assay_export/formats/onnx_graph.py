@@ -8,7 +8,13 @@ import onnx
 import torch
 from torch import Tensor, nn
 
+from assay_deploy.bundle.manifest import Artifact
+from assay_deploy.engines.onnxruntime.runtime import CUDA, import_runtime
+from assay_deploy.engines.registry import DEFAULT, ENGINES
 from assay_export.errors import ExportError
+from assay_export.formats.format import Format, Made, Request, Verified
+from assay_export.formats.places import Place
+from assay_export.formats.runner import Runner
 
 OPSET = 18
 """What the exporter itself writes, so no converter comes after it; ONNX Runtime reads it since 1.14."""
@@ -110,3 +116,37 @@ def _nodes(model: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
         for attribute in node.attribute:
             for graph in (attribute.g, *attribute.graphs):
                 waiting.extend(graph.node)
+
+
+def has_cuda() -> bool:
+    """Whether there is a GPU here, and ONNX Runtime can use it."""
+    return torch.cuda.is_available() and CUDA in import_runtime().get_available_providers()
+
+
+def _make(request: Request) -> Made:
+    return Made(export(request.graph, request.images, request.outputs, request.origin, request.any_size))
+
+
+def _start(verified: Verified, place: Place) -> Runner:
+    engine = ENGINES[place.engine]
+    return engine.load(verified.folder, verified.manifest, verified.artifact, provider=place.device).run
+
+
+def _engines(artifact: Artifact) -> list[str]:
+    return [
+        each.name for each in ENGINES.values() if each.runs(artifact) and (each.installed() or each.name == DEFAULT)
+    ]
+
+
+FORMAT = Format(
+    name="onnx",
+    format="onnx",
+    device="any",
+    stem="model",
+    suffix=".onnx",
+    reproducible=True,
+    make=_make,
+    start=_start,
+    engines=_engines,
+    has_cuda=has_cuda,
+)

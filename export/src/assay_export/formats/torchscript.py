@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from assay_export.errors import unloadable
 from assay_export.formats import archive
+from assay_export.formats.format import Format, Made, Request, run_by_torch, torch_alone
 
 ORIGIN = "assay.json"
 """Name of the extra file that says where the model comes from."""
@@ -142,3 +143,21 @@ def _quiet() -> Iterator[None]:
         for category in (DeprecationWarning, FutureWarning):
             warnings.filterwarnings("ignore", r"`torch\.jit\.\w+` is deprecated", category)
         yield
+
+
+def _make(request: Request) -> Made:
+    return Made(export(request.graph, request.images, request.origin))  # no names of outputs, and no sizes
+
+
+FORMAT = Format(
+    name="torchscript",
+    format="torchscript",
+    device="any",
+    stem="model",
+    suffix=".torchscript",
+    reproducible=True,
+    make=_make,
+    start=run_by_torch(load),
+    engines=torch_alone,
+    has_cuda=torch.cuda.is_available,
+)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from assay_export.errors import ExportError
-from assay_export.formats.places import has_cuda
+from assay_export.formats.onnx_graph import has_cuda
 from assay_export.precisions import fp16, int8
 
 
@@ -31,7 +31,7 @@ class Precision:
 
 
 def _check_fp16() -> None:
-    if not has_cuda("onnx"):
+    if not has_cuda():
         raise ExportError(
             "fp16 is proven on a GPU or not made, for ONNX Runtime computes it in float32 on a CPU. Here is no CUDA "
             "device, or this ONNX Runtime has no CUDA (`pip install onnxruntime-gpu[cuda,cudnn]`)"
