@@ -149,7 +149,7 @@ def _export(run: "Run", options: ExportOptions) -> "Exported":
     from assay_deploy.predict import BATCH
     from assay_export import triton
     from assay_export.export import export_bundle
-    from assay_export.gate import table as report
+    from assay_export.gate import table
 
     bundles = Path(options.bundles)
     name = options.name or str(run.config().get("name") or run.folder.resolve().parent.name)
@@ -169,7 +169,7 @@ def _export(run: "Run", options: ExportOptions) -> "Exported":
     )
     expected = exported.manifest.expected[0]
     say(f"\nEvery artifact against the eager model, on {expected.n:,} pictures of {expected.dataset}:\n")
-    say(report.table((*exported.verdicts, *exported.left_out)) + "\n" + report.sizes(exported.folder), end="")
+    say(table.table((*exported.verdicts, *exported.left_out)) + "\n" + table.sizes(exported.folder), end="")
     say(f"\nmade in {exported.seconds:.1f} s, proven in {exported.gate_seconds:.1f} s")
     say(f"bundle: {exported.folder}, report: {exported.folder / 'parity.html'}")
     if options.layout == "triton":
@@ -183,11 +183,11 @@ def _export(run: "Run", options: ExportOptions) -> "Exported":
 
 def _export_all(options: ExportOptions) -> int:
     """Export the newest run of every experiment, whatever happens to the others; the worst exit code."""
-    from assay_export.gate import table as report
+    from assay_export.gate import table
     from assay_export.gate.verdict import ParityError
     from assay_research.runs.run import Run
 
-    rows: dict[str, report.Row] = {}
+    rows: dict[str, table.Row] = {}
     codes = [0]
     runs = Path(options.runs)
     for experiment in sorted({run.parent for run in runs.glob("*/*")}):
@@ -197,17 +197,17 @@ def _export_all(options: ExportOptions) -> int:
             continue  # no finished epoch yet
         try:
             done = _export(run, replace(options, name=experiment.name))
-            rows[experiment.name] = report.Row(done.verdicts, done.left_out, done.seconds, done.gate_seconds)
+            rows[experiment.name] = table.Row(done.verdicts, done.left_out, done.seconds, done.gate_seconds)
         except ParityError as error:
-            rows[experiment.name] = report.Row(error.verdicts)
+            rows[experiment.name] = table.Row(error.verdicts)
             codes.append(_code(error))
         except (AssayError, OSError) as error:
-            rows[experiment.name] = report.Row(error=str(error))
+            rows[experiment.name] = table.Row(error=str(error))
             codes.append(1)
         say("")
     if not rows:
         raise ExportError(f"no finished epoch of any run under '{runs}': train one with `nox -s train`")
-    say(report.matrix(rows), end="")
+    say(table.matrix(rows), end="")
     return max(codes)
 
 

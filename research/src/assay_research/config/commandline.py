@@ -179,9 +179,9 @@ class Command(Generic[T]):
         parent, dot, _ = word.partition("=")[0].rpartition(".")
         if not dot or self.compose is None:
             return []
-        node = OmegaConf.select(
-            self.compose([each for each in before if each.partition("=")[0] in self.groups]), parent
-        )
+        pairs = [each.partition("=") for each in before]
+        chosen = [f"{group}={file}" for group, _, file in pairs if group in self.groups and file in choices(group)]
+        node = OmegaConf.select(self.compose(chosen), parent)
         if not isinstance(node, DictConfig):
             return []
         settings = OmegaConf.to_container(node)

@@ -49,8 +49,9 @@ def answer(name: str, arguments: Sequence[str], complete: Complete) -> bool:
     except (ValueError, IndexError, OSError, AssayError, HydraException, OmegaConfBaseException):
         # a quote that is open, a folder that is not there, a config that does not compose
         return True
-    # Bash replaces what stands behind the last of its word breaks, which `=` is one of unless a user took it out.
-    cut = len(word.partition("=")[0]) + 1 if "=" in word and "=" in os.environ.get("COMP_WORDBREAKS", "=") else 0
+    # Bash replaces what stands behind the last of its word breaks, of which `=` is one unless a user took it out.
+    # Hydra's script for zsh does not say which there are, and takes whole words.
+    cut = len(word.partition("=")[0]) + 1 if "=" in word and "=" in os.environ.get("COMP_WORDBREAKS", "") else 0
     for each in found:
         say(re.sub(r"([^\w@%+=:,./~\[\]-])", r"\\\1", each[cut:]))
     return True
