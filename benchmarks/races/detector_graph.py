@@ -20,7 +20,7 @@ import onnxruntime
 import torch
 from torch import nn
 
-from assay_deploy.bundle.difference import differences
+from assay_deploy.bundle.difference import detection_differences
 from assay_deploy.bundle.manifest import BOXES, DETECTION
 from assay_deploy.engines.machine import available_cores
 from assay_deploy.pictures.canvas import Canvas, View
@@ -97,7 +97,7 @@ def compare(name: str, candidates: bool, rounds: int) -> dict[str, Any]:
     with torch.inference_mode():
         expected = {key: each.numpy() for key, each in eager(picture)._asdict().items()}
         found = dict(zip(BOXES, session.run(list(BOXES), given), strict=True))
-        apart = differences(found, expected)
+        apart = detection_differences(found, expected)
         if not all(apart[key] <= ALLOWED[key] for key in ALLOWED):
             raise ValueError(f"{what}: the answers differ by {apart}, allowed {ALLOWED}")
         for _ in range(WARM_UP + rounds):

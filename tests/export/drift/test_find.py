@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.ops import nms
 
+from assay_deploy.bundle.difference import detection_differences
 from assay_deploy.pictures.canvas import Canvas, View
 from assay_export.drift import find as drift
 from assay_export.drift import script as drift_script
@@ -31,6 +32,7 @@ from assay_research.tasks.classification.views import Views
 from assay_research.tasks.detection.views import BoxViews
 
 TOLERANCES = {"logits": 1e-4}
+ARTIFACT = SimpleNamespace(path="model.onnx", format="onnx", tolerances=TOLERANCES)
 BOX_TOLERANCES = {"boxes": 0.05, "scores": 1e-3, "labels": 0.01}
 CANVAS = Canvas(32, 32)
 
@@ -116,7 +118,7 @@ def test_wrong_epsilon_names_the_batch_norm_and_both_values(plain, images, form,
     assert (found.layer.name, found.layer.kind) == ("model.network.5", "BatchNorm2d")
     assert found.beside is None
     assert found.evidence == ("in every channel it is what eps=0.001 would give; the model has eps=1e-05",)
-    assert found.layer.where.startswith("assay_research/models/__init__.py:")
+    assert found.layer.where.startswith("assay_research/models/normalized.py:")
     assert found.rounding < 3e-6 < 1e-4 < found.relative < 1e-2
     assert found.difference == pytest.approx(abs(found.eager - found.artifact))
     shown = reproduce(found, tmp_path)
@@ -137,7 +139,7 @@ def test_swapped_channels_are_named_as_such_before_the_first_layer(plain, images
 
     found = drift_of(plain, images, form, Swapped)
     assert str(found.layer) == "Views.forward"
-    assert found.layer.where.startswith("assay_research/views.py:")
+    assert found.layer.where.startswith("assay_research/tasks/classification/views.py:")
     assert found.evidence == ("what 'model' is given is already different", "its channels are in the order 2, 1, 0")
 
 
@@ -151,7 +153,7 @@ def test_nearest_resize_names_the_line_that_resizes_and_its_weights(several, ima
 
     found = drift_of(several, images, form, fault)
     assert str(found.layer) == "Views.forward"
-    assert found.layer.where.startswith("assay_research/resample.py:")
+    assert found.layer.where.startswith("assay_research/data/resample.py:")
     assert found.layer.where.endswith(", in resample")
     assert found.evidence[0] == "what 'model' is given is already different"
     assert found.evidence[1].startswith("the artifact has another 'rows'")
@@ -298,10 +300,10 @@ def test_detector_names_the_layer_of_one_of_its_heads():
     eager = BoxViews(model, canvas, [View()]).eval()
 
     content = onnx_graph.export(exportable(copy.deepcopy(model), canvas, [View()]), images, list(BOX_TOLERANCES), {})
-    assert find_drift(eager, "onnx", content, images, BOX_TOLERANCES) is None
+    assert find_drift(eager, "onnx", content, images, BOX_TOLERANCES, compare=detection_differences) is None
     with torch.no_grad():
         model.get_submodule(head).weight[1] *= 1.5  # the eager one, which saves an export
-    found = find_drift(eager, "onnx", content, images, BOX_TOLERANCES)
+    found = find_drift(eager, "onnx", content, images, BOX_TOLERANCES, compare=detection_differences)
     assert found.layer.name == f"model.{head}"
 
 
@@ -319,7 +321,7 @@ def test_decisions_that_agree_hide_no_layer_of_a_detector_that_fuses_views():
     with torch.no_grad():
         model.get_submodule(layer).weight[1] *= 1.5
     eager = BoxViews(model, canvas, views).eval()
-    found = find_drift(eager, "torchscript", content, images, BOX_TOLERANCES)
+    found = find_drift(eager, "torchscript", content, images, BOX_TOLERANCES, compare=detection_differences)
     assert f"model.{layer}" in (found.layer.name, found.beside and found.beside.name)
     assert found.compared > found.agreeing > 10
     assert not any("nothing in the artifact" in each for each in found.evidence)
@@ -330,7 +332,9 @@ def test_what_is_said_names_no_path_of_this_machine(plain, images, tmp_path):
         graph.model.network[5].eps = 1e-3
 
     (tmp_path / "model.onnx").write_bytes(EXPORT["onnx"](alter(plain, fault), images[:2]))
-    manifest = SimpleNamespace(artifacts=[SimpleNamespace(path="model.onnx", format="onnx", tolerances=TOLERANCES)])
+    manifest = SimpleNamespace(
+        task="classification", artifacts=[SimpleNamespace(path="model.onnx", format="onnx", tolerances=TOLERANCES)]
+    )
     said = drift.explain(tmp_path, manifest, SimpleNamespace(path="model.onnx"), plain, images)
     script = tmp_path / "drift" / "model.onnx" / "reproduce.py"
     assert f"python {script}" in said
@@ -348,7 +352,9 @@ def alter(graph: nn.Module, fault: Callable[[nn.Module], None]) -> nn.Module:
 
 def test_artifact_that_does_not_run_is_said_to(plain, images, tmp_path):
     (tmp_path / "model.onnx").write_bytes(EXPORT["onnx"](plain, images[:2])[:1000])
-    manifest = SimpleNamespace(artifacts=[SimpleNamespace(path="model.onnx", format="onnx", tolerances=TOLERANCES)])
+    manifest = SimpleNamespace(
+        task="classification", artifacts=[SimpleNamespace(path="model.onnx", format="onnx", tolerances=TOLERANCES)]
+    )
     said = drift.explain(tmp_path, manifest, SimpleNamespace(path="model.onnx"), plain, images)
     assert "does not run" in said
 

@@ -15,7 +15,7 @@ from onnx import numpy_helper
 from onnx.reference import ReferenceEvaluator
 from onnx.reference.op_run import OpRun
 
-from assay_deploy.bundle.difference import differences
+from assay_deploy.bundle.difference import detection_differences, largest_differences
 from assay_deploy.bundle.folder import read_verified
 from assay_deploy.bundle.manifest import BOXES, DETECTION
 from assay_deploy.pictures.canvas import Canvas, View
@@ -48,7 +48,8 @@ class Graph:
 
     def wrong(self, found: Outputs, images: Images) -> dict[str, float]:
         """How far the outputs are off that are farther off than is allowed."""
-        off = differences(found, self.eager(images))
+        compare = detection_differences if "boxes" in found else largest_differences
+        off = compare(found, self.eager(images))
         return {name: value for name, value in off.items() if not value <= self.tolerances[name]}
 
 

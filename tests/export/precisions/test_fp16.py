@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from onnx import TensorProto, helper
 from torch import nn
 
-from assay_deploy.bundle.difference import differences
+from assay_deploy.bundle.difference import largest_differences
 from assay_deploy.engines.onnxruntime.runtime import CPU, start
 from assay_deploy.pictures.canvas import Canvas, View
 from assay_export.errors import ExportError
@@ -68,7 +68,7 @@ def exported(model: nn.Module, views=VIEWS[:1]) -> bytes:
 
 def apart(found: Outputs, expected: Outputs) -> float:
     """In units of `TOLERANCE`."""
-    return max(differences(found, expected).values()) / TOLERANCE
+    return max(largest_differences(found, expected).values()) / TOLERANCE
 
 
 def run(content: bytes, images: torch.Tensor) -> np.ndarray:

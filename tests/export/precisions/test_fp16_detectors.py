@@ -8,7 +8,7 @@ import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
-from assay_deploy.bundle.difference import differences
+from assay_deploy.bundle.difference import detection_differences
 from assay_deploy.bundle.manifest import BOXES, DETECTION, Artifact
 from assay_deploy.engines.onnxruntime.runtime import CPU, start
 from assay_export.errors import ExportError
@@ -127,7 +127,7 @@ def test_a_detector_in_float16_is_close(name: str) -> None:
     images = pictures(12, seed=3)
     expected = run(exported(name), images)
     found = run(half.spell_out(half.to_half(exported(name), ())), images)
-    off = differences(found, expected)
+    off = detection_differences(found, expected)
     assert all(off[each] <= tolerance for each, tolerance in TOLERANCES[DETECTION, "onnx", "fp16"].items())
     assert 0 < DISTANCE(found, expected) < 0.5
 

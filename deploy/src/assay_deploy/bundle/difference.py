@@ -41,30 +41,25 @@ class Match:
         return float(self.alone.sum() / self.total) if self.total else 0.0
 
 
-def differences(found: Answers, expected: Answers) -> dict[str, float]:
-    """Of each output, how far two engines' answers to the same pictures are apart.
+def largest_differences(found: Answers, expected: Answers) -> dict[str, float]:
+    """Of each output, the largest absolute difference of two engines' answers to the same pictures.
 
     Args:
         found: by an engine.
         expected: of the eager model: the same names and shapes.
 
     Returns:
-        By name, `detection_differences` of detections, else `largest_differences`; NaN where an answer is not a number.
+        By name; NaN where an answer is not a number.
 
     Raises:
         ValueError: other names or shapes.
     """
-    return (detection_differences if set(expected) == set(BOXES) else largest_differences)(found, expected)
-
-
-def largest_differences(found: Answers, expected: Answers) -> dict[str, float]:
-    """Of each output, the largest absolute difference; arguments and errors are those of `differences`."""
     _check_alike(found, expected)
     return {name: float(np.abs(found[name] - array).max(initial=0)) for name, array in expected.items()}
 
 
 def detection_differences(found: Answers, expected: Answers) -> dict[str, float]:
-    """How far apart paired detections are; arguments and errors are those of `differences`.
+    """How far apart paired detections are; arguments and errors are those of `largest_differences`.
 
     They are paired first, for two whose scores agree to the last digit may come in either order: ``boxes`` is then
     the largest difference of a coordinate, canvas pixels, ``scores`` that of a score, and ``labels`` the share of all

@@ -86,7 +86,7 @@ class Artifact:
             pixels longer than the canvas', with an answer every so many pixels, and averages them.
         outputs: names of the tensors it computes, in order.
         tolerances: of each output, the largest difference from the probe's that counts as the same model; see
-            `assay_deploy.bundle.difference.differences`.
+            `assay_deploy.tasks.task.Task.differences`.
         reproducible: whether exporting the same run again, with the same toolchain, gives the same bytes.
         requires: what machine code needs of the machine that runs it, see `assay_export.formats.aoti.requirements`;
             empty for all other formats.

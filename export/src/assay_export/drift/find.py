@@ -5,15 +5,16 @@ Both are run on the same pictures, and every tensor of the model is looked for a
 whole tensors tell what the difference looks like (`assay_export.drift.evidence`).
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from torch import Tensor, nn
 
-from assay_deploy.bundle.difference import differences
+from assay_deploy.bundle.difference import largest_differences
 from assay_deploy.bundle.manifest import Manifest
+from assay_deploy.tasks.registry import TASKS
 from assay_export.drift import script as drift_script
 from assay_export.drift.evidence import affine, constants, epsilon, folded, rearrangement, relation
 from assay_export.drift.match import TOLERANCE, Match, counterpart, first_lost, has_norms, match, norm_after
@@ -23,10 +24,14 @@ from assay_export.drift.torch_source import TorchSource
 from assay_export.drift.trace import Array, Place, Source, Trace, error
 from assay_export.errors import ExportError
 from assay_export.formats import exported_program, torchscript
+from assay_export.formats.runner import Outputs
 from assay_export.gate.verdict import Verdict
 
 PICTURES = 2
 """Looked into, those whose outputs are farthest apart: more would only cost memory."""
+
+Compare = Callable[[Outputs, Outputs], dict[str, float]]
+"""Of each output, how far the artifact's and the model's are apart; see `assay_deploy.tasks.task.Task.differences`."""
 
 REASON = 300
 """Characters of an engine's own error that are kept."""
@@ -68,7 +73,13 @@ class Drift:
 
 
 def find_drift(
-    graph: nn.Module, form: str, content: bytes, images: Tensor, tolerances: Mapping[str, float], path: str = "artifact"
+    graph: nn.Module,
+    form: str,
+    content: bytes,
+    images: Tensor,
+    tolerances: Mapping[str, float],
+    path: str = "artifact",
+    compare: Compare = largest_differences,
 ) -> Drift | None:
     """Find where an artifact parts from the model, on the CPU.
 
@@ -79,6 +90,7 @@ def find_drift(
         images: uint8 ``[batch, height, width, 3]``; the pictures that differ most are looked into.
         tolerances: by the names of the outputs, in their order: the gate's.
         path: what the script calls the artifact.
+        compare: how far outputs are apart, by name: the task's.
 
     Returns:
         None if the outputs are within the tolerances.
@@ -88,7 +100,7 @@ def find_drift(
     """
     model, artifact = TorchSource(graph), _source(form, content)
     expected, found = model.run(images), artifact.run(images)
-    apart = [_apart(expected, found, tolerances, picture) for picture in range(len(images))]
+    apart = [_apart(expected, found, tolerances, picture, compare) for picture in range(len(images))]
     if max(apart) <= 1:
         return None
     worst = sorted(range(len(images)), key=lambda i: -apart[i])[:PICTURES]
@@ -110,7 +122,9 @@ def explain(folder: Path, manifest: Manifest, verdict: "Verdict", graph: nn.Modu
     artifact = next(each for each in manifest.artifacts if each.path == verdict.path)
     content = (folder / artifact.path).read_bytes()
     try:
-        drift = find_drift(graph, artifact.format, content, probe, artifact.tolerances, artifact.path)
+        drift = find_drift(
+            graph, artifact.format, content, probe, artifact.tolerances, artifact.path, TASKS[manifest.task].differences
+        )
     except ExportError as error:
         return f"  {error}\n"
     except Exception as error:  # whatever a broken graph makes its engine raise
@@ -157,13 +171,15 @@ def _source(form: str, content: bytes) -> Source:
     raise ExportError(f"the inside of a file of the format {form} cannot be seen")
 
 
-def _apart(expected: list[Array], found: list[Array], tolerances: Mapping[str, float], picture: int) -> float:
+def _apart(
+    expected: list[Array], found: list[Array], tolerances: Mapping[str, float], picture: int, compare: Compare
+) -> float:
     """How far a picture's outputs are apart, in tolerances; infinite where one is no number."""
     by_name = [
         {name: each[picture : picture + 1] for name, each in zip(tolerances, answers, strict=True)}
         for answers in (found, expected)
     ]
-    parts = [each / tolerances[name] for name, each in differences(by_name[0], by_name[1]).items()]
+    parts = [each / tolerances[name] for name, each in compare(by_name[0], by_name[1]).items()]
     return float(np.nan_to_num(np.max(parts), nan=np.inf))
 
 

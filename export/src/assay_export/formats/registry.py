@@ -24,7 +24,7 @@ def format_of(artifact: Artifact) -> Format:
         ExportError: there is none of that name.
     """
     for form in FORMATS.values():
-        if form.format == artifact.format and form.device in ("any", artifact.device):
+        if form.format == artifact.format:
             return form
     raise ExportError(f"{artifact.path}: there is no way to run {artifact.format}")
 

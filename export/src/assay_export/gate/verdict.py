@@ -48,7 +48,7 @@ class Verdict:
         passed: whether there is no reason against it.
         failures: the kinds of what is wrong: `DOES_NOT_RUN`, `TENSORS`, `TASK`.
         reasons: the same in words.
-        differences: of each output on the probe, see `assay_deploy.bundle.difference.differences`; None if there are no
+        differences: of each output on the probe, see `assay_deploy.tasks.task.Task.differences`; None if there are no
             numbers to compare.
         relative: the same as parts of the largest value the eager model gives.
         task: the task's figures of its answers to the test split; None if there are none.

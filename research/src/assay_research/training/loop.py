@@ -26,8 +26,7 @@ INTERRUPTED = "interrupted"
 COMPILE_MODES = ("default", "reduce-overhead", "max-autotune")
 
 STEPS_BETWEEN_QUESTIONS = 20
-"""Processes that train together agree this often, and at every epoch's end, on whether to stop; asking costs a GPU its
-queue."""
+"""Processes that train together agree so often, and after epochs, on whether to stop: asking drains a GPU's queue."""
 
 
 class LoopOptions(TypedDict, total=False):
@@ -59,8 +58,7 @@ class Loop(ABC):
         accumulate: parts each process takes its share of a batch in, for batches that do not fit into memory; the
             gradient is the same but for BatchNorm, whose statistics are those of a part.
         clip_grad_norm: largest norm of the whole gradient; None does not clip.
-        ema_decay: decay a step of an exponential moving average of the weights, which is then what is evaluated and
-            kept as the result; None keeps none.
+        ema_decay: decay a step of an exponential moving average of the weights, which is then the result; None: none.
         stopping: when to stop early.
         seed: of the order of pictures and of their augmentation.
         device: where everything lives.
