@@ -9,7 +9,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 
 from assay_deploy.engines.onnxruntime.runtime import installed_runtimes
 from assay_deploy.errors import AssayError
-from benchmarks.contenders.engines import Subject, settle
+from benchmarks.contenders.engines import BenchmarkSubject, settle
 from benchmarks.measure.environment import describe, devices
 from benchmarks.measure.interleave import QUICK, THOROUGH, Effort
 from benchmarks.measure.roofline import Rooflines
@@ -18,7 +18,7 @@ from benchmarks.report import document as report
 TIMINGS = pytest.StashKey[list[dict[str, Any]]]()
 PARITY = pytest.StashKey[list[dict[str, Any]]]()
 ROOFLINES = pytest.StashKey[Rooflines]()
-SUBJECT = pytest.StashKey[Subject]()
+SUBJECT = pytest.StashKey[BenchmarkSubject]()
 ENVIRONMENT = pytest.StashKey[dict[str, Any]]()
 
 
@@ -93,17 +93,17 @@ def _missing(device: str, form: str) -> list[pytest.MarkDecorator]:
     return [pytest.mark.skip(reason="onnxruntime-gpu is not installed, so ONNX Runtime has no CUDA")]
 
 
-def _subject(config: pytest.Config) -> Subject:
+def _subject(config: pytest.Config) -> BenchmarkSubject:
     if SUBJECT not in config.stash:
         try:
-            config.stash[SUBJECT] = Subject.find(config.option.bundle, config.option.run)
+            config.stash[SUBJECT] = BenchmarkSubject.find(config.option.bundle, config.option.run)
         except AssayError as error:
             raise pytest.Collector.CollectError(str(error)) from error
     return config.stash[SUBJECT]
 
 
 @pytest.fixture(scope="session")
-def subject(pytestconfig: pytest.Config) -> Subject:
+def subject(pytestconfig: pytest.Config) -> BenchmarkSubject:
     """The bundle and the run that are measured."""
     return _subject(pytestconfig)
 

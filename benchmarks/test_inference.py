@@ -3,13 +3,13 @@
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from benchmarks.contenders.engines import Graph, Subject
+from benchmarks.contenders.engines import BenchmarkSubject, Graph
 from benchmarks.measure.interleave import Effort, compare, rounds
 
 
 @pytest.mark.parametrize("batch", [1, 32, 256])
 def test_inference(
-    benchmark: BenchmarkFixture, subject: Subject, graph: Graph, device: str, batch: int, effort: Effort
+    benchmark: BenchmarkFixture, subject: BenchmarkSubject, graph: Graph, device: str, batch: int, effort: Effort
 ) -> None:
     """Eager against itself, too: that is how far from 1 a ratio gets by chance."""
     eager = Graph("eager", graph.tta)

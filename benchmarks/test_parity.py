@@ -21,7 +21,7 @@ from assay_deploy.predict import predict
 from assay_deploy.tasks.classification import Prediction
 from assay_export.tasks.classification import drop_allowed, flips_allowed
 from assay_research.models.normalized import Normalized
-from benchmarks.contenders.engines import Answers, Engine, Graph, Pictures, Subject
+from benchmarks.contenders.engines import Answers, BenchmarkSubject, Engine, Graph, Pictures
 from benchmarks.measure.interleave import compare
 
 BATCH = 256
@@ -35,14 +35,14 @@ Findings = list[dict[str, Any]]
 
 
 @pytest.fixture(scope="module")
-def eager_answers(subject: Subject) -> Callable[[bool], Answers]:
+def eager_answers(subject: BenchmarkSubject) -> Callable[[bool], Answers]:
     """What eager torch answers to the test split on the CPU, through the plain view or all views."""
     return cache(lambda tta: _answer(subject.start(Graph("eager", tta), "cpu"), subject.data.test.images.numpy()))
 
 
 @pytest.fixture(scope="module")
 def pictures(
-    subject: Subject, pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory
+    subject: BenchmarkSubject, pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[list[Path], Indices]:
     """Picture files and their labels."""
     folder = pytestconfig.option.pictures or _write_pictures(subject, tmp_path_factory.mktemp("pictures"))
@@ -62,7 +62,7 @@ def pictures(
 
 
 def test_artifact_answers_as_eager_on_the_test_split(
-    subject: Subject,
+    subject: BenchmarkSubject,
     artifact: Graph,
     device: str,
     eager_answers: Callable[[bool], Answers],
@@ -80,7 +80,7 @@ def test_artifact_answers_as_eager_on_the_test_split(
 
 def test_prediction_from_files_answers_as_eager(
     benchmark: BenchmarkFixture,
-    subject: Subject,
+    subject: BenchmarkSubject,
     provider: str,
     pictures: tuple[list[Path], Indices],
     pytestconfig: pytest.Config,
@@ -129,7 +129,7 @@ def _judge(answers: Indices, eager: Indices, labels: Indices) -> dict[str, Any]:
     }
 
 
-def _write_pictures(subject: Subject, folder: Path) -> Path:
+def _write_pictures(subject: BenchmarkSubject, folder: Path) -> Path:
     """The run's own test pictures as files in class folders."""
     test, labels = subject.data.test, subject.manifest.labels
     for i, (image, label) in enumerate(zip(test.images.numpy(), test.labels.tolist(), strict=True)):
@@ -139,13 +139,13 @@ def _write_pictures(subject: Subject, folder: Path) -> Path:
     return folder
 
 
-def _eager_on_files(subject: Subject, paths: Sequence[Path]) -> Indices:
+def _eager_on_files(subject: BenchmarkSubject, paths: Sequence[Path]) -> Indices:
     images = np.stack([place(read_picture(path), subject.manifest.preprocess) for path in paths])
     answers: Indices = _answer(subject.start(Graph("eager", tta=False), "cpu"), images).argmax(1)
     return answers
 
 
-def _plain_loop(subject: Subject, device: str) -> Callable[[Sequence[Path]], list[int]]:
+def _plain_loop(subject: BenchmarkSubject, device: str) -> Callable[[Sequence[Path]], list[int]]:
     """What one would write without assay: decode with PIL, transform with torchvision, one picture at a time."""
     trained = subject.trained(device)
     model, canvas, view = trained.model, trained.canvas, trained.views[0]

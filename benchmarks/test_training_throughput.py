@@ -57,7 +57,7 @@ WORKERS = (0, 2)
 
 
 @dataclass(frozen=True)
-class Case:
+class TrainingCase:
     """What is trained and how; `workers` are the usual loop's, `compiled` is a mode of `torch.compile` for ours."""
 
     device: str
@@ -75,12 +75,12 @@ class Case:
         return f"{self.family}, {f'compile={self.compiled}' if self.compiled else 'eager'}"
 
 
-def cases(device: str) -> list[Case]:
+def cases(device: str) -> list[TrainingCase]:
     """Every family against no and two workers; compiled, on CUDA, against two, which are the faster there."""
     sizes = [*((family, 128) for family in FAMILIES), (TINYVGG[0], 32), (TINYVGG[0], 512)]
-    eager = [Case(device, family, batch, workers) for family, batch in sizes for workers in WORKERS]
+    eager = [TrainingCase(device, family, batch, workers) for family, batch in sizes for workers in WORKERS]
     modes = COMPILE_MODES if device == "cuda" else ()
-    return eager + [Case(device, family, 128, WORKERS[-1], mode) for mode in modes for family in COMPILED[mode]]
+    return eager + [TrainingCase(device, family, 128, WORKERS[-1], mode) for mode in modes for family in COMPILED[mode]]
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -113,7 +113,7 @@ def build(family: str, device: torch.device) -> Normalized:
     return build_model(compose([f"model={family}"]).model, classes=10).to(device)
 
 
-def ours(case: Case, device: torch.device) -> ClassifierTrainer:
+def ours(case: TrainingCase, device: torch.device) -> ClassifierTrainer:
     """A training as `assay-train` runs it, warmed up, validating as little as it can."""
     pictures = noise(max(MOST, LEAST * case.batch))
     data = ClassificationData("noise", tuple("0123456789"), Canvas(32, 32), pictures, noise(10), noise(10))
@@ -137,7 +137,7 @@ def ours(case: Case, device: torch.device) -> ClassifierTrainer:
 class Usual:
     """The usual loop on a case, ready to be timed an epoch at a time."""
 
-    def __init__(self, case: Case, device: torch.device, effort: Effort) -> None:
+    def __init__(self, case: TrainingCase, device: torch.device, effort: Effort) -> None:
         self.device, self.model = device, build(case.family, device).network
         self.optimizer = torch.optim.SGD(self.model.parameters(), lr=LR, momentum=MOMENTUM)
         self.loader = self._load(1, case.batch, 0)
@@ -156,12 +156,12 @@ class Usual:
         return usual_loop.train_epoch(self.model, self.optimizer, self.loader, self.device) / self.steps
 
 
-def steps(case: Case, seconds: float, effort: Effort) -> int:
+def steps(case: TrainingCase, seconds: float, effort: Effort) -> int:
     """How many steps of so many seconds a round is to have."""
     return LEAST if effort == QUICK else max(LEAST, min(MOST // case.batch, round(SECONDS[case.device] / seconds)))
 
 
-def test_training(benchmark: BenchmarkFixture, case: Case, effort: Effort, rooflines: Rooflines) -> None:
+def test_training(benchmark: BenchmarkFixture, case: TrainingCase, effort: Effort, rooflines: Rooflines) -> None:
     """A round is some steps of each; the usual loop may choose its number of workers, so the lower ratio counts."""
     device = torch.device(case.device)
     usual, trainer = Usual(case, device, effort), ours(case, device)

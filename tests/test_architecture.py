@@ -1,5 +1,6 @@
 """The arrows between and inside the members hold: read from every import, and each check catches a planted fault."""
 
+import ast
 import importlib.metadata
 import re
 import sys
@@ -215,6 +216,28 @@ def test_an_upward_import_is_caught(source: str, tmp_path: Path) -> None:
     assert upward(graph(folder), TIERS) == []
     (folder / "runs" / "run.py").write_text(source + "\n")
     assert upward(graph(folder), TIERS) == ["runs.run imports tasks.one"]
+
+
+def doubled_classes(*folders: Path) -> dict[str, list[str]]:
+    """Public classes that several files define, each with the files; every member has its own `Task` protocol."""
+    found: dict[str, list[str]] = {}
+    for folder in folders:
+        for path in sorted(folder.rglob("*.py")):
+            for node in ast.parse(path.read_text(encoding="utf-8")).body:
+                if isinstance(node, ast.ClassDef) and not node.name.startswith("_") and node.name != "Task":
+                    found.setdefault(node.name, []).append(path.name)
+    return {name: files for name, files in found.items() if len(files) > 1}
+
+
+def test_no_two_public_classes_share_a_name() -> None:
+    assert doubled_classes(*SOURCES.values()) == {}
+
+
+def test_a_doubled_class_is_caught(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / f"{name}.py").write_text("class Planted:\n    pass\nclass _Own:\n    pass\n")
+    assert doubled_classes(tmp_path / "one", tmp_path / "two") == {"Planted": ["one.py", "two.py"]}
 
 
 def long_files(folder: Path) -> list[str]:

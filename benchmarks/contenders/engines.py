@@ -58,7 +58,7 @@ class Graph:
 
 
 @dataclass(frozen=True)
-class Subject:
+class BenchmarkSubject:
     """What is measured: a bundle and the run it was exported from."""
 
     bundle: Path
@@ -66,7 +66,7 @@ class Subject:
     run: Run
 
     @classmethod
-    def find(cls, bundle: Path | None, run: Path | None) -> "Subject":
+    def find(cls, bundle: Path | None, run: Path | None) -> "BenchmarkSubject":
         """The bundle and its run.
 
         Args:

@@ -187,7 +187,7 @@ def _export_all(options: ExportOptions) -> int:
     from assay_export.gate.verdict import ParityError
     from assay_research.runs.run import Run
 
-    rows: dict[str, table.Row] = {}
+    rows: dict[str, table.ModelRow] = {}
     codes = [0]
     runs = Path(options.runs)
     for experiment in sorted({run.parent for run in runs.glob("*/*")}):
@@ -197,12 +197,12 @@ def _export_all(options: ExportOptions) -> int:
             continue  # no finished epoch yet
         try:
             done = _export(run, replace(options, name=experiment.name))
-            rows[experiment.name] = table.Row(done.verdicts, done.left_out, done.seconds, done.gate_seconds)
+            rows[experiment.name] = table.ModelRow(done.verdicts, done.left_out, done.seconds, done.gate_seconds)
         except ParityError as error:
-            rows[experiment.name] = table.Row(error.verdicts)
+            rows[experiment.name] = table.ModelRow(error.verdicts)
             codes.append(_code(error))
         except (AssayError, OSError) as error:
-            rows[experiment.name] = table.Row(error=str(error))
+            rows[experiment.name] = table.ModelRow(error=str(error))
             codes.append(1)
         say("")
     if not rows:

@@ -11,7 +11,7 @@ from assay_deploy.bundle.folder import sha256, write_manifest
 from assay_deploy.bundle.manifest import MANIFEST_VERSION, Artifact, File, Manifest, Source, Tensor
 from assay_deploy.errors import AssayError
 from assay_deploy.pictures.canvas import Canvas, View
-from benchmarks.contenders.engines import Graph, Subject
+from benchmarks.contenders.engines import BenchmarkSubject, Graph
 
 ROOT = Path(__file__).parents[3]
 HASH = sha256(b"")
@@ -56,12 +56,12 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_the_newest_bundle_and_its_own_run_are_found(place: Path) -> None:
-    found = Subject.find(None, None)
+    found = BenchmarkSubject.find(None, None)
     assert (found.manifest.name, found.run.folder) == ("digits", Path("runs/digits/noon"))
 
 
 def test_every_graph_is_measured_eager_first(place: Path) -> None:
-    assert Subject.find(None, None).graphs == [
+    assert BenchmarkSubject.find(None, None).graphs == [
         Graph("eager", tta=False),
         Graph("eager", tta=True),
         Graph("onnx", tta=False),
@@ -72,14 +72,14 @@ def test_every_graph_is_measured_eager_first(place: Path) -> None:
 def test_weights_that_changed_since_the_export_are_refused(place: Path) -> None:
     (place / "runs" / "digits" / "noon" / "checkpoints" / "best.pt").write_bytes(b"other weights")
     with pytest.raises(AssayError, match=r"exported from other weights.*export the run again"):
-        Subject.find(None, None)
+        BenchmarkSubject.find(None, None)
 
 
 def test_a_run_elsewhere_has_to_be_named(place: Path) -> None:
     (place / "runs").rename(place / "moved")
     with pytest.raises(AssayError, match=r"no 'runs/digits/noon/checkpoints/best\.pt'.*--run"):
-        Subject.find(None, None)
-    assert Subject.find(None, Path("moved/digits/noon")).run.name == "digits/noon"
+        BenchmarkSubject.find(None, None)
+    assert BenchmarkSubject.find(None, Path("moved/digits/noon")).run.name == "digits/noon"
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ with an IoU of 0.55 at most, so no box has two such partners."""
 
 
 @dataclass(frozen=True)
-class Match:
+class DetectionMatch:
     """Detections of two engines, paired.
 
     Attributes:
@@ -80,7 +80,7 @@ def _check_alike(found: Answers, expected: Answers) -> None:
         raise ValueError(f"outputs of the shapes {shapes}, expected {wanted}")
 
 
-def match_detections(found: Answers, expected: Answers) -> Match:
+def match_detections(found: Answers, expected: Answers) -> DetectionMatch:
     """Pair detections of a label with each other, the expected ones by falling score, each with its nearest box.
 
     Args:
@@ -102,7 +102,7 @@ def match_detections(found: Answers, expected: Answers) -> Match:
         alone += one[1][~(overlap == -1).all(0)].tolist() if len(overlap) else one[1].tolist()
     ious, boxes, scores = np.array(pairs, np.float64).reshape(-1, 3).T
     total = sum(float(each["scores"].sum(dtype=np.float64)) for each in (found, expected))
-    return Match(ious, boxes, scores, np.array(alone, np.float64), total)
+    return DetectionMatch(ious, boxes, scores, np.array(alone, np.float64), total)
 
 
 def _pictures(answers: Answers) -> list[tuple[NDArray[Any], NDArray[Any], NDArray[Any]]]:

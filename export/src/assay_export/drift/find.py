@@ -17,11 +17,11 @@ from assay_deploy.bundle.manifest import Manifest
 from assay_deploy.tasks.registry import TASKS
 from assay_export.drift import script as drift_script
 from assay_export.drift.evidence import affine, constants, epsilon, folded, rearrangement, relation
-from assay_export.drift.match import TOLERANCE, Match, counterpart, first_lost, has_norms, match, norm_after
+from assay_export.drift.match import TOLERANCE, TensorMatch, counterpart, first_lost, has_norms, match, norm_after
 from assay_export.drift.onnx_source import OnnxSource
 from assay_export.drift.script import Part, part
 from assay_export.drift.torch_source import TorchSource
-from assay_export.drift.trace import Array, Place, Source, Trace, error
+from assay_export.drift.trace import Array, Location, TensorSource, Trace, error
 from assay_export.errors import ExportError
 from assay_export.formats import exported_program, torchscript
 from assay_export.formats.runner import Outputs
@@ -56,8 +56,8 @@ class Drift:
         files: the script that shows it and what it reads, by name.
     """
 
-    layer: Place
-    beside: Place | None
+    layer: Location
+    beside: Location | None
     operation: str
     counterpart: str
     difference: float
@@ -161,7 +161,7 @@ def describe(drift: Drift, script: Path) -> str:
     return "".join(f"  {line}\n" for line in lines)
 
 
-def _source(form: str, content: bytes) -> Source:
+def _source(form: str, content: bytes) -> TensorSource:
     if form == "onnx":
         return OnnxSource(content)
     if form == "torchscript":
@@ -198,16 +198,16 @@ class _Comparison:
     """
 
     graph: nn.Module
-    sources: tuple[TorchSource, Source]
+    sources: tuple[TorchSource, TensorSource]
     traces: tuple[Trace, Trace]
     images: Tensor
-    found: Match
+    found: TensorMatch
     first: int
     end: int
     other: int | None
 
     @classmethod
-    def make(cls, graph: nn.Module, artifact: Source, images: Tensor) -> "_Comparison":
+    def make(cls, graph: nn.Module, artifact: TensorSource, images: Tensor) -> "_Comparison":
         sources = TorchSource(graph), artifact
         one, other = (source.trace(images) for source in sources)
         found = match(one, other)
@@ -264,7 +264,7 @@ class _Comparison:
 
     def _evidence(
         self, parts: tuple[Part, Part], kept: tuple[dict[int, Array], dict[int, Array]], expected: Array, found: Array
-    ) -> tuple[Place, Place | None, tuple[str, ...]]:
+    ) -> tuple[Location, Location | None, tuple[str, ...]]:
         """The layer, one that it cannot be told from, and what the difference looks like."""
         one = self.traces[0]
         layer, norm = (one.values[index].place for index in (self.first, self.end))
@@ -309,7 +309,7 @@ class _Comparison:
             expected = {kernel: folded(expected[kernel], norm)} if kernel in expected else {}
         return constants(expected, list(self.sources[1].weights(other, parts[1].inside).values()))
 
-    def _after(self, layer: Place) -> str | None:
+    def _after(self, layer: Location) -> str | None:
         """The first module inside this one that runs after the drift, if its own code does the drifting."""
         prefix = f"{layer.name}." if layer.name else ""
         for value in self.traces[0].values[self.first :]:

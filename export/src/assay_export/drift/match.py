@@ -26,7 +26,7 @@ RESHAPING = ("alias", "clone", "detach", "expand", "view", "_unsafe_view", "sque
 
 
 @dataclass(frozen=True)
-class Match:
+class TensorMatch:
     """Which tensors are the same.
 
     Attributes:
@@ -46,7 +46,7 @@ class Match:
         return {0}.union(*(each for each, telling in zip(self.found, self.informative, strict=True) if telling))
 
 
-def match(one: Trace, other: Trace) -> Match:
+def match(one: Trace, other: Trace) -> TensorMatch:
     """Compare every tensor of the model with every one of the artifact that has as many elements."""
     by_size: dict[int, list[tuple[int, NDArray[np.float32]]]] = {}
     for index, value in enumerate(other.values):
@@ -63,10 +63,10 @@ def match(one: Trace, other: Trace) -> Match:
         found.append(sorted(near, key=lambda index: (other.values[index].shape != value.shape, index)))
         errors.append(min(near.values(), default=np.inf))
         informative.append(bool(drawn.size and drawn[0] < drawn[1] and not np.isin(drawn[3:], (0, 1)).all()))
-    return Match(found, errors, informative)
+    return TensorMatch(found, errors, informative)
 
 
-def first_lost(one: Trace, found: Match) -> int:
+def first_lost(one: Trace, found: TensorMatch) -> int:
     """The first tensor that is lost for good, of those that the outputs are computed from; an output if there is none.
 
     Args:

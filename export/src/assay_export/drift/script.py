@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from assay_export.drift.onnx_source import OnnxSource
-from assay_export.drift.trace import Constant, Ref, Trace
+from assay_export.drift.trace import ConstantValue, Ref, Trace
 
 Array = NDArray[Any]
 
@@ -154,7 +154,7 @@ def _function(
             return f"[{', '.join(map(text, leaf))}]"
         if isinstance(leaf, Ref):
             return f"v{leaf.index}"
-        if not isinstance(leaf, Constant):
+        if not isinstance(leaf, ConstantValue):
             return _literal(leaf)
         if id(leaf.tensor) not in weights:
             weights[id(leaf.tensor)] = variable = f"w{len(weights)}"

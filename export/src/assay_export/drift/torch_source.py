@@ -18,7 +18,7 @@ from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from assay_export.drift.trace import Array, Call, Constant, Place, Ref, Trace, Value, sketch
+from assay_export.drift.trace import Array, Call, ConstantValue, Location, Ref, Trace, Value, sketch
 
 _LIBRARIES = ("torch.", "torchvision.", "assay_export.drift.torch_source.")
 """Whose frames are not the user's source."""
@@ -53,7 +53,7 @@ class TorchSource:
         for index in inside:
             call = trace.values[index].call
             for leaf in pytree.tree_leaves((call.arguments, call.keywords)) if call else ():
-                if isinstance(leaf, Constant):
+                if isinstance(leaf, ConstantValue):
                     name = leaf.name or f"constant of {trace.values[index].name}"
                     used[name] = named.get(name, leaf.tensor).detach().numpy()
         return used
@@ -123,12 +123,12 @@ class _Recorder(TorchDispatchMode):
                 self._result(each, Call(func, arguments, keywords, number if several else None))
         return result
 
-    def _argument(self, tensor: Tensor) -> Ref | Constant:
+    def _argument(self, tensor: Tensor) -> Ref | ConstantValue:
         index = self.indices.get(tensor, -1)
         if (writer := self.writers.get(_storage(tensor), -1)) > index:
             # Since then another view of its memory was written to.
             index = self._note(f"after {self.values[writer].name}", "view", (writer,), tensor, None)
-        return Ref(index) if index >= 0 else Constant(tensor, self.origins.get(tensor))
+        return Ref(index) if index >= 0 else ConstantValue(tensor, self.origins.get(tensor))
 
     def _result(self, tensor: Tensor, call: Call) -> None:
         leaves = pytree.tree_leaves((call.arguments, call.keywords))
@@ -139,7 +139,7 @@ class _Recorder(TorchDispatchMode):
             if call.function._schema.is_mutable:
                 self.writers[_storage(tensor)] = index
         elif tensor not in self.origins:
-            names = (leaf.name for leaf in leaves if isinstance(leaf, Constant) and leaf.name)
+            names = (leaf.name for leaf in leaves if isinstance(leaf, ConstantValue) and leaf.name)
             if (name := next(names, None)) is not None:
                 self.origins[tensor] = name
 
@@ -149,7 +149,7 @@ class _Recorder(TorchDispatchMode):
         if index in self.keep:
             self.kept[index] = array.copy()
         drawn = sketch(array) if tensor.is_floating_point() else None
-        place = Place(*self.entered(), _line())
+        place = Location(*self.entered(), _line())
         self.values.append(Value(name, op, parents, tuple(tensor.shape), drawn, place, call))
         self.indices[tensor] = index
         return index

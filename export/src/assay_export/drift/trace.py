@@ -17,7 +17,7 @@ SAMPLES = 16_384
 
 
 @dataclass(frozen=True)
-class Place:
+class Location:
     """Where a tensor is computed: the innermost module's qualified ``name`` and class, and the line that runs it.
 
     Attributes:
@@ -42,7 +42,7 @@ class Ref:
 
 
 @dataclass(frozen=True, eq=False)
-class Constant:
+class ConstantValue:
     """A tensor argument that does not depend on the pictures, and the parameter or buffer it was made from, if any."""
 
     tensor: Tensor
@@ -51,7 +51,7 @@ class Constant:
 
 @dataclass(frozen=True)
 class Call:
-    """A call of an ATen operator, with `Ref` and `Constant` for tensors, and which of its outputs a value is."""
+    """A call of an ATen operator, with `Ref` and `ConstantValue` for tensors, and which of its outputs a value is."""
 
     function: Any
     arguments: tuple[Any, ...]
@@ -78,7 +78,7 @@ class Value:
     parents: tuple[int, ...]
     shape: tuple[int, ...]
     sketch: NDArray[np.float32] | None
-    place: Place | None = None
+    place: Location | None = None
     call: Call | None = None
 
     @property
@@ -107,7 +107,7 @@ class Trace:
         return children
 
 
-class Source(Protocol):
+class TensorSource(Protocol):
     """Something that can be run and watched."""
 
     def run(self, images: Tensor) -> list[Array]:

@@ -30,7 +30,7 @@ EAGER, ARTIFACT = (0, 158, 115), (213, 94, 0)
 
 
 @dataclass(frozen=True)
-class Row:
+class PageRow:
     """An artifact in a place, in words."""
 
     verdict: Verdict
@@ -72,6 +72,7 @@ def render(
         manifest=manifest,
         rows=rows,
         passed=all(verdict.passed for verdict in verdicts),
+        boxes=any(each.eager_boxes or each.artifact_boxes for row in rows for each in row.verdict.worst),
         n=len(data.test),
         dataset=f"{data.name}/test",
         metric=task_named(data.task).metric_name,
@@ -80,7 +81,7 @@ def render(
     return text.encode()
 
 
-def _row(verdict: Verdict, left_out: bool) -> Row:
+def _row(verdict: Verdict, left_out: bool) -> PageRow:
     off, relative, task = verdict.differences, verdict.relative, verdict.task
     outputs = tuple(
         (
@@ -93,7 +94,7 @@ def _row(verdict: Verdict, left_out: bool) -> Row:
     )
     interval = "" if task is None else task.difference_text()
     metric = "" if task is None else f"{task.eager:.4f} → {task.artifact:.4f}"
-    return Row(
+    return PageRow(
         verdict, str(Place(verdict.engine, verdict.device)), outputs, metric, interval, table.changed(verdict), left_out
     )
 

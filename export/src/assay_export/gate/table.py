@@ -12,7 +12,7 @@ COLUMNS = ("artifact", "on", "views", "probe difference / allowed", "eager", "ar
 
 
 @dataclass(frozen=True)
-class Row:
+class ModelRow:
     """What became of one model.
 
     Attributes:
@@ -35,7 +35,7 @@ def table(verdicts: Sequence[Verdict]) -> str:
     return aligned([COLUMNS, *map(_row, verdicts)])
 
 
-def matrix(rows: Mapping[str, Row]) -> str:
+def matrix(rows: Mapping[str, ModelRow]) -> str:
     """Models x formats and precisions: the worst verdict on each, what they took, or why a model was not exported."""
     found = [verdict for row in rows.values() for verdict in (*row.verdicts, *row.left_out)]
     columns = tuple(dict.fromkeys(map(_column, found)))
@@ -64,7 +64,7 @@ def _column(verdict: Verdict) -> tuple[str, str]:
     return verdict.format, verdict.precision
 
 
-def _cell(row: Row, column: tuple[str, str]) -> str:
+def _cell(row: ModelRow, column: tuple[str, str]) -> str:
     if column in map(_column, row.left_out):
         return "left out"
     verdicts = [verdict for verdict in row.verdicts if _column(verdict) == column]

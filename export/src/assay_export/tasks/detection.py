@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from assay_deploy.bundle.difference import Match, detection_differences, match_detections
+from assay_deploy.bundle.difference import DetectionMatch, detection_differences, match_detections
 from assay_deploy.bundle.manifest import BOXES, DETECTION, PLAIN, Artifact, Tensor
 from assay_deploy.pictures.canvas import View
 from assay_export.errors import ExportError
@@ -66,7 +66,7 @@ def _views(trained: Trained, look: str, dense: int | None) -> tuple[View, ...]:
     return trained.views[:1] if look == PLAIN else trained.views
 
 
-def _typical(match: Match) -> dict[str, float]:
+def _typical(match: DetectionMatch) -> dict[str, float]:
     """Mean differences of the pairs."""
     pairs = max(len(match.ious), 1)
     return {"boxes": float(match.boxes.sum() / pairs), "scores": float(match.scores.sum() / pairs)}

@@ -30,7 +30,7 @@ class AnalysisOptions:
 
 
 @dataclass(frozen=True)
-class Analysis:
+class AnalysisRequest:
     """What is asked for.
 
     Attributes:
@@ -78,7 +78,7 @@ COMMAND = Command(
 )
 
 
-def parse(arguments: Sequence[str]) -> Analysis:
+def parse(arguments: Sequence[str]) -> AnalysisRequest:
     """Read ``key=value`` arguments, and compose the config of the data set with those that are about it.
 
     Raises:
@@ -93,10 +93,10 @@ def parse(arguments: Sequence[str]) -> Analysis:
         split(each, COMMAND.name, sorted(own))
     root = [] if options.data_root is None else [quoted("data.root", options.data_root)]
     config = compose([f"data={options.data}", *settings, *root])
-    return Analysis(config.data, Path(options.out).expanduser() if options.out else None)
+    return AnalysisRequest(config.data, Path(options.out).expanduser() if options.out else None)
 
 
-def analyze(options: Analysis) -> Path:
+def analyze(options: AnalysisRequest) -> Path:
     """Read the data set, explore it, write the report, and print the findings.
 
     Returns:

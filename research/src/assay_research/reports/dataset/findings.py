@@ -26,7 +26,7 @@ UNIFORM = 2
 
 
 @dataclass(frozen=True)
-class Finding:
+class DatasetFinding:
     """Something to know before training.
 
     Attributes:
@@ -42,7 +42,7 @@ class Finding:
     advice: str = ""
 
 
-def findings(seen: Exploration) -> list[Finding]:
+def findings(seen: Exploration) -> list[DatasetFinding]:
     """Everything that is worth a sentence, the worst first."""
     found = [*_alike(seen), *_classes(seen), *_reading(seen), *_objects(seen)]
     return sorted(found, key=lambda each: ("bad", "look", "note").index(each.level))
@@ -59,14 +59,14 @@ def uniform(seen: Exploration) -> bool:
     return int((~seen.pairs.exact).sum()) > UNIFORM * len(seen.collection.names)
 
 
-def _alike(seen: Exploration) -> Iterator[Finding]:
+def _alike(seen: Exploration) -> Iterator[DatasetFinding]:
     across, exact = leaks(seen), seen.pairs.exact
     counted = exact if uniform(seen) else np.ones_like(exact)
     leaking, within = int((across & counted).sum()), int((~across & counted).sum())
     if leaking:
         copies = int((across & exact).sum())
         also = f", {copies:,} of them exact copies" if copies else ""
-        yield Finding(
+        yield DatasetFinding(
             "look-alikes",
             "bad",
             f"In {amount(leaking, 'pair')}, pictures of two splits show the same scene{also}: what is learned from one "
@@ -76,14 +76,14 @@ def _alike(seen: Exploration) -> Iterator[Finding]:
     if within:
         copies = int((~across & exact).sum())
         also = f", {copies:,} of them exact copies" if copies else ""
-        yield Finding(
+        yield DatasetFinding(
             "look-alikes",
             "look" if copies else "note",
             f"In {amount(within, 'pair')}, pictures of one split show the same scene{also}.",
             "They teach and test less than as many different pictures would; remove copies.",
         )
     if uniform(seen):
-        yield Finding(
+        yield DatasetFinding(
             "look-alikes",
             "note",
             f"{len(seen.pairs):,} pairs of pictures look alike: these pictures are too uniform for likeness to tell "
@@ -91,7 +91,7 @@ def _alike(seen: Exploration) -> Iterator[Finding]:
         )
 
 
-def _classes(seen: Exploration) -> Iterator[Finding]:
+def _classes(seen: Exploration) -> Iterator[DatasetFinding]:
     classes, total = seen.collection.classes, seen.counts.sum(0)
     for split, counts in zip(SPLITS, seen.counts, strict=True):
         missing = [name for name, count in zip(classes, counts, strict=True) if not count]
@@ -99,10 +99,10 @@ def _classes(seen: Exploration) -> Iterator[Finding]:
             advice = "Cut the splits anew, stratified by class, or add pictures."
             effect = "cannot be learned" if split == "train" else "cannot be scored there"
             what = f"{amount(len(missing), 'class', 'classes')} without objects in {split}, which {effect}: "
-            yield Finding("classes", "bad" if split == "train" else "look", what + some(missing) + ".", advice)
+            yield DatasetFinding("classes", "bad" if split == "train" else "look", what + some(missing) + ".", advice)
     few = [name for name, count in zip(classes, seen.counts[0], strict=True) if 0 < count < FEW]
     if few:
-        yield Finding(
+        yield DatasetFinding(
             "classes",
             "look",
             f"{amount(len(few), 'class', 'classes')} with fewer than {FEW} training objects: {some(few)}.",
@@ -111,7 +111,7 @@ def _classes(seen: Exploration) -> Iterator[Finding]:
     ratio = imbalance(total.tolist())
     if ratio > UNEVEN:
         most, least = int(total.argmax()), int(np.where(total, total, total.max() + 1).argmin())
-        yield Finding(
+        yield DatasetFinding(
             "classes",
             "look",
             f"There are {ratio:,.0f} times as many objects of '{classes[most]}' ({total[most]:,}) as of "
@@ -120,9 +120,9 @@ def _classes(seen: Exploration) -> Iterator[Finding]:
         )
 
 
-def _reading(seen: Exploration) -> Iterator[Finding]:
+def _reading(seen: Exploration) -> Iterator[DatasetFinding]:
     if seen.problems:
-        yield Finding(
+        yield DatasetFinding(
             "problems",
             "look",
             f"{amount(len(seen.problems), 'problem')} met while reading the data set; training goes on without what "
@@ -130,20 +130,20 @@ def _reading(seen: Exploration) -> Iterator[Finding]:
             "Each is named, with what became of it.",
         )
     if seen.ignored:
-        yield Finding(
+        yield DatasetFinding(
             "problems",
             "note",
             f"{amount(seen.ignored, 'object')} marked as crowd or difficult: neither learned nor counted here.",
         )
 
 
-def _objects(seen: Exploration) -> Iterator[Finding]:
+def _objects(seen: Exploration) -> Iterator[DatasetFinding]:
     if seen.shapes is None:
         return
     canvas, n = seen.collection.canvas, max(1, len(seen.collection.labels))
     (small,) = smaller_than(seen.shapes.side, [SMALL])
     if small > MANY_SMALL * n:
-        yield Finding(
+        yield DatasetFinding(
             "shapes",
             "look",
             f"{small / n:.0%} of the objects are smaller than {SMALL}x{SMALL} pixels on the "
@@ -152,14 +152,14 @@ def _objects(seen: Exploration) -> Iterator[Finding]:
         )
     odd = {each.index for each in (*seen.odd_sizes, *seen.odd_aspects)}
     if odd:
-        yield Finding(
+        yield DatasetFinding(
             "outliers",
             "look",
             f"{amount(len(odd), 'object')} ({len(odd) / n:.1%}) of a size or shape unusual for the class.",
             "Look at the first ones: a wrong class, a box around two objects, or one cut off at the picture's edge?",
         )
     if len(seen.empty):
-        yield Finding(
+        yield DatasetFinding(
             "pictures",
             "look",
             f"{amount(len(seen.empty), 'picture')} without any object.",
