@@ -72,7 +72,7 @@ def command(place: Path, module: str, *arguments: str) -> subprocess.CompletedPr
 @pytest.fixture(scope="module")
 def bundle(place: Path) -> Path:
     """A bundle of the earlier run that today's export made."""
-    command(place, "assay_export.cli", "run=runs/earlier/run", "name=earlier", "formats=onnx")
+    command(place, "assay_export.cli", "run=runs/earlier/run", "name=earlier", "formats=onnx", "engines=onnxruntime")
     return place / "bundles" / "earlier"
 
 

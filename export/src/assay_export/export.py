@@ -15,6 +15,7 @@ import assay_export
 from assay_deploy.bundle.folder import read_manifest, read_verified, sha256, write_manifest
 from assay_deploy.bundle.manifest import DENSE, PICTURES, TTA, Artifact, File, Manifest, probed
 from assay_deploy.engines.onnxruntime.runtime import import_runtime
+from assay_deploy.engines.registry import DEFAULT
 from assay_export.bundle import sbom
 from assay_export.bundle.manifest import describe
 from assay_export.bundle.publish import publish, workplace
@@ -22,7 +23,7 @@ from assay_export.drift.find import explain
 from assay_export.errors import ExportError
 from assay_export.formats.format import Format, Made, Request
 from assay_export.formats.names import USUAL
-from assay_export.formats.places import Place
+from assay_export.formats.places import TORCH, Place
 from assay_export.formats.registry import FORMATS, places
 from assay_export.gate import page
 from assay_export.gate.gate import ask_eager, prove
@@ -275,9 +276,12 @@ def _refuse_failed(
         f"\n  {each.path} ({each.format} on {Place(each.engine, each.device)}): {'; '.join(each.reasons)}"
         for each in failed
     )
+    others = {each.engine for each in failed} - {TORCH, DEFAULT}
+    only = all(each.engine in others for each in failed)
+    hint = f"\nengines={DEFAULT} exports it without proof in {' and '.join(sorted(others))}" * only
     raise ParityError(
         f"{len({each.path for each in failed})} of {len(manifest.artifacts)} artifacts are not the model they came "
-        f"from:{reasons}\nThere is no new bundle; what was made, parity.json and parity.html are in '{folder}'",
+        f"from:{reasons}{hint}\nThere is no new bundle; what was made, parity.json and parity.html are in '{folder}'",
         verdicts,
     )
 

@@ -198,7 +198,7 @@ def test_data_of_an_unknown_task_are_refused_with_the_tasks_there_are(settings, 
 
 def test_training_a_classifier_imports_no_detectors(tmp_path: Path):
     code = (
-        "import sys, assay_research.commands.train\n"
+        "import sys, assay_research.experiment.experiment\n"
         "print(sorted({'torchvision', 'faster_coco_eval', 'assay_research.tasks.detection.task'} & set(sys.modules)))\n"
     )
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path)
