@@ -234,3 +234,13 @@ def test_a_reader_that_has_enough_is_no_error(tmp_path):
     command = f"{sys.executable} -m assay_research.commands.runs list --runs {tmp_path} | true"
     result = subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True)
     assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["list"]], ids=" ".join)
+def test_listing_imports_no_torch(arguments: list[str], tmp_path: Path) -> None:
+    make(tmp_path / "runs")
+    command = [sys.executable, "-X", "importtime", "-m", "assay_research.commands.runs", *arguments]
+    ran = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    imported = {line.rpartition("|")[2].strip().partition(".")[0] for line in ran.stderr.splitlines()}
+    assert "omegaconf" in imported
+    assert not imported & {"torch", "torchvision", "matplotlib", "sklearn"}

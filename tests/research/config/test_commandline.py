@@ -11,8 +11,6 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 
 import assay_research
 from assay_export import cli as export
-from assay_export.formats.names import NAMES, USUAL
-from assay_export.formats.registry import FORMATS
 from assay_research.commands import analyze, evaluate, train
 from assay_research.config.commandline import Command, quoted
 from assay_research.config.option import keys_of, option
@@ -114,11 +112,6 @@ def test_examples_in_descriptions_are_values_that_are_read(name):
 def test_every_key_of_a_training_is_described_or_a_group():
     described = {field.name for field, _ in keys_of(train.TrainConfig).values()}
     assert set(train.TrainConfig.__dataclass_fields__) <= described | set(train.COMMAND.groups)
-
-
-def test_formats_of_the_command_line_are_those_there_are():
-    assert tuple(FORMATS) == NAMES
-    assert set(USUAL) < set(NAMES)
 
 
 # Without torch
