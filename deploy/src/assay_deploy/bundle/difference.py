@@ -59,7 +59,7 @@ def largest_differences(found: Answers, expected: Answers) -> dict[str, float]:
 
 
 def detection_differences(found: Answers, expected: Answers) -> dict[str, float]:
-    """How far apart paired detections are; arguments and errors are those of `largest_differences`.
+    """Differences of paired detections; arguments and errors are those of `largest_differences`.
 
     They are paired first, for two whose scores agree to the last digit may come in either order: ``boxes`` is then
     the largest difference of a coordinate, canvas pixels, ``scores`` that of a score, and ``labels`` the share of all

@@ -1,4 +1,4 @@
-"""What a bundle's manifest says: its words and its types; `assay_deploy.bundle.rules` holds what they must obey."""
+"""The types and words of a bundle's manifest; `assay_deploy.bundle.rules` holds the rules that they must obey."""
 
 from dataclasses import dataclass, field
 

@@ -1,4 +1,4 @@
-"""What makes a well-formed manifest impossible; a task tells its own part of it."""
+"""The rules that a well-formed manifest must obey; a task tells its own part of them."""
 
 from pathlib import Path, PurePosixPath
 

@@ -1,4 +1,4 @@
-"""What the manifest says a graph takes and gives, held against a loaded graph by every engine."""
+"""The inputs and outputs that the manifest promises of a graph, checked on the loaded graph by every engine."""
 
 from collections.abc import Mapping
 from typing import Any

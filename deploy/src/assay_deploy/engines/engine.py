@@ -1,4 +1,4 @@
-"""What an engine is to deploy: it loads a proven artifact and says what it is made of and where it runs it."""
+"""The protocol of an engine: it loads a proven artifact, runs batches, and says where each node runs."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

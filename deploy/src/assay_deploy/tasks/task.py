@@ -1,4 +1,4 @@
-"""What a task is to deploy: its rules for a manifest, and the way from a graph's outputs to an answer."""
+"""The protocol of a task in deploy: its rules for a manifest, and the way from a graph's outputs to an answer."""
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""What a task is to an export: the graphs that leave, and what their answers to the test split are worth."""
+"""The protocol of a task in export: the graphs that leave, and how their answers to the test split are judged."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

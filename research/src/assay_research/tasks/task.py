@@ -1,4 +1,4 @@
-"""A task tells an experiment how to train a model of its kind and how to score it."""
+"""The protocol of a task in research: how a model of its kind is trained and scored."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
