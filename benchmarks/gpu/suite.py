@@ -274,7 +274,7 @@ def bench(site: Site, name: str, *arguments: str | Path) -> list[str | Path]:
 
 
 def environment() -> dict[str, Any]:
-    """What `benchmarks.measure.environment` says, from another process: this one holds no GPU memory."""
+    """The answer of `benchmarks.measure.environment`, from another process: this one holds no GPU memory."""
     ran = subprocess.run(module("benchmarks.measure.environment"), capture_output=True, text=True, check=False)  # noqa: S603
     if ran.returncode:
         sys.exit(f"gpu suite: torch cannot be asked what is here:\n{ran.stderr}")

@@ -51,7 +51,7 @@ def parse(cls: type[T], value: Any, where: str) -> T:
 
 
 def encode(value: Any) -> Any:
-    """What `parse` reads as this dataclass: dicts, lists and plain values, ready for JSON."""
+    """The dataclass as dicts, lists and plain values, ready for JSON; `parse` reads it back."""
     if is_dataclass(value):
         kept = (each for each in fields(value) if not _left_out(each, value))
         return {each.name: encode(getattr(value, each.name)) for each in kept}

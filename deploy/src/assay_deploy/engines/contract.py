@@ -71,7 +71,7 @@ class Contract:
 
 
 def proven_provider(artifact: Artifact, wanted: str) -> str:
-    """Where an artifact runs: as wanted, but only where its verdict was reached.
+    """The device for an artifact: the wanted one, but only where its verdict was reached.
 
     Raises:
         ValueError: no such provider.

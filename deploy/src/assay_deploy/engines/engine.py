@@ -16,7 +16,7 @@ PROVIDERS = ("auto", "cuda", "cpu")
 
 @dataclass(frozen=True)
 class Node:
-    """Where an engine placed a node of a graph: its ``name``, operator type ``op`` and ``provider``."""
+    """A node of a graph and the place an engine gave it: its ``name``, operator type ``op`` and ``provider``."""
 
     name: str
     op: str
@@ -80,7 +80,7 @@ class Engine(Protocol):
     def title(self) -> str: ...  # noqa: D102
 
     def installed(self) -> bool:
-        """Whether a distribution of it is there; whether it works, `devices` tells."""
+        """True if a distribution of it is there; `devices` tells if it works."""
         ...
 
     def versions(self) -> dict[str, str]:
@@ -88,7 +88,7 @@ class Engine(Protocol):
         ...
 
     def devices(self) -> list[str]:
-        """What it can run graphs on here, in its own words.
+        """Names of the devices it can run graphs on here, in its own words.
 
         Raises:
             RuntimeUnavailableError: it is not installed, or not usable; says what to install.
@@ -96,7 +96,7 @@ class Engine(Protocol):
         ...
 
     def runs(self, artifact: Artifact) -> bool:
-        """Whether it runs artifacts of that format and precision."""
+        """True if it runs artifacts of that format and precision."""
         ...
 
     def load(

@@ -14,7 +14,7 @@ class OnnxRuntime:
     title = "ONNX Runtime"
 
     def installed(self) -> bool:
-        """Whether one of its distributions is there."""
+        """True if one of its distributions is there."""
         return bool(installed_runtimes())
 
     def versions(self) -> dict[str, str]:
