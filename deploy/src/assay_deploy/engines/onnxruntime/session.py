@@ -105,20 +105,7 @@ class Session:
         return session
 
     def run(self, images: NDArray[np.uint8]) -> dict[str, NDArray[Any]]:
-        """Compute the graph's outputs.
-
-        Args:
-            images: uint8 ``[batch, height, width, 3]``, RGB, of the canvas' size; for a dense graph larger, see
-                `assay_deploy.bundle.manifest.Artifact`.
-
-        Returns:
-            `outputs` by name, of the types and shapes that the manifest says.
-
-        Raises:
-            ValueError: the array has another type or shape.
-            BundleError: the graph gives an output of another shape.
-            RuntimeUnavailableError: ONNX Runtime failed; on a GPU, most likely out of memory.
-        """
+        """Compute the graph's outputs; see `assay_deploy.engines.engine.Loaded.run`."""
         self._contract.check_images(images)
         try:
             results = self._graph.run(self.outputs, {self._contract.input: images})
