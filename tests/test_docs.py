@@ -14,7 +14,8 @@ import pytest
 from PIL import Image
 
 from assay_research.commands import sweep
-from assay_research.config.overrides import CONF, compose
+from assay_research.config.files import CONF
+from assay_research.config.overrides import compose
 from assay_research.errors import ConfigError
 
 ROOT = Path(__file__).parents[1]

@@ -30,7 +30,7 @@ if __name__ == "__main__":
 
 from filelock import FileLock, Timeout  # noqa: E402
 
-from assay_research.config.overrides import BROUGHT, EVERYTHING, studies  # noqa: E402
+from assay_research.config.files import BROUGHT, EVERYTHING, studies  # noqa: E402
 from assay_research.training.loop import COMPILE_MODES  # noqa: E402
 from benchmarks.gpu import outcomes  # noqa: E402
 from benchmarks.gpu.stepwise import GRACE, UNFINISHED, Ledger, Step, work  # noqa: E402

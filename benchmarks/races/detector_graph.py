@@ -28,7 +28,8 @@ from assay_export.formats import onnx_graph
 from assay_export.gate.tolerances import TOLERANCES
 from assay_export.graphs.detector import exportable
 from assay_research.config.build import build_model
-from assay_research.config.overrides import choices, compose
+from assay_research.config.files import choices
+from assay_research.config.overrides import compose
 from assay_research.models.base_detector import Detector
 from assay_research.models.normalized import Normalized
 from assay_research.tasks.detection.views import BoxViews

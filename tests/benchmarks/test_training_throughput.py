@@ -1,6 +1,6 @@
 """What is timed as training is in the zoo, and each step of the GPU suite picks its own part."""
 
-from assay_research.config.overrides import choices
+from assay_research.config.files import choices
 from assay_research.training.loop import COMPILE_MODES
 from benchmarks import test_training_throughput as throughput
 

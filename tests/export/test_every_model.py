@@ -18,7 +18,8 @@ from assay_export.errors import ExportError
 from assay_export.export import export_bundle
 from assay_export.formats.names import USUAL
 from assay_research.commands.train import train
-from assay_research.config.overrides import choices, compose
+from assay_research.config.files import choices
+from assay_research.config.overrides import compose
 from assay_research.runs.run import Run
 from tests.export.conftest import silence
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from assay_research.config.overrides import BROUGHT, EVERYTHING, compose, studies
+from assay_research.config.files import BROUGHT, EVERYTHING, studies
+from assay_research.config.overrides import compose
 from benchmarks.gpu import outcomes
 from benchmarks.gpu import suite as gpu_suite
 from benchmarks.gpu.stepwise import Step

@@ -13,7 +13,8 @@ import torch
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig
 
-from assay_research.config.overrides import CONF, register
+from assay_research.config.files import CONF
+from assay_research.config.overrides import register
 
 TRAIN = [sys.executable, "-m", "assay_research.commands.train"]
 

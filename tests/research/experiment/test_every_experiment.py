@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from assay_research.config.overrides import BROUGHT, EVERYTHING, choices, compose, compose_settings, studies
+from assay_research.config.files import BROUGHT, EVERYTHING, choices, studies
+from assay_research.config.overrides import compose, compose_settings
 from assay_research.experiment.trainers import make_trainer
 
 

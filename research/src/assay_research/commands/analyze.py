@@ -14,8 +14,9 @@ from omegaconf.errors import OmegaConfBaseException
 from assay_deploy.errors import AssayError
 from assay_research import __version__
 from assay_research.config.commandline import Command, quoted, split
+from assay_research.config.files import CONF, choices
 from assay_research.config.option import option
-from assay_research.config.overrides import CONF, check_groups, choices, explain
+from assay_research.config.overrides import check_groups, explain
 from assay_research.errors import ConfigError
 from assay_research.terminal import say
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from omegaconf import OmegaConf
 
-from assay_research.config.overrides import EVERYTHING, studies
+from assay_research.config.files import EVERYTHING, studies
 from assay_research.errors import ConfigError
 from assay_research.runs import disk
 from assay_research.runs.run import Run

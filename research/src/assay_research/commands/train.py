@@ -20,7 +20,8 @@ from assay_research import __version__
 from assay_research.commands import sweep
 from assay_research.commands.resume import AUTO, is_finished, latest, of_a_run, resumed_config
 from assay_research.config.commandline import Command
-from assay_research.config.overrides import CONF, check_groups, compose, explain, register
+from assay_research.config.files import CONF
+from assay_research.config.overrides import check_groups, compose, explain, register
 from assay_research.config.schema import TrainConfig
 from assay_research.errors import ConfigError, nearest
 from assay_research.runs.run import Run

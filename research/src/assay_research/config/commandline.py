@@ -8,14 +8,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import Field, dataclass, field
 from typing import Any, Generic, TypeVar
 
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import HydraException
 from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from assay_research.config import completion
+from assay_research.config.files import choices, values_of
 from assay_research.config.option import Description, keys_of
-from assay_research.config.overrides import choices, values_of
 from assay_research.errors import ConfigError, nearest
 from assay_research.terminal import say
 
@@ -106,7 +104,7 @@ class Command(Generic[T]):
             chosen, description = keys[key]
             try:
                 given[chosen.name] = self._value(chosen, description, text)
-            except (HydraException, OmegaConfBaseException, ValueError) as error:
+            except ValueError as error:
                 what = re.split(r"[;,:.]", description.text)[0]
                 raise ConfigError(f"{argument}: expected something like {key}={description.example}, {what}") from error
         return self.options(**given)
@@ -123,8 +121,10 @@ class Command(Generic[T]):
             raise ConfigError(f"{key} must be {_either(valid)}, got '{text}'")
         if chosen.type in (str, str | None):
             return text
-        parsed = OverridesParser.create().parse_override(f"{chosen.name}={text}").value()
-        typed = OmegaConf.merge(OmegaConf.structured(self.options), {chosen.name: parsed})
+        try:
+            typed = OmegaConf.merge(OmegaConf.structured(self.options), {chosen.name: _parsed(chosen.name, text)})
+        except OmegaConfBaseException as error:
+            raise ValueError(str(error)) from error
         values: Any = OmegaConf.to_container(typed, resolve=True)
         return values[chosen.name]
 
@@ -181,7 +181,12 @@ class Command(Generic[T]):
             return []
         pairs = [each.partition("=") for each in before]
         chosen = [f"{group}={file}" for group, _, file in pairs if group in self.groups and file in choices(group)]
-        node = OmegaConf.select(self.compose(chosen), parent)
+        from hydra.errors import HydraException  # which composing has imported anyway
+
+        try:
+            node = OmegaConf.select(self.compose(chosen), parent)
+        except (HydraException, OmegaConfBaseException):
+            return []
         if not isinstance(node, DictConfig):
             return []
         settings = OmegaConf.to_container(node)
@@ -191,6 +196,22 @@ class Command(Generic[T]):
             for name, value in settings.items()
             if not str(name).startswith("_")
         ]
+
+
+def _parsed(key: str, text: str) -> object:
+    """The value that ``key=text`` gives as an override of Hydra's.
+
+    Raises:
+        ValueError: it is none.
+    """
+    # Imported here: it takes 0.1 s, which --help and completion would pay too.
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    try:
+        return OverridesParser.create().parse_override(f"{key}={text}").value()
+    except HydraException as error:
+        raise ValueError(str(error)) from error
 
 
 def _either(names: Sequence[str]) -> str:

@@ -6,9 +6,6 @@ import shlex
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from hydra.errors import HydraException
-from omegaconf.errors import OmegaConfBaseException
-
 from assay_deploy.errors import AssayError
 from assay_research.terminal import say
 
@@ -46,8 +43,8 @@ def answer(name: str, arguments: Sequence[str], complete: Complete) -> bool:
         _, *words = shlex.split(line)
         word = "" if line[-1:] == " " and line[-2:] != "\\ " else words.pop()
         found = sorted({each for each in complete(word, words) if each.startswith(word)})
-    except (ValueError, IndexError, OSError, AssayError, HydraException, OmegaConfBaseException):
-        # a quote that is open, a folder that is not there, a config that does not compose
+    except (ValueError, IndexError, OSError, AssayError):
+        # a quote that is open, a folder that is not there
         return True
     # Bash replaces what stands behind the last of its word breaks, of which `=` is one unless a user took it out.
     # Hydra's script for zsh does not say which there are, and takes whole words.

@@ -7,7 +7,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from assay_research.config.overrides import CONF, EVERYTHING, compose_settings, studies
+from assay_research.config.files import CONF, EVERYTHING, studies
+from assay_research.config.overrides import compose_settings
 from assay_research.config.yaml_text import read_yaml
 from assay_research.errors import CheckpointError, ConfigError, DataError, nearest
 from assay_research.reports.studies.study import DOCUMENT

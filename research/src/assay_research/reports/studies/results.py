@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import Any
 
 from assay_deploy.errors import AssayError
-from assay_research.config.overrides import CONF
+from assay_research.config.files import CONF
 from assay_research.reports.curves import LearningCurve, draw
 from assay_research.reports.studies import yaml_headers
 from assay_research.reports.studies.records import (

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from assay_research.config.overrides import CONF
+from assay_research.config.files import CONF
 from assay_research.reports.studies.records import experiments, recorded
 from assay_research.reports.tables import score
 from assay_research.runs.disk import write_atomically
