@@ -51,7 +51,15 @@ def test_metrics_are_those_computed_by_hand():
     assert scores.cross_entropy == pytest.approx(-math.log(0.7 * 0.3 * 0.8 * 0.4) / 4)
     assert scores.confusion == [[1, 0, 0], [1, 1, 0], [0, 0, 1]]
     assert scores.per_class == {"cat": 1.0, "dog": 0.5, "emu": 1.0}
+    assert scores.balanced_accuracy == pytest.approx((1 + 0.5 + 1) / 3)
     assert scores.ece == pytest.approx((0.3 + 0.6 + 0.2 + 0.6) / 4)  # each answer is alone in its bin
+
+
+def test_balanced_accuracy_leaves_out_a_class_without_pictures():
+    logits = torch.tensor([[9.0, 0.0, 0.0], [9.0, 0.0, 0.0], [9.0, 0.0, 0.0], [9.0, 0.0, 0.0]])
+    scores = measure(logits, torch.tensor([0, 0, 0, 1]), ("cat", "dog", "emu"))
+    assert scores.top1 == 0.75
+    assert scores.balanced_accuracy == 0.5  # one of cats, none of dogs; there is no emu to be wrong about
 
 
 def test_expected_calibration_error_weighs_bins_by_their_pictures():

@@ -1,4 +1,4 @@
-"""Every metric of a classifier from its logits: cross-entropy, top-1, top-5, calibration (ECE), confusion matrix."""
+"""Every metric of a classifier from its logits: cross-entropy, top-1, top-5, balanced accuracy, ECE, confusion."""
 
 import math
 from collections.abc import Sequence
@@ -81,6 +81,8 @@ class Scores:
         cross_entropy: mean, nats.
         top1: fraction whose most likely class is the true one.
         top5: fraction whose true class is among the five most likely; among all, where there are fewer.
+        balanced_accuracy: mean of `per_class` over the classes that have pictures: each counts the same, however many
+            pictures it has (Brodersen et al. 2010, doi:10.1109/ICPR.2010.764).
         ece: expected calibration error over 15 bins, in [0, 1].
         per_class: class name -> fraction of its pictures that are named right; NaN where it has none.
         confusion: pictures by ``[true class][predicted class]``.
@@ -91,6 +93,7 @@ class Scores:
     cross_entropy: float
     top1: float
     top5: float
+    balanced_accuracy: float
     ece: float
     per_class: dict[str, float]
     confusion: list[list[int]]
@@ -111,15 +114,16 @@ def measure(logits: Tensor, labels: Tensor, classes: Sequence[str]) -> Scores:
     pairs = (labels * len(classes) + predicted).bincount(minlength=len(classes) ** 2)
     confusion = pairs.view(len(classes), len(classes)).cpu()
     likeliest = logits.topk(min(5, len(classes))).indices
-    right = (confusion.diagonal() / confusion.sum(1)).tolist()
+    right = confusion.diagonal() / confusion.sum(1)
     bins = reliability(confidence, correct)
     return Scores(
         n=len(labels),
         cross_entropy=cross_entropy(logits, labels),
         top1=correct.double().mean().item(),
         top5=(likeliest == labels[:, None]).any(1).double().mean().item(),
+        balanced_accuracy=right.double().nanmean().item(),
         ece=bins.ece,
-        per_class=dict(zip(classes, right, strict=True)),
+        per_class=dict(zip(classes, right.tolist(), strict=True)),
         confusion=confusion.tolist(),
         reliability=bins,
     )

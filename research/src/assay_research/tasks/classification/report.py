@@ -166,9 +166,10 @@ def report_all(results: Sequence[ClassifierResult], subject: ClassifierSubject, 
 def _table(rows: Mapping[str, Scores]) -> str:
     width = max(map(len, rows))
     best = min(5, *(len(scores.confusion) for scores in rows.values()))
-    lines = [f"  {'':{width}}  cross-entropy   top-1   top-{best}     ECE"]
+    lines = [f"  {'':{width}}  cross-entropy   top-1   top-{best}  balanced     ECE"]
     lines += [
-        f"  {name:{width}}  {each.cross_entropy:13.4f}  {each.top1:.4f}  {each.top5:.4f}  {each.ece:.4f}"
+        f"  {name:{width}}  {each.cross_entropy:13.4f}  {each.top1:.4f}  {each.top5:.4f}  {each.balanced_accuracy:8.4f}  "
+        f"{each.ece:.4f}"
         for name, each in rows.items()
     ]
     return "\n".join(lines)
