@@ -24,7 +24,7 @@ def parity(bundle: Path) -> Figures:
     found = json.loads((bundle / "parity.json").read_text())
     return {
         f"{each['path']} on {each['device']}": "; ".join(
-            ([f"{_apart(each['differences'])} on the probe", _changed(each["task"])] if each["task"] else [])
+            ([f"{_apart(each['differences'])} on the probe", _figures(each["task"])] if each["task"] else [])
             + ([] if each["passed"] else ["left out", *each["reasons"]])
         )
         for each in (*found["artifacts"], *found["left_out"])
@@ -46,10 +46,14 @@ def _apart(differences: Mapping[str, float]) -> str:
     return ", ".join(f"{name} differ by {each:.2g}" for name, each in differences.items())
 
 
-def _changed(task: Mapping[str, Any]) -> str:
-    if "flipped" in task:
-        return f"{len(task['flipped'])} of {task['n']} test pictures changed"
-    return f"{task['alone']} of {task['alone'] + 2 * task['pairs']} boxes on test pictures found by one alone"
+def _figures(task: Mapping[str, Any]) -> str:
+    """A task's figures of the answers to the test split, whichever they are; of lists of pictures, their lengths."""
+    shown = (
+        f"{key} {each:.6g}" if isinstance(each, int | float) else f"{len(each)} {key}"
+        for key, each in task.items()
+        if isinstance(each, int | float) or (isinstance(each, list) and not any(isinstance(i, float) for i in each))
+    )
+    return ", ".join(shown)
 
 
 def accuracy(output: str) -> Figures:

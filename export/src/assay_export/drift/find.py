@@ -27,6 +27,13 @@ from assay_export.formats import exported_program, torchscript
 from assay_export.formats.runner import Outputs
 from assay_export.gate.verdict import Verdict
 
+SOURCES: Mapping[str, Callable[[bytes], TensorSource]] = {
+    "onnx": OnnxSource,
+    "torchscript": lambda content: TorchSource(torchscript.load(content)),
+    "exported_program": lambda content: TorchSource(exported_program.load(content)),
+}
+"""Format -> what shows every tensor inside a file of it."""
+
 PICTURES = 2
 """Looked into, those whose outputs are farthest apart: more would only cost memory."""
 
@@ -98,7 +105,9 @@ def find_drift(
     Raises:
         ExportError: a format whose inside cannot be seen.
     """
-    model, artifact = TorchSource(graph), _source(form, content)
+    if form not in SOURCES:
+        raise ExportError(f"the inside of a file of the format {form} cannot be seen")
+    model, artifact = TorchSource(graph), SOURCES[form](content)
     expected, found = model.run(images), artifact.run(images)
     apart = [_apart(expected, found, tolerances, picture, compare) for picture in range(len(images))]
     if max(apart) <= 1:
@@ -159,16 +168,6 @@ def describe(drift: Drift, script: Path) -> str:
         f"to see it: python {script}",
     ]
     return "".join(f"  {line}\n" for line in lines)
-
-
-def _source(form: str, content: bytes) -> TensorSource:
-    if form == "onnx":
-        return OnnxSource(content)
-    if form == "torchscript":
-        return TorchSource(torchscript.load(content))
-    if form == "exported_program":
-        return TorchSource(exported_program.load(content))
-    raise ExportError(f"the inside of a file of the format {form} cannot be seen")
 
 
 def _apart(

@@ -168,8 +168,8 @@ def _table(rows: Mapping[str, Scores]) -> str:
     best = min(5, *(len(scores.confusion) for scores in rows.values()))
     lines = [f"  {'':{width}}  cross-entropy   top-1   top-{best}  balanced     ECE"]
     lines += [
-        f"  {name:{width}}  {each.cross_entropy:13.4f}  {each.top1:.4f}  {each.top5:.4f}  {each.balanced_accuracy:8.4f}  "
-        f"{each.ece:.4f}"
+        f"  {name:{width}}  {each.cross_entropy:13.4f}  {each.top1:.4f}  {each.top5:.4f}  "
+        f"{each.balanced_accuracy:8.4f}  {each.ece:.4f}"
         for name, each in rows.items()
     ]
     return "\n".join(lines)
