@@ -173,8 +173,8 @@ def gpu(session: nox.Session) -> None:
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """The tests that take seconds: -- [pytest arguments]."""
-    session.run(environment(session) / "pytest", "-m", "not slow", *session.posargs)
+    """The tests that take seconds, on all cores: -- [pytest arguments]; -n0 runs them in one process."""
+    run_tests(session, environment(session), *session.posargs)
 
 
 @nox.session
@@ -186,7 +186,19 @@ def tests_slow(session: nox.Session) -> None:
 @nox.session
 def tests_oldest(session: nox.Session) -> None:
     """The tests on the oldest supported torch: -- [pytest arguments]."""
-    session.run(environment(session, "torch-oldest") / "pytest", "-m", "not slow", *session.posargs)
+    run_tests(session, environment(session, "torch-oldest"), *session.posargs)
+
+
+def run_tests(session: nox.Session, programs: Path, *arguments: str) -> None:
+    """Run the fast tests in as many processes as there are cores, each with one thread, so that none waits for another.
+
+    Args:
+        session: who asks.
+        programs: of the environment.
+        arguments: of pytest.
+    """
+    parallel = ("-n", "auto", "--dist", "worksteal")
+    session.run(programs / "pytest", "-m", "not slow", *parallel, *arguments, env={"OMP_NUM_THREADS": "1"})
 
 
 @nox.session
