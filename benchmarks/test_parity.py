@@ -165,8 +165,8 @@ def _plain_loop(subject: BenchmarkSubject, device: str) -> Callable[[Sequence[Pa
         with torch.inference_mode():
             for path in paths:
                 with Image.open(path) as image:
-                    picture = transform(image.convert("RGB"))[None].to(device)
-                answers.append(int(model.network(picture).argmax()))
+                    batch = transform(image.convert("RGB"))[None].to(device)
+                answers.append(int(model.network(batch).argmax()))
         return answers
 
     return run

@@ -22,7 +22,7 @@ def outputs(notebook: NotebookNode) -> str:
     return "\n".join(texts)
 
 
-def pictures(notebook: NotebookNode) -> int:
+def some_images(notebook: NotebookNode) -> int:
     return sum("image/png" in each.get("data", {}) for cell in notebook.cells for each in cell.get("outputs", []))
 
 
@@ -56,7 +56,7 @@ def test_it_trains_goes_on_goes_back_and_reports(executed):
     assert tested > 0.9
     assert "all 10 epochs done" in text
     assert "all 15 epochs done" in text
-    assert pictures(notebook) == 2
+    assert some_images(notebook) == 2
     first, second = sorted(folder.glob("runs/digits/*"))
     assert len((first / "metrics.jsonl").read_text().splitlines()) == 15
     assert (second / "summary.json").is_file()
@@ -68,7 +68,7 @@ def test_it_is_committed_as_it_ran():
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1))
     assert len(accuracies(outputs(notebook))) == 2
-    assert pictures(notebook) == 2
+    assert some_images(notebook) == 2
 
 
 def test_it_is_small_and_names_no_machine():

@@ -75,6 +75,6 @@ def decided(name: str) -> Detector:
     return detector
 
 
-def pictures(batch: int, height: int = HEIGHT, width: int = WIDTH) -> Tensor:
+def some_images(batch: int, height: int = HEIGHT, width: int = WIDTH) -> Tensor:
     coarse = torch.randn(batch, 3, height // 8, width // 8, generator=torch.Generator().manual_seed(0))
     return nn.functional.interpolate(coarse, size=(height, width), mode="bilinear")

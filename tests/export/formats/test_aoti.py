@@ -22,14 +22,14 @@ def small_graph() -> Views:
     return Views(resnet([1, 1], [4, 8]), Canvas(32, 32), (View(), View(size=36))).eval()
 
 
-def pictures(n: int) -> torch.Tensor:
+def some_images(n: int) -> torch.Tensor:
     return torch.randint(0, 256, (n, 32, 32, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(n))
 
 
 def compile_on(device: str, folder: Path, monkeypatch) -> bytes:
     """A package, made where nothing else is, and nothing is left."""
     monkeypatch.setattr(tempfile, "tempdir", str(folder))
-    content = aoti.export(small_graph(), pictures(2), device)
+    content = aoti.export(small_graph(), some_images(2), device)
     assert list(folder.iterdir()) == []
     return content
 
@@ -56,7 +56,7 @@ def test_a_package_is_the_eager_model_private_portable_and_the_same_each_time(tm
     graph, compiled = small_graph(), aoti.load(content, "cpu")
     with torch.inference_mode():
         for batch in (1, 2, 7, 19, 40):
-            assert (compiled(pictures(batch)) - graph(pictures(batch))).abs().max() < 1e-6
+            assert (compiled(some_images(batch)) - graph(some_images(batch))).abs().max() < 1e-6
     with pytest.raises(RuntimeError, match="expected: 32, but got: 36"):
         compiled(torch.zeros(2, 36, 36, 3, dtype=torch.uint8))
     with pytest.raises(RuntimeError, match="dtype"):
@@ -76,7 +76,7 @@ def test_a_package_for_cuda_is_the_eager_model(tmp_path, monkeypatch):
     graph, compiled = small_graph().cuda(), aoti.load(content, "cuda")
     with torch.inference_mode(), torch.backends.cudnn.flags(allow_tf32=False):
         for batch in (1, 2, 7, 40):
-            images = pictures(batch).cuda()
+            images = some_images(batch).cuda()
             assert (compiled(images) - graph(images)).abs().max() < 1e-5
     assert aoti.requirements(content)["device"] == "cuda"
     with pytest.raises(ExportError, match="device cuda, here it is cpu"):
@@ -87,12 +87,12 @@ def test_without_a_compiler_the_error_says_how_to_get_one(monkeypatch):
     monkeypatch.setenv("PATH", "")
     monkeypatch.delenv("CXX", raising=False)
     with pytest.raises(ExportError, match=r"'g\+\+' is not on the PATH. Install one"):
-        aoti.export(small_graph(), pictures(2), "cpu")
+        aoti.export(small_graph(), some_images(2), "cpu")
 
 
 def test_without_a_gpu_cuda_is_an_error(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    for act in (lambda: aoti.export(small_graph(), pictures(2), "cuda"), lambda: aoti.load(package(), "cuda")):
+    for act in (lambda: aoti.export(small_graph(), some_images(2), "cuda"), lambda: aoti.load(package(), "cuda")):
         with pytest.raises(ExportError, match="NVIDIA GPU"):
             act()
 

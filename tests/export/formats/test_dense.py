@@ -35,7 +35,7 @@ ORIGIN = {"run": "a/1"}
 SIZES = ((40, 40), (41, 64), (64, 40), (95, 61), (200, 300))
 
 
-def pictures(n: int, height: int, width: int) -> Tensor:
+def some_images(n: int, height: int, width: int) -> Tensor:
     return torch.randint(0, 256, (n, height, width, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(n))
 
 
@@ -58,7 +58,7 @@ def test_every_format_takes_every_size(bundle, batch):
     for artifact in dense(bundle):
         run = formats.start(bundle.folder, bundle.manifest, artifact, default_place(artifact, "cpu"))
         for size in SIZES:
-            images = pictures(batch, *size).numpy()
+            images = some_images(batch, *size).numpy()
             found, expected = run(images)["logits"], eager(images)["logits"]
             assert found.shape == (batch, 10)
             assert np.abs(found - expected).max() <= artifact.tolerances["logits"], (artifact.path, size)
@@ -77,11 +77,11 @@ def test_the_eager_graph_is_what_evaluate_calls_dense(bundle):
 @pytest.mark.parametrize("stride", [1, 32])
 @pytest.mark.parametrize("config", KERNELS)
 def test_every_vgg_leaves_densely(config, stride):
-    graph, traced = dense_graph(config, stride, norm=config == "E"), tiled(pictures(2, 32, 32))
+    graph, traced = dense_graph(config, stride, norm=config == "E"), tiled(some_images(2, 32, 32))
     program = exported_program.load(exported_program.export(graph, traced, ORIGIN, any_size=True))
     session = start(onnx_graph.export(graph, traced, ["logits"], ORIGIN, any_size=True), 1, [CPU])
     for size in ((32 + stride, 32 + stride), (70, 99)):
-        images = pictures(1, *size)
+        images = some_images(1, *size)
         with torch.inference_mode():
             expected = graph(images)
             assert torch.equal(program(images), expected)
@@ -91,11 +91,11 @@ def test_every_vgg_leaves_densely(config, stride):
 @pytest.mark.slow
 def test_a_compiled_package_takes_every_size():
     graph = dense_graph("D", 8)
-    compiled = aoti.load(aoti.export(graph, tiled(pictures(2, 32, 32)), "cpu", any_size=True), "cpu")
+    compiled = aoti.load(aoti.export(graph, tiled(some_images(2, 32, 32)), "cpu", any_size=True), "cpu")
     with torch.inference_mode():
         for size in SIZES:
             for batch in (1, 3):
-                torch.testing.assert_close(compiled(pictures(batch, *size)), graph(pictures(batch, *size)))
+                torch.testing.assert_close(compiled(some_images(batch, *size)), graph(some_images(batch, *size)))
 
 
 def test_onnx_names_its_dynamic_sizes(bundle):
@@ -107,9 +107,9 @@ def test_onnx_names_its_dynamic_sizes(bundle):
 def test_deploy_runs_it_and_refuses_what_is_too_small(bundle):
     artifact = next(each for each in dense(bundle) if each.format == "onnx")
     session = Session.load(bundle.folder, bundle.manifest, artifact, provider="cpu")
-    assert session.run(pictures(2, 40, 51).numpy())["logits"].shape == (2, 10)
+    assert session.run(some_images(2, 40, 51).numpy())["logits"].shape == (2, 10)
     with pytest.raises(ValueError, match=r"\[batch, at least 40, at least 40, 3\], got uint8 \[2, 40, 39, 3\]"):
-        session.run(pictures(2, 40, 39).numpy())
+        session.run(some_images(2, 40, 39).numpy())
 
 
 def test_the_doctor_replays_it(bundle):

@@ -32,13 +32,13 @@ def small_graph(views=VIEWS) -> Views:
     return Views(resnet([1, 1], [4, 8]), Canvas(32, 32), views).eval()
 
 
-def pictures(n: int) -> torch.Tensor:
+def some_images(n: int) -> torch.Tensor:
     return torch.randint(0, 256, (n, 32, 32, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(n))
 
 
 @pytest.fixture(scope="module")
 def exported() -> bytes:
-    return exported_program.export(small_graph(), pictures(2), ORIGIN)
+    return exported_program.export(small_graph(), some_images(2), ORIGIN)
 
 
 class Boxes(nn.Module):
@@ -53,15 +53,15 @@ class Boxes(nn.Module):
 @pytest.mark.parametrize("batch", [1, 2, 7])
 def test_program_is_the_eager_model_to_the_bit_for_any_batch(views, batch):
     graph = small_graph(views)
-    program = exported_program.load(exported_program.export(graph, pictures(2), ORIGIN))
+    program = exported_program.load(exported_program.export(graph, some_images(2), ORIGIN))
     with torch.inference_mode():
-        assert torch.equal(program(pictures(batch)), graph(pictures(batch)))
+        assert torch.equal(program(some_images(batch)), graph(some_images(batch)))
 
 
 def test_a_detectors_three_outputs_come_back_as_a_tuple():
-    program = exported_program.load(exported_program.export(Boxes(), pictures(2), ORIGIN))
+    program = exported_program.load(exported_program.export(Boxes(), some_images(2), ORIGIN))
     for batch in (1, 5):
-        found, expected = program(pictures(batch)), Boxes()(pictures(batch))
+        found, expected = program(some_images(batch)), Boxes()(some_images(batch))
         assert isinstance(found, tuple)
         assert [output.dtype for output in found] == [torch.float32, torch.float32, torch.int64]
         assert all(torch.equal(one, other) for one, other in zip(found, expected, strict=True))
@@ -74,7 +74,7 @@ def test_a_model_that_fixes_the_batch_is_refused(forward):
             return forward(images)
 
     with pytest.raises(ExportError, match="number of pictures"):
-        exported_program.export(Fixed(), pictures(2), ORIGIN)
+        exported_program.export(Fixed(), some_images(2), ORIGIN)
 
 
 def test_another_size_of_picture_is_refused(exported):
@@ -84,7 +84,7 @@ def test_another_size_of_picture_is_refused(exported):
 
 def test_nothing_in_a_program_names_this_machine(exported):
     buffer = io.BytesIO()
-    program = torch.export.export(small_graph(), (pictures(2),))
+    program = torch.export.export(small_graph(), (some_images(2),))
     torch.export.save(program, buffer)
     private = {str(Path.home()), str(REPOSITORY), str(Path(torch.__file__).parent), "stack_trace"}
 
@@ -97,7 +97,7 @@ def test_nothing_in_a_program_names_this_machine(exported):
 
 
 def test_pictures_of_the_data_set_do_not_travel_with_the_program(exported):
-    split = pictures(2000)
+    split = some_images(2000)
     content = exported_program.export(small_graph(), split[:2], ORIGIN)
     assert content == exported, "pixels do not matter"
     assert split[1000].numpy().tobytes() not in content
@@ -106,7 +106,7 @@ def test_pictures_of_the_data_set_do_not_travel_with_the_program(exported):
 def test_the_same_graph_gives_the_same_bytes_in_another_process(exported):
     code = (
         "from test_exported_program import *\n"
-        "print(sha256(exported_program.export(small_graph(), pictures(2), ORIGIN)).hexdigest())"
+        "print(sha256(exported_program.export(small_graph(), some_images(2), ORIGIN)).hexdigest())"
     )
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent), "PYTHONHASHSEED": "7"}
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True)
@@ -172,7 +172,7 @@ def test_what_runs_code_in_torchs_own_load_is_refused_here(exported, plant, tmp_
         exported_program.load(content)
     assert not (tmp_path / "touched").exists()
     with contextlib.suppress(Exception):  # it need not work; the code has run by then
-        torch.export.load(io.BytesIO(content)).module()(pictures(2))
+        torch.export.load(io.BytesIO(content)).module()(some_images(2))
     if plant is not constant_is_a_pickle or hasattr(constants, "OPAQUE_OBJ_FILENAME_PREFIX"):  # torch 2.11 has none
         assert (tmp_path / "touched").exists(), "the fault planted is none"
 

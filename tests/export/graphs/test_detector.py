@@ -62,7 +62,7 @@ def untrained(name: str) -> Normalized:
     few_proposals(detector)
     model = Normalized(detector, torch.full((3,), 0.5), torch.full((3,), 0.25))
     with torch.no_grad():
-        detector.model.backbone((pictures(4, seed=9).permute(0, 3, 1, 2) / 255 - model.mean) / model.std)
+        detector.model.backbone((some_images(4, seed=9).permute(0, 3, 1, 2) / 255 - model.mean) / model.std)
     return model.eval()
 
 
@@ -73,7 +73,7 @@ def few_proposals(detector: Detector) -> None:
         detector.model.rpn._post_nms_top_n["testing"] = 120
 
 
-def pictures(batch: int, canvas: Canvas = CANVAS, seed: int = 0) -> Tensor:
+def some_images(batch: int, canvas: Canvas = CANVAS, seed: int = 0) -> Tensor:
     """Bright and dark boxes on noise."""
     generator = torch.Generator().manual_seed(seed)
     shape = (batch, canvas.height, canvas.width, 3)
@@ -105,10 +105,10 @@ def assert_same(found: tuple[Tensor, ...], expected: tuple[Tensor, ...], boxes: 
 
 @pytest.mark.parametrize("name", SMALL)
 def test_the_graph_finds_what_the_detector_finds(name: str) -> None:
-    expected = own(trained(name), pictures(3))
+    expected = own(trained(name), some_images(3))
     assert len(expected.scores[expected.labels >= 0].unique()) > 30
     with torch.inference_mode():
-        assert_same(exportable(trained(name), CANVAS, VIEWS[:1])(pictures(3)), expected)
+        assert_same(exportable(trained(name), CANVAS, VIEWS[:1])(some_images(3)), expected)
 
 
 @pytest.mark.parametrize("name", SMALL)
@@ -117,10 +117,10 @@ def test_with_batchnorm_unfolded_the_boxes_are_torchvisions_to_the_bit(
 ) -> None:
     monkeypatch.setattr("assay_export.graphs.detector.fold_norms", lambda *_: None)
     for model in (trained(name), untrained(name)):
-        expected = own(model, pictures(3))
+        expected = own(model, some_images(3))
         assert len(expected.scores[expected.labels >= 0].unique()) > 30
         with torch.inference_mode():
-            found = exportable(model, CANVAS, VIEWS[:1])(pictures(3))
+            found = exportable(model, CANVAS, VIEWS[:1])(some_images(3))
         assert all(torch.equal(one, other) for one, other in zip(found, expected, strict=True))
 
 
@@ -147,7 +147,7 @@ def test_where_nothing_passes_the_threshold_all_places_are_empty(name: str) -> N
     last = model.network.model.roi_heads if name.startswith("faster") else model.network.model
     last.score_thresh = 1.0
     with torch.inference_mode():
-        boxes, scores, labels = exportable(model, CANVAS, VIEWS[:1])(pictures(2))
+        boxes, scores, labels = exportable(model, CANVAS, VIEWS[:1])(some_images(2))
     assert (boxes.shape, scores.shape, labels.shape) == ((2, 30, 4), (2, 30), (2, 30))
     assert not boxes.any()
     assert not scores.any()
@@ -165,21 +165,21 @@ def test_an_empty_proposal_gives_no_box(threshold: float, proposals: int, monkey
     nn.init.normal_(rpn.head.cls_logits.weight)
     nn.init.normal_(predictor.weight, std=0.01)
     predictor.bias.data.copy_(torch.tensor([-5.0, 5, -5]))
-    expected = own(model, pictures(3))
+    expected = own(model, some_images(3))
     assert ((expected.labels >= 0).sum(1) == proposals).all()
     with torch.inference_mode():
-        assert_same(exportable(model, CANVAS, VIEWS[:1])(pictures(3)), expected)
+        assert_same(exportable(model, CANVAS, VIEWS[:1])(some_images(3)), expected)
 
 
 def test_boxes_that_are_too_small_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("assay_export.graphs.detector.fold_norms", lambda *_: None)
     model = copy.deepcopy(untrained("faster_rcnn_mobilenet"))
-    assert set(own(model, pictures(3)).labels.unique().tolist()) == {0, 1}
+    assert set(own(model, some_images(3)).labels.unique().tolist()) == {0, 1}
     model.network.model.roi_heads.box_predictor.bbox_pred.bias.data[10] = -75.0  # class 1 of the three: its widths
-    expected = own(model, pictures(3))
+    expected = own(model, some_images(3))
     assert set(expected.labels.unique().tolist()) <= {0, -1}
     with torch.inference_mode():
-        assert_same(exportable(model, CANVAS, VIEWS[:1])(pictures(3)), expected)
+        assert_same(exportable(model, CANVAS, VIEWS[:1])(some_images(3)), expected)
 
 
 @pytest.mark.parametrize("name", SMALL)
@@ -195,8 +195,8 @@ def test_pictures_of_any_size_on_the_canvas(name: str, height: int, width: int) 
 @pytest.mark.parametrize("name", SMALL)
 def test_views_are_fused_as_the_detectors_own(name: str) -> None:
     with torch.inference_mode():
-        found = exportable(trained(name), CANVAS, VIEWS)(pictures(2))
-    assert_same(found, own(trained(name), pictures(2), views=VIEWS))
+        found = exportable(trained(name), CANVAS, VIEWS)(some_images(2))
+    assert_same(found, own(trained(name), some_images(2), views=VIEWS))
 
 
 def test_of_equal_scores_the_first_anchor_is_kept() -> None:
@@ -208,8 +208,8 @@ def test_of_equal_scores_the_first_anchor_is_kept() -> None:
     canvas = Canvas(32, 32)
     graph = exportable(model, canvas, VIEWS[:1])
     with torch.inference_mode():
-        boxes, scores, labels = graph(pictures(1, canvas))
-        images = (pictures(1, canvas).permute(0, 3, 1, 2) / 255 - model.mean) / model.std
+        boxes, scores, labels = graph(some_images(1, canvas))
+        images = (some_images(1, canvas).permute(0, 3, 1, 2) / 255 - model.mean) / model.std
         deltas = inner.head(list(inner.backbone(images).values()))["bbox_regression"][0]
         decoded = inner.box_coder.decode_single(deltas, graph.views.model.network.get_buffer("anchors0"))
         decoded = decoded.clamp(0, 32).repeat_interleave(2, 0)
@@ -247,9 +247,9 @@ def test_a_network_of_another_kind_is_taken_as_it_is() -> None:
             return Detections(score[..., None].expand(-1, -1, 4) + 3, score, torch.zeros_like(score).long())
 
     model = Normalized(Corner(), torch.zeros(3), torch.ones(3))
-    found = exportable(model, CANVAS, VIEWS[:1])(pictures(2))
+    found = exportable(model, CANVAS, VIEWS[:1])(some_images(2))
     assert type(found) is tuple
-    assert_same(found, own(model, pictures(2)))
+    assert_same(found, own(model, some_images(2)))
 
 
 # Engines
@@ -264,7 +264,7 @@ def open_onnx(content: bytes) -> Engine:
 
 def engines(graph: nn.Module, canvas: Canvas) -> dict[str, Engine]:
     """What the graph becomes in every format."""
-    images = pictures(2, canvas, seed=5)
+    images = some_images(2, canvas, seed=5)
     return {
         "trace": torchscript.load(torchscript.export(graph, images, {})),
         "exported program": exported_program.load(exported_program.export(graph, images, {})),
@@ -277,7 +277,7 @@ def test_every_engine_finds_the_same_for_any_number_of_pictures(name: str) -> No
     graph = exportable(trained(name), CANVAS, VIEWS[:1])
     running = engines(graph, CANVAS)
     for batch in (1, 3, 32):
-        images = pictures(batch)
+        images = some_images(batch)
         with torch.inference_mode():
             expected = graph(images)
             for run in running.values():
@@ -291,7 +291,7 @@ def test_every_engine_fuses_views_of_several_sizes(name: str) -> None:
     graph = exportable(trained(name), CANVAS, VIEWS)
     for run in engines(graph, CANVAS).values():
         with torch.inference_mode():
-            assert_same(run(pictures(3)), graph(pictures(3)))
+            assert_same(run(some_images(3)), graph(some_images(3)))
 
 
 @pytest.mark.slow
@@ -301,7 +301,7 @@ def test_every_engine_runs_every_detector_of_the_zoo(name: str) -> None:
     graph = exportable(model, CANVAS, VIEWS[:1])
     running = engines(graph, CANVAS)
     for batch in (1, 3, 32):
-        images = pictures(batch)
+        images = some_images(batch)
         with torch.inference_mode():
             expected = graph(images)
             assert_same(expected, own(model, images))

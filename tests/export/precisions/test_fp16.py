@@ -57,13 +57,13 @@ def network(*planted: nn.Module) -> nn.Sequential:
     return nn.Sequential(*parts, nn.Flatten(), nn.Linear(8, 10)).eval()
 
 
-def pictures(n: int) -> torch.Tensor:
+def some_images(n: int) -> torch.Tensor:
     return torch.randint(0, 256, (n, 16, 16, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(n))
 
 
 def exported(model: nn.Module, views=VIEWS[:1]) -> bytes:
     output = "logits" if len(views) == 1 else "probabilities"
-    return onnx_graph.export(Views(model, Canvas(16, 16), views).eval(), pictures(2), [output], {"run": "a/1"})
+    return onnx_graph.export(Views(model, Canvas(16, 16), views).eval(), some_images(2), [output], {"run": "a/1"})
 
 
 def apart(found: Outputs, expected: Outputs) -> float:
@@ -94,14 +94,14 @@ def test_a_block_is_a_child_of_the_model(overflowing):
 
 
 def test_nothing_is_kept_where_nothing_needs_it(plain):
-    found = half.search(plain, pictures(8), apart)
+    found = half.search(plain, some_images(8), apart)
     assert found.keep == ()
     assert 0 < found.error == found.whole < 1
     assert max(found.largest.values()) < 100
 
 
 def test_exactly_the_block_that_overflows_is_kept(overflowing):
-    found = half.search(overflowing, pictures(8), apart)
+    found = half.search(overflowing, some_images(8), apart)
     assert found.keep == ("model.2",)
     assert found.whole == np.inf
     assert 0 < found.error < 1
@@ -111,13 +111,13 @@ def test_exactly_the_block_that_overflows_is_kept(overflowing):
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_cuda_finds_the_same_block(overflowing):
-    found = half.search(overflowing, pictures(8), apart, "cuda")
+    found = half.search(overflowing, some_images(8), apart, "cuda")
     assert found.keep == ("model.2",)
     assert 0 < found.error < 1 < found.whole
 
 
 def test_exactly_the_block_that_loses_digits_is_kept():
-    found = half.search(exported(network(Cancellation)), pictures(8), apart)
+    found = half.search(exported(network(Cancellation)), some_images(8), apart)
     assert found.keep == ("model.2",)
     assert 1 < found.whole == pytest.approx(found.alone["model.2"], rel=0.5)
     assert max(value for name, value in found.alone.items() if name != "model.2") < 1
@@ -127,20 +127,20 @@ def test_exactly_the_block_that_loses_digits_is_kept():
 
 def test_the_cpu_hides_an_overflow_that_spelled_out_rounding_shows(overflowing):
     lowered = half.to_half(overflowing, ())
-    assert np.isfinite(run(lowered, pictures(4))).all()
-    assert not np.isfinite(run(half.spell_out(lowered), pictures(4))).all()
+    assert np.isfinite(run(lowered, some_images(4))).all()
+    assert not np.isfinite(run(half.spell_out(lowered), some_images(4))).all()
 
 
 def test_the_cpu_hides_rounding_that_spelled_out_shows(plain):
     lowered = half.to_half(plain, ())
-    images, expected = pictures(8), run(plain, pictures(8))
+    images, expected = some_images(8), run(plain, some_images(8))
     hidden, shown = (np.abs(run(content, images) - expected).max() for content in (lowered, half.spell_out(lowered)))
     assert 0 < shown < TOLERANCE
     assert hidden != shown
 
 
 def test_a_whole_float16_model_in_torch_errs_as_much_as_the_spelled_out_graph():
-    model, images = network(), pictures(64)
+    model, images = network(), some_images(64)
     content = exported(model)
     expected = run(content, images)
     spelled = run(half.spell_out(half.to_half(content, ())), images)
@@ -178,7 +178,7 @@ def test_float16_graph_keeps_interface_and_origin(plain):
     assert not any(node.doc_string or node.metadata_props for node in model.graph.node)
     assert half.to_half(plain, ()) == half.to_half(plain, ())
     for batch in (1, 5):
-        assert run(model.SerializeToString(), pictures(batch)).shape == (batch, 10)
+        assert run(model.SerializeToString(), some_images(batch)).shape == (batch, 10)
 
 
 def test_a_graph_with_branches_is_refused(plain):
@@ -190,8 +190,8 @@ def test_a_graph_with_branches_is_refused(plain):
 
 
 def test_what_is_lowered_is_close_on_other_pictures(overflowing):
-    lowered = half.lower(overflowing, pictures(32), apart, "cpu")
-    others = pictures(40)[32:]
+    lowered = half.lower(overflowing, some_images(32), apart, "cpu")
+    others = some_images(40)[32:]
     found, expected = (run(each, others) for each in (half.spell_out(lowered), overflowing))
     assert np.isfinite(found).all()
     assert 0 < np.abs(found - expected).max() < 2 * TOLERANCE

@@ -20,7 +20,7 @@ from assay_export.graphs.detector import exportable
 from assay_export.precisions import fp16 as half
 from assay_export.precisions.network import float_types
 from assay_export.tasks.detection import DetectorExport
-from tests.export.graphs.test_detector import CANVAS, VIEWS, pictures, trained
+from tests.export.graphs.test_detector import CANVAS, VIEWS, some_images, trained
 from tests.research.detectors import data
 from tests.research.models.test_detectors import SMALL
 
@@ -34,7 +34,7 @@ BLOCK = "views.model.network.backbone.body.stage1.1"
 def exported(name: str) -> bytes:
     """A detector's graph, one view of it."""
     graph = exportable(trained(name), CANVAS, VIEWS[:1])
-    return onnx_graph.export(graph, pictures(2), BOXES, {"run": "a/1"})
+    return onnx_graph.export(graph, some_images(2), BOXES, {"run": "a/1"})
 
 
 def run(content: bytes, images: torch.Tensor) -> Outputs:
@@ -124,7 +124,7 @@ def test_a_head_that_looks_at_every_level_has_its_weights_once() -> None:
 
 @pytest.mark.parametrize("name", SMALL)
 def test_a_detector_in_float16_is_close(name: str) -> None:
-    images = pictures(12, seed=3)
+    images = some_images(12, seed=3)
     expected = run(exported(name), images)
     found = run(half.spell_out(half.to_half(exported(name), ())), images)
     off = detection_differences(found, expected)
@@ -135,7 +135,7 @@ def test_a_detector_in_float16_is_close(name: str) -> None:
 @pytest.mark.parametrize("part", ["cls_logits.weight_half", "bbox_reg.weight_half"])
 def test_a_last_layer_a_little_off_is_too_far(part: str) -> None:
     content = exported("retinanet_small")
-    images = pictures(12, seed=3)
+    images = some_images(12, seed=3)
     planted = scaled(half.to_half(content, ()), part, 1.05)
     assert DISTANCE(run(half.spell_out(planted), images), run(content, images)) > 1
 
@@ -157,7 +157,7 @@ def test_exactly_the_block_of_a_detector_that_overflows_is_kept() -> None:
     content = exported("retinanet_small")
     for part, factor in (("0.weight", 2e4), ("0.bias", 2e4), ("3.weight", 5e-5)):  # the second layer takes it back
         content = scaled(content, f"stage1.1.residual.{part}", factor)
-    found = half.search(content, pictures(4), DISTANCE)
+    found = half.search(content, some_images(4), DISTANCE)
     assert found.keep == (BLOCK,)
     assert found.whole > 1 > found.error
     assert [name for name, value in found.largest.items() if value > half.LARGEST] == [BLOCK]
@@ -165,7 +165,7 @@ def test_exactly_the_block_of_a_detector_that_overflows_is_kept() -> None:
 
 def test_exactly_the_block_of_a_detector_that_loses_digits_is_kept() -> None:
     content = exported("retinanet_small")
-    found = half.search(shifted(content, half.blocks(content)[BLOCK][-1], 4096), pictures(4), DISTANCE)
+    found = half.search(shifted(content, half.blocks(content)[BLOCK][-1], 4096), some_images(4), DISTANCE)
     assert found.keep == (BLOCK,)
     assert found.whole > 1 > found.error
     assert max(value for name, value in found.alone.items() if name != BLOCK) < 1
@@ -176,7 +176,7 @@ def test_exactly_the_block_of_a_detector_that_loses_digits_is_kept() -> None:
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("name", SMALL)
 def test_cuda_runs_a_detector_in_float16_with_no_block_kept(name: str) -> None:
-    found = half.search(exported(name), pictures(8), DISTANCE, "cuda")
+    found = half.search(exported(name), some_images(8), DISTANCE, "cuda")
     assert found.keep == ()
     assert 0 < found.error < 1
 

@@ -259,9 +259,9 @@ def test_saved_pictures_and_annotations_are_valid_voc(smoke: DetectionData, save
         root = ElementTree.parse(path).getroot()
         assert (root.tag, root.findtext("filename")) == ("annotation", f"{path.stem}.jpg")
         assert [root.findtext(f"size/{each}") for each in ("height", "width", "depth")] == ["192", "256", "3"]
-        picture = read_picture(saved / "JPEGImages" / f"{path.stem}.jpg")
-        names, boxes, image = expected.get(path.stem, ([], [], picture))
-        assert np.abs(picture.astype(float) - image).mean() < 3
+        stored = read_picture(saved / "JPEGImages" / f"{path.stem}.jpg")
+        names, boxes, image = expected.get(path.stem, ([], [], stored))
+        assert np.abs(stored.astype(float) - image).mean() < 3
         objects = root.findall("object")
         assert [each.findtext("name") for each in objects] == names
         assert [[int(each.findtext(f"bndbox/{edge}", "")) for edge in voc.EDGES] for each in objects] == boxes

@@ -11,7 +11,7 @@ from assay_research import optim
 from assay_research.models import cs231n
 
 
-def pictures(batch: int) -> Tensor:
+def some_images(batch: int) -> Tensor:
     return torch.randn(batch, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 
 
@@ -35,7 +35,7 @@ def spelled(network: str) -> list[nn.Module]:
 def take_steps(model: nn.Module, optimizer: torch.optim.Optimizer, steps: int = 3) -> list[float]:
     losses = []
     for _ in range(steps):
-        loss = nn.functional.cross_entropy(model(pictures(10)), torch.arange(10))
+        loss = nn.functional.cross_entropy(model(some_images(10)), torch.arange(10))
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -50,7 +50,7 @@ def test_three_spellings_give_the_same_outputs_and_the_same_weights_after_the_sa
 ) -> None:
     models = spelled(network)
     with torch.no_grad():
-        expected, *outputs = (model(pictures(10)) for model in models)
+        expected, *outputs = (model(some_images(10)) for model in models)
     start = [weight.clone() for weight in models[0].parameters()]
     losses = [take_steps(model, getattr(optim, optimizer)(model, lr=0.003)) for model in models]
     assert losses[0][-1] < losses[0][0]
@@ -87,7 +87,7 @@ def test_barebones_weights_are_saved_under_their_places_in_the_list() -> None:
     restored = cs231n.barebones_convnet()
     restored.load_state_dict(saved)
     weights = [saved[f"weights.{i}"] for i in range(6)]
-    assert torch.equal(restored(pictures(2)), cs231n.three_layer_convnet(pictures(2), weights))
+    assert torch.equal(restored(some_images(2)), cs231n.three_layer_convnet(some_images(2), weights))
 
 
 def test_open_ended_network_is_the_published_one() -> None:

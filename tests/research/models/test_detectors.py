@@ -12,7 +12,7 @@ from torchvision.ops import FrozenBatchNorm2d, box_iou
 from assay_research.errors import ConfigError
 from assay_research.models.base_detector import Detector
 from assay_research.optim import adamw, sgd
-from tests.research.detectors import CLASSES, HEIGHT, SMALL, WIDTH, build, decided, pictures
+from tests.research.detectors import CLASSES, HEIGHT, SMALL, WIDTH, build, decided, some_images
 
 ORIGINALS = {
     "faster_rcnn_resnet50": (detection.fasterrcnn_resnet50_fpn, detection.FasterRCNN_ResNet50_FPN_Weights),
@@ -40,7 +40,7 @@ def objects(batch: int) -> list[dict[str, Tensor]]:
 def test_detections_are_sorted_padded_and_on_the_canvas(name: str) -> None:
     detector = decided(name).eval()
     with torch.no_grad():
-        boxes, scores, labels = detector(pictures(1, 24, 56))
+        boxes, scores, labels = detector(some_images(1, 24, 56))
     assert (boxes.shape, scores.shape, labels.shape) == ((1, 20, 4), (1, 20), (1, 20))
     assert (boxes.dtype, scores.dtype, labels.dtype) == (torch.float32, torch.float32, torch.int64)
     there = labels >= 0
@@ -58,7 +58,7 @@ def test_detections_are_sorted_padded_and_on_the_canvas(name: str) -> None:
 def test_places_without_a_box_are_padded(name: str) -> None:
     detector = build(name, score_threshold=0.9999).eval()
     with torch.no_grad():
-        boxes, scores, labels = detector(pictures(1))
+        boxes, scores, labels = detector(some_images(1))
     assert not boxes.any()
     assert not scores.any()
     assert (labels == -1).all()
@@ -69,19 +69,19 @@ def test_places_without_a_box_are_padded(name: str) -> None:
 def test_targets_choose_between_losses_and_boxes_and_the_mode_does_not(name: str, mode: bool) -> None:
     detector = decided(name).train(mode)
     before = {key: each.clone() for key, each in detector.named_buffers()}
-    losses = detector(pictures(2), objects(2))
+    losses = detector(some_images(2), objects(2))
     assert losses.keys() >= {"classification", "bbox_regression"} or len(losses) == 4
     assert all(loss.ndim == 0 and loss.isfinite() and loss.requires_grad for loss in losses.values())
     assert all(module.training is mode for module in detector.modules() if isinstance(module, nn.BatchNorm2d))
     assert mode != all(torch.equal(before[key], each) for key, each in detector.named_buffers())
     with torch.no_grad():
-        assert detector(pictures(2)).boxes.shape == (2, 20, 4)
+        assert detector(some_images(2)).boxes.shape == (2, 20, 4)
 
 
 @pytest.mark.parametrize("name", SMALL)
 def test_in_bfloat16_boxes_and_losses_are_float32_and_near(name: str) -> None:
     detector = decided(name).eval()
-    images = pictures(2).contiguous(memory_format=torch.channels_last)
+    images = some_images(2).contiguous(memory_format=torch.channels_last)
     answers = []
     for enabled in (False, True):
         with torch.autocast("cpu", torch.bfloat16, enabled=enabled), torch.no_grad():
@@ -114,7 +114,7 @@ def test_boxes_and_losses_are_torchvisions(name: str) -> None:
         **{f"{'box_' if detector.background else ''}detections_per_img": 20},
     )
     original.load_state_dict(detector.model.state_dict())
-    images = pictures(1)
+    images = some_images(1)
     detector.eval(), original.eval()
     with torch.no_grad():
         found, expected = detector(images), original(list(images))
@@ -163,7 +163,7 @@ def test_batchnorm_is_frozen_with_pretrained_weights_and_trained_without(name: s
 def test_the_small_detector_learns_one_batch_by_heart() -> None:
     torch.manual_seed(0)
     detector = build("retinanet_small").train()
-    images, targets = pictures(4), objects(4)
+    images, targets = some_images(4), objects(4)
     optimizer = adamw(detector, lr=0.003)
     history = []
     for _ in range(50):
@@ -183,7 +183,7 @@ def test_the_small_detector_learns_one_batch_by_heart() -> None:
 
 
 def step(detector: Detector, optimizer: torch.optim.Optimizer) -> None:
-    torch.stack(list(detector(pictures(3), objects(3)).values())).sum().backward()
+    torch.stack(list(detector(some_images(3), objects(3)).values())).sum().backward()
     optimizer.step()
 
 

@@ -15,12 +15,12 @@ from assay_research.errors import ConfigError
 from assay_research.models.base_detector import Detector
 from assay_research.models.normalized import Normalized, Pretrained
 from assay_research.models.pretrained import fetch, read
-from tests.research.detectors import SMALL, build, decided, pictures
+from tests.research.detectors import SMALL, build, decided, some_images
 
 
 def found(detector: Detector) -> list[Tensor]:
     with torch.no_grad():
-        return list(detector.eval()(pictures(2)))
+        return list(detector.eval()(some_images(2)))
 
 
 @pytest.mark.parametrize("name", SMALL)

@@ -20,7 +20,7 @@ def load(name: str, **changes: Any) -> Any:
     return instantiate({**yaml.safe_load((ZOO / f"{name}.yaml").read_text()), **changes}, "models", classes=10)
 
 
-def pictures(batch: int) -> Tensor:
+def some_images(batch: int) -> Tensor:
     return torch.randn(batch, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 
 
@@ -72,7 +72,7 @@ def test_resnets_convolutions_have_kaimings_weights_by_fan_out() -> None:
 def test_resnet_compiles_as_one_graph() -> None:
     network = resnet([1, 1], [4, 8]).eval()
     compiled = torch.compile(network, backend="eager", fullgraph=True)
-    torch.testing.assert_close(compiled(pictures(2)), network(pictures(2)))
+    torch.testing.assert_close(compiled(some_images(2)), network(some_images(2)))
 
 
 @pytest.mark.parametrize(

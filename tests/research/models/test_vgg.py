@@ -52,7 +52,7 @@ def tinyvgg(config: str, **changes: Any) -> nn.Sequential:
     return network
 
 
-def pictures(batch: int, size: int = 32) -> Tensor:
+def some_images(batch: int, size: int = 32) -> Tensor:
     """Smooth noise of unit variance: neighbours are alike, as in photographs."""
     coarse = torch.randn(batch, 3, size // 4, size // 4, generator=torch.Generator().manual_seed(0))
     smooth = nn.functional.interpolate(coarse, size=size, mode="bilinear")
@@ -104,7 +104,7 @@ def test_bn_files_differ_in_batchnorm_alone(config: str) -> None:
 def test_networks_train_in_bfloat16_with_channels_last(name: str) -> None:
     torch.manual_seed(0)
     network = load(name).to(memory_format=torch.channels_last)
-    images = pictures(4).contiguous(memory_format=torch.channels_last)
+    images = some_images(4).contiguous(memory_format=torch.channels_last)
     with torch.autocast("cpu", torch.bfloat16):
         logits = network(images)
         nn.functional.cross_entropy(logits, torch.arange(4)).backward()
@@ -193,7 +193,7 @@ def test_kaiming_weights_have_his_spread_and_torchs_are_torchs() -> None:
 def test_with_kaiming_weights_signal_and_gradient_reach_both_ends_without_norm(config: str) -> None:
     torch.manual_seed(0)
     network = tinyvgg(config)
-    logits = network(pictures(64))
+    logits = network(some_images(64))
     assert 0.02 < logits.std(0).mean() < 3
     nn.functional.cross_entropy(logits, torch.arange(64) % 10).backward()
     assert min(weight.grad.norm() for weight in network.parameters() if weight.ndim > 1) > 0.01
@@ -201,7 +201,7 @@ def test_with_kaiming_weights_signal_and_gradient_reach_both_ends_without_norm(c
 
 def test_with_torchs_weights_the_signal_of_e_vanishes_without_norm() -> None:
     torch.manual_seed(0)
-    plain, normed = (tinyvgg("E", norm=norm, init="torch")(pictures(64)).std(0).mean() for norm in (False, True))
+    plain, normed = (tinyvgg("E", norm=norm, init="torch")(some_images(64)).std(0).mean() for norm in (False, True))
     assert plain < normed / 1e5
 
 
@@ -237,7 +237,7 @@ def test_dense_at_stride_32_is_the_network_on_its_own_canvas(config: str, norm: 
     network = vgg(config, width=0.125, hidden=64, norm=norm, init="kaiming").eval()
     perturb_norms(network)
     with torch.no_grad():
-        torch.testing.assert_close(dense(network, 32)(pictures(4)), network(pictures(4)), atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(dense(network, 32)(some_images(4)), network(some_images(4)), atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("name", ["tinyvgg_c", "tinyvggcifar10_v4"])
@@ -245,7 +245,7 @@ def test_finer_strides_hold_the_answers_of_the_coarser(name: str) -> None:
     torch.manual_seed(0)
     network = load(name).eval()
     perturb_norms(network)
-    images = pictures(2, size=64)
+    images = some_images(2, size=64)
     with torch.no_grad():
         maps = {stride: dense(network, stride)[:-1](images) for stride in (1, 2, 4, 8, 16, 32)}
         averages = {stride: dense(network, stride)(images) for stride in maps}
@@ -260,17 +260,17 @@ def test_finer_strides_hold_the_answers_of_the_coarser(name: str) -> None:
 
 @pytest.mark.parametrize(("stride", "answers"), [(32, 1), (8, 4), (4, 9)])
 def test_a_picture_of_40_pixels_has_as_many_answers_as_the_docstring_says(stride: int, answers: int) -> None:
-    logits = dense(tinyvgg("A"), stride)[:-1](pictures(1, size=40))
+    logits = dense(tinyvgg("A"), stride)[:-1](some_images(1, size=40))
     assert logits.shape[2] * logits.shape[3] == answers
 
 
 def test_dense_shares_the_weights_and_trains_none() -> None:
     network = tinyvgg("A", norm=True).eval()
     sliding = dense(network, 8)
-    before = sliding(pictures(2))
+    before = sliding(some_images(2))
     with torch.no_grad():
         next(layer for layer in network if isinstance(layer, nn.Linear)).weight.mul_(2)
-    assert not torch.equal(sliding(pictures(2)), before)
+    assert not torch.equal(sliding(some_images(2)), before)
     ours, theirs = ([p for p in each.parameters() if p.ndim > 1] for each in (network, sliding))
     assert [weight.data_ptr() for weight in theirs] == [weight.data_ptr() for weight in ours]
     assert all(weight.requires_grad for weight in ours)
@@ -299,7 +299,7 @@ def test_tinyvggcifar10_has_the_published_layers() -> None:
 
 def test_plain_tinyvggcifar10_lets_the_signal_vanish() -> None:
     torch.manual_seed(0)
-    plain, v4 = (tinyvggcifar10(norm=norm, dropout=0)(pictures(64)).std(0).mean() for norm in (False, True))
+    plain, v4 = (tinyvggcifar10(norm=norm, dropout=0)(some_images(64)).std(0).mean() for norm in (False, True))
     assert plain < v4 / 1000
 
 
@@ -307,7 +307,7 @@ def test_plain_tinyvggcifar10_lets_the_signal_vanish() -> None:
 
 
 def test_normalized_takes_out_mean_and_standard_deviation() -> None:
-    images = pictures(64) * 0.2 + 0.5
+    images = some_images(64) * 0.2 + 0.5
     mean, std = images.mean((0, 2, 3)), images.std((0, 2, 3))
     x = Normalized(nn.Identity(), mean, std)(images)
     torch.testing.assert_close(x.mean((0, 2, 3)), torch.zeros(3), atol=1e-5, rtol=0)

@@ -48,8 +48,8 @@ class Contract:
             ValueError: the array has another type or shape.
         """
         height, width = (side + (self._dense or 0) for side in (self._canvas.height, self._canvas.width))
-        pictures = images.dtype == np.uint8 and images.ndim == 4 and images.shape[3] == 3
-        large = pictures and images.shape[1] >= height and images.shape[2] >= width
+        valid = images.dtype == np.uint8 and images.ndim == 4 and images.shape[3] == 3
+        large = valid and images.shape[1] >= height and images.shape[2] >= width
         if not large or (images.shape[1:3] != (height, width) and self._dense is None):
             least = "at least " if self._dense else ""
             raise ValueError(

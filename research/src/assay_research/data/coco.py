@@ -170,11 +170,11 @@ def _entries(
             problems.append(Problem(source, Kind.DUPLICATE, f"image id {key!r} is both '{seen[key]}' and '{name}'"))
         else:
             seen[key] = name
-            picture = _picture(name, places, root)
-            if isinstance(picture, Path):
-                images[key] = picture, _declared(image)
+            file = _picture(name, places, root)
+            if isinstance(file, Path):
+                images[key] = file, _declared(image)
             else:
-                problems.append(Problem(name, picture[0], f"{picture[1]} (declared in {source})"))
+                problems.append(Problem(name, file[0], f"{file[1]} (declared in {source})"))
     items: dict[Id, list[Item]] = {key: [] for key in images}
     for i, each in enumerate(document["annotations"], 1):
         label = f"annotation no. {i}" if (key := _id(each)) is None else f"annotation {key}"
@@ -189,8 +189,8 @@ def _entries(
         else:
             crowd = each.get("iscrowd") in (1, "1")
             items[of].append(Item(label, categories[category], _box(each.get("bbox")), crowd))
-    for key, (picture, declared) in images.items():
-        yield PictureEntry(relative(picture, root), source, picture, split, declared, items[key])
+    for key, (file, declared) in images.items():
+        yield PictureEntry(relative(file, root), source, file, split, declared, items[key])
 
 
 def _parse(path: Path) -> dict[str, list[Any]] | str:

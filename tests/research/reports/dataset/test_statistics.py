@@ -59,7 +59,7 @@ def split(pictures: list[np.ndarray], objects: list[list[tuple]], sizes: list[tu
     )
 
 
-def pictures(*seeds: int) -> list[np.ndarray]:
+def some_images(*seeds: int) -> list[np.ndarray]:
     return [np.asarray(scenery(seed, (64, 48))) for seed in seeds]
 
 
@@ -68,10 +68,10 @@ def data() -> DetectionData:
     """Five pictures of 640x480 and one of 48x96; seven objects, one of them ignored; one picture in two splits."""
     box = (0, 0, 16, 12)
     sizes = [(480, 640)] * 3
-    train = split(pictures(0, 1, 2), [[(*box, 0, 0), (*box, 1, 0)], [(*box, 0, 0)], []], sizes, "train")
-    val = split(pictures(3, 0), [[(*box, 0, 0)], [(*box, 0, 1)]], sizes[:2], "val")
+    train = split(some_images(0, 1, 2), [[(*box, 0, 0), (*box, 1, 0)], [(*box, 0, 0)], []], sizes, "train")
+    val = split(some_images(3, 0), [[(*box, 0, 0)], [(*box, 0, 1)]], sizes[:2], "val")
     # A picture of 48 rows and 96 columns lies on rows 8 to 40 of the canvas, at two thirds of its size.
-    test = split(pictures(5), [[(16, 8, 48, 24, 1, 0), (0, 8, 8, 16, 0, 0)]], [(48, 96)], "test")
+    test = split(some_images(5), [[(16, 8, 48, 24, 1, 0), (0, 8, 8, 16, 0, 0)]], [(48, 96)], "test")
     return DetectionData("made", ("cat", "dog"), CANVAS, train, val, test)
 
 
@@ -147,7 +147,7 @@ def test_collection_brings_boxes_back_to_their_pictures(data):
     boxes = found.boxes()
     assert boxes[0] == pytest.approx([0, 0, 160, 120])
     assert boxes[-2:] == pytest.approx(np.array([[24, 0, 72, 24], [0, 0, 12, 12]]))
-    assert found.pictures()[5].shape == (32, 64, 3)
+    assert found.unpadded()[5].shape == (32, 64, 3)
 
 
 def test_exploration_counts_what_is_learned(data):
@@ -183,7 +183,7 @@ def test_findings_tell_of_objects_too_small_for_the_canvas(data):
 
 
 def test_pictures_of_a_classifier_have_no_boxes_to_measure():
-    images = torch.from_numpy(np.stack(pictures(0, 1, 2, 3)))
+    images = torch.from_numpy(np.stack(some_images(0, 1, 2, 3)))
     part = Split(images, torch.tensor([0, 1, 1, 1]), tuple("abcd"))
     seen = explore(collect(ClassificationData("made", ("cat", "dog"), Canvas(48, 64), part, part, part)))
     assert seen.counts.tolist() == [[1, 3]] * 3

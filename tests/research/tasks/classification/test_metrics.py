@@ -20,7 +20,7 @@ from assay_research.tasks.classification.views import Views
 CANVAS, CPU = Canvas(32, 32), torch.device("cpu")
 
 
-def pictures(n: int, size: int = 32) -> Split:
+def some_images(n: int, size: int = 32) -> Split:
     generator = torch.Generator().manual_seed(n)
     images = torch.randint(0, 256, (n, size, size, 3), generator=generator, dtype=torch.uint8)
     return Split(images, torch.arange(n) % 10, tuple(str(i) for i in range(n)))
@@ -103,7 +103,7 @@ def test_worst_mistakes_are_the_surest_wrong_answers():
 
 def test_average_of_views_is_what_the_exported_module_computes(model):
     views = [View(size=36), View(size=36, flip=True), View(size=44, crop="top_left")]
-    split = pictures(20)
+    split = some_images(20)
     together = predict(Views(model, CANVAS, views), split, CPU)
     apart = average([look(model, CANVAS, view, split, CPU) for view in views])
     torch.testing.assert_close(apart.exp().float(), together, rtol=1e-5, atol=1e-6)
@@ -111,7 +111,7 @@ def test_average_of_views_is_what_the_exported_module_computes(model):
 
 
 def test_dense_at_the_stride_of_the_network_is_the_network(model):
-    split = pictures(20)
+    split = some_images(20)
     for flip in (False, True):
         plain = look(model, CANVAS, View(flip=flip), split, CPU)
         torch.testing.assert_close(look(model, CANVAS, View(flip=flip), split, CPU, stride=32), plain)
@@ -129,7 +129,7 @@ def test_dense_answers_of_a_finer_stride_hold_those_of_the_coarser(model, stride
 
 def test_dense_view_resizes_the_whole_picture_and_crops_nothing(model):
     graph = DenseView(model, CANVAS, View(size=40), 8).eval()
-    split = pictures(3)
+    split = some_images(3)
     resized = nn.functional.interpolate(
         split.images.permute(0, 3, 1, 2) / 255, (40, 40), mode="bilinear", antialias=True
     )
@@ -139,7 +139,7 @@ def test_dense_view_resizes_the_whole_picture_and_crops_nothing(model):
 
 
 def test_what_dense_evaluation_is_not_for_is_refused(model):
-    split = pictures(2)
+    split = some_images(2)
     other = Normalized(sequential_convnet(), torch.zeros(3), torch.ones(3))
     for classifier, view, stride, message in (
         (other, View(), 8, "expected a head"),

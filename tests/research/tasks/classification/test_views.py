@@ -18,17 +18,17 @@ class Pixels(nn.Module):
         return images.flatten(1)
 
 
-def pictures(batch: int = 5) -> Tensor:
+def some_images(batch: int = 5) -> Tensor:
     generator = torch.Generator().manual_seed(0)
     return torch.randint(0, 256, (batch, CANVAS.height, CANVAS.width, 3), generator=generator, dtype=torch.uint8)
 
 
 def seen(view: View) -> Tensor:
-    return Views(Pixels(), CANVAS, [view])(pictures()).unflatten(1, (3, CANVAS.height, CANVAS.width))
+    return Views(Pixels(), CANVAS, [view])(some_images()).unflatten(1, (3, CANVAS.height, CANVAS.width))
 
 
 def test_plain_view_is_the_picture_to_the_bit() -> None:
-    assert torch.equal(seen(View()), pictures().permute(0, 3, 1, 2) / 255)
+    assert torch.equal(seen(View()), some_images().permute(0, 3, 1, 2) / 255)
 
 
 @pytest.mark.parametrize(
@@ -37,7 +37,7 @@ def test_plain_view_is_the_picture_to_the_bit() -> None:
 )
 @pytest.mark.parametrize("flip", [False, True])
 def test_view_is_a_crop_of_the_resized_picture(crop: str, top: int, left: int, flip: bool) -> None:
-    resized = reference.resize(pictures().permute(0, 3, 1, 2) / 255, [24], antialias=True)
+    resized = reference.resize(some_images().permute(0, 3, 1, 2) / 255, [24], antialias=True)
     expected = resized[:, :, top : top + 16, left : left + 24]
     found = seen(View(size=24, crop=crop, flip=flip))
     torch.testing.assert_close(found, expected.flip(3) if flip else expected, atol=1e-5, rtol=0)
@@ -47,12 +47,12 @@ def test_several_views_average_their_probabilities() -> None:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Flatten(), nn.Linear(3 * 16 * 24, 7))
     views = [View(), View(flip=True), View(size=20), View(size=28, crop="top_left", flip=True)]
-    expected = torch.stack([Views(model, CANVAS, [view])(pictures()).softmax(1) for view in views]).mean(0)
-    torch.testing.assert_close(Views(model, CANVAS, views)(pictures()), expected)
+    expected = torch.stack([Views(model, CANVAS, [view])(some_images()).softmax(1) for view in views]).mean(0)
+    torch.testing.assert_close(Views(model, CANVAS, views)(some_images()), expected)
 
 
 def test_one_view_gives_logits() -> None:
-    logits = Views(Pixels(), CANVAS, [View(flip=True)])(pictures())
+    logits = Views(Pixels(), CANVAS, [View(flip=True)])(some_images())
     assert not torch.allclose(logits.sum(1), torch.ones(len(logits)))
 
 

@@ -35,7 +35,7 @@ class Spots(nn.Module):
         return Detections(boxes, scores, labels)
 
 
-def pictures() -> Tensor:
+def some_images() -> Tensor:
     images = torch.zeros(3, CANVAS.height, CANVAS.width, 3, dtype=torch.uint8)
     images[0, 8:24, 4:36, 0] = 255
     images[0, 20:44, 40:60, 2] = 255
@@ -44,11 +44,11 @@ def pictures() -> Tensor:
 
 
 def look(*views: View, **options) -> Detections:
-    return BoxViews(Spots(), CANVAS, views, **options)(pictures())
+    return BoxViews(Spots(), CANVAS, views, **options)(some_images())
 
 
 def test_the_plain_view_is_the_model_to_the_bit() -> None:
-    expected = Spots()(pictures().permute(0, 3, 1, 2) / 255)
+    expected = Spots()(some_images().permute(0, 3, 1, 2) / 255)
     assert all(torch.equal(one, other) for one, other in zip(look(View()), expected, strict=True))
 
 
@@ -63,7 +63,7 @@ def test_what_one_view_finds_lies_where_the_plain_view_finds_it(size: int | None
 
 
 def test_a_mirrored_picture_seen_mirrored_is_the_picture() -> None:
-    mirrored = BoxViews(Spots(), CANVAS, [View(flip=True)])(pictures().flip(2))
+    mirrored = BoxViews(Spots(), CANVAS, [View(flip=True)])(some_images().flip(2))
     plain = look(View())
     torch.testing.assert_close(mirrored.boxes[..., [1, 3]], plain.boxes[..., [1, 3]])
     there = plain.labels >= 0
@@ -89,7 +89,7 @@ def test_views_of_one_size_are_one_batch() -> None:
             return super().forward(images)
 
     views = [View(), View(size=24), View(flip=True), View(size=24, flip=True), View(size=60)]
-    BoxViews(Counting(), CANVAS, views)(pictures())
+    BoxViews(Counting(), CANVAS, views)(some_images())
     assert sizes == [(6, 3, 48, 64), (6, 3, 24, 32), (3, 3, 60, 80)]
 
 

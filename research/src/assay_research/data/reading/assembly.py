@@ -62,11 +62,11 @@ def assemble(
     problems = sorted([*found.problems, *damaged], key=lambda each: (kinds.index(each.kind), each.file))
     if problems:
         sys.stderr.write(f"{name} has problems: {len(problems):,}\n{listing(problems)}\n")
-    pictures = torch.from_numpy(images)
+    pixels = torch.from_numpy(images)
     classes = {each: i for i, each in enumerate(found.classes)}
     parts, first = [], 0
     for split in SPLITS:
-        part = _split(splits[split], pictures[first : first + len(splits[split])], canvas, classes)
+        part = _split(splits[split], pixels[first : first + len(splits[split])], canvas, classes)
         good = [i for i in range(len(part)) if first + i not in failed]
         if not good:
             raise DataError(f"'{found.root}': none of the {len(part)} pictures of {split} can be read")
@@ -112,15 +112,15 @@ def _splits(
     return splits
 
 
-def _split(pictures: Sequence[Annotation], images: Tensor, canvas: Canvas, classes: Mapping[str, int]) -> BoxSplit:
-    boxes = [boxes_to_canvas(each.boxes, (each.height, each.width), canvas) for each in pictures]
+def _split(annotations: Sequence[Annotation], images: Tensor, canvas: Canvas, classes: Mapping[str, int]) -> BoxSplit:
+    boxes = [boxes_to_canvas(each.boxes, (each.height, each.width), canvas) for each in annotations]
     for each in boxes:
         each[:, 2:] = np.maximum(each[:, 2:], each[:, :2] + THINNEST)
     return BoxSplit(
         images,
         tuple(torch.from_numpy(each) for each in boxes),
-        tuple(torch.tensor([classes[name] for name in each.classes], dtype=torch.int64) for each in pictures),
-        tuple(torch.from_numpy(each.ignored) for each in pictures),
-        torch.tensor([(each.height, each.width) for each in pictures]),
-        tuple(each.name for each in pictures),
+        tuple(torch.tensor([classes[name] for name in each.classes], dtype=torch.int64) for each in annotations),
+        tuple(torch.from_numpy(each.ignored) for each in annotations),
+        torch.tensor([(each.height, each.width) for each in annotations]),
+        tuple(each.name for each in annotations),
     )

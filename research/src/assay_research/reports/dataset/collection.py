@@ -43,7 +43,7 @@ class Collection:
     ignored: NDArray[np.bool_]
     canvas_boxes: NDArray[np.float32] | None
 
-    def pictures(self) -> list[NDArray[np.uint8]]:
+    def unpadded(self) -> list[NDArray[np.uint8]]:
         """Views of the pictures on their canvases, without the margins, uint8 ``[height, width, 3]`` each."""
         windows = [self.canvas.window(height, width) for height, width in self.sizes.tolist()]
         return [

@@ -103,7 +103,7 @@ def pairs(collection: Collection, found: Pairs, path: Path, title: str) -> None:
     columns = min(2, shown)
     figure, cells = _grid(2 * shown, 2 * columns, 2.5, 2.5 * _tallness(collection, both.ravel()) + 0.35)
     figure.suptitle(title)
-    pictures = collection.pictures()
+    pictures = collection.unpadded()
     for axes, i, likeness in zip(cells, both.ravel().tolist(), found.likeness.repeat(2), strict=False):
         axes.imshow(pictures[i])
         axes.set_title(tail(collection.names[i], 34), fontsize=7)
@@ -119,7 +119,7 @@ def empty(collection: Collection, chosen: NDArray[np.int64], path: Path, title: 
     chosen = chosen[:EMPTY]
     figure, cells = _grid(len(chosen), 4, 2.5, 2.5 * _tallness(collection, chosen) + 0.25)
     figure.suptitle(title)
-    pictures = collection.pictures()
+    pictures = collection.unpadded()
     for axes, i in zip(cells, chosen.tolist(), strict=False):
         axes.imshow(pictures[i])
         axes.set_title(f"{tail(collection.names[i], 28)}  ({SPLITS[collection.splits[i]]})", fontsize=7, color=GREY)
