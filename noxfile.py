@@ -74,17 +74,17 @@ def environment(session: nox.Session, torch: str = "torch") -> Path:
 def demo(session: nox.Session) -> None:
     """The whole way in minutes on the embedded data set: train, export, gate, predict, bench."""
     programs = environment(session)
-    bundle, pictures = Path("bundles", "digits"), Path(session.create_tmp(), "digits")
+    bundle, images = Path("bundles", "digits"), Path(session.create_tmp(), "digits")
     session.run(programs / "assay-train")
     run = newest(session, "runs/digits/*/summary.json")
     session.run(programs / "assay-export", f"run={run}", f"name={bundle.name}")
-    session.run(programs / "python", "-m", "assay_research.data.digits", pictures)
+    session.run(programs / "python", "-m", "assay_research.data.digits", images)
     for options in ([], ["--tta"]):
-        lines = predictions(session, programs / "assay-deploy", "predict", bundle, pictures, *options)
+        lines = predictions(session, programs / "assay-deploy", "predict", bundle, images, *options)
         right = sum(Path(path).parent.name == label for path, label, _ in lines)
         for line in lines[:: len(lines) // 5]:
             session.log("  ".join(line))
-        session.log(f"{right} of {len(lines)} held-out pictures right{' with --tta' if options else ''}")
+        session.log(f"{right} of {len(lines)} held-out images right{' with --tta' if options else ''}")
     session.run(programs / "assay-deploy", "doctor", bundle)
     suites = [Path("benchmarks", f"test_{suite}.py") for suite in ("inference", "parity")]
     session.run(programs / "pytest", *suites, "--quick", "--bundle", bundle, "--run", run)
@@ -103,7 +103,7 @@ def newest(session: nox.Session, pattern: str) -> Path:
 
 
 def predictions(session: nox.Session, *command: str | Path) -> list[list[str]]:
-    """Path, label and confidence of every picture that a `predict` names on its standard output."""
+    """Path, label and confidence of every image that a `predict` names on its standard output."""
     output = session.run(*command, silent=True, stderr=None)
     return [line.split("\t") for line in str(output).splitlines()]
 
@@ -207,9 +207,9 @@ def image(session: nox.Session, target: str) -> None:
     """Build a deploy image and try the newest bundle in it: -- [build options, as --build-arg BASE=...]."""
     tool = container_tool(session)
     bundle = newest(session, "bundles/*/manifest.json")
-    pictures = Path(session.create_tmp(), "pictures")
+    images = Path(session.create_tmp(), "images")
     programs = environment(session)
-    session.run(programs / "python", "-m", "assay_research.data.digits", pictures)
+    session.run(programs / "python", "-m", "assay_research.data.digits", images)
     version = str(session.run(programs / "assay-deploy", "--version", silent=True)).split()[-1]
     name = f"assay-deploy:{target}"
     session.run(
@@ -217,7 +217,7 @@ def image(session: nox.Session, target: str) -> None:
         *("--file", "docker/deploy.Dockerfile", "--target", target, "--tag", name),
         *("--build-arg", f"VERSION={version}", *session.posargs, "."),
     )
-    mounts = ["--volume", f"{bundle.resolve()}:/bundle:ro", "--volume", f"{pictures.resolve()}:/pictures:ro"]
+    mounts = ["--volume", f"{bundle.resolve()}:/bundle:ro", "--volume", f"{images.resolve()}:/images:ro"]
     has_gpu = target == "gpu" and tool != "buildah" and shutil.which("nvidia-smi") is not None
     if tool == "buildah":  # it has no --read-only; the image's user owns nothing, and so can write to /tmp alone
         container = str(session.run(tool, "from", name, silent=True)).split()[-1]
@@ -230,9 +230,9 @@ def image(session: nox.Session, target: str) -> None:
         session.run(*inside, "assay-deploy", "doctor", "/bundle")
         for provider in ["cpu"] + ["cuda"] * has_gpu:
             lines = predictions(
-                session, *inside, "assay-deploy", "predict", "/bundle", "/pictures", "--provider", provider
+                session, *inside, "assay-deploy", "predict", "/bundle", "/images", "--provider", provider
             )
-            session.log(f"{provider}: predicted {len(lines)} pictures, the first as {'  '.join(lines[0])}")
+            session.log(f"{provider}: predicted {len(lines)} images, the first as {'  '.join(lines[0])}")
     finally:
         if tool == "buildah":
             session.run(tool, "rm", container, silent=True)

@@ -28,10 +28,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--bundle", type=Path, metavar="FOLDER", help="bundle to measure; the newest under bundles/")
     group.addoption("--run", type=Path, metavar="FOLDER", help="the run it was exported from; found under runs/")
     group.addoption(
-        "--pictures",
+        "--images",
         type=Path,
         metavar="FOLDER",
-        help="class folders of picture files to predict from disk; the run's own test pictures, written as PNG",
+        help="class folders of image files to predict from disk; the run's own test images, written as PNG",
     )
     group.addoption(
         "--report",

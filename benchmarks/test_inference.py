@@ -1,4 +1,4 @@
-"""How fast each engine answers, as a ratio to eager torch on the same views, device, threads and pictures."""
+"""How fast each engine answers, as a ratio to eager torch on the same views, device, threads and images."""
 
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
@@ -18,4 +18,4 @@ def test_inference(
     count, prime = rounds(baseline, target, images, effort)
     benchmark.group = "Inference"
     benchmark.extra_info |= {"target": str(graph), "baseline": str(eager), "device": device}
-    compare(benchmark, baseline, target, [images] * count, pictures=[batch] * count, prime=prime)
+    compare(benchmark, baseline, target, [images] * count, images=[batch] * count, prime=prime)

@@ -1,4 +1,4 @@
-"""Each artifact answers as eager torch does: on the test split, and from picture files, whose reading is timed too."""
+"""Each artifact answers as eager torch does: on the test split, and from image files, whose reading is timed too."""
 
 from collections.abc import Callable, Sequence
 from functools import cache
@@ -14,21 +14,21 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from torchvision import transforms
 
 from assay_deploy.errors import AssayError
-from assay_deploy.pictures.canvas import place
-from assay_deploy.pictures.decode import read_picture
-from assay_deploy.pictures.find import find_pictures
+from assay_deploy.images.canvas import place
+from assay_deploy.images.decode import read_image
+from assay_deploy.images.find import find_images
 from assay_deploy.predict import predict
 from assay_deploy.tasks.classification import Prediction
 from assay_export.tasks.classification import drop_allowed, flips_allowed
 from assay_research.models.normalized import Normalized
-from benchmarks.contenders.engines import Answers, BenchmarkSubject, Engine, Graph, Pictures
+from benchmarks.contenders.engines import Answers, BenchmarkSubject, Engine, Graph, Images
 from benchmarks.measure.interleave import compare
 
 BATCH = 256
 
 CHUNKS = 20
-CHUNK_PICTURES = 64
-"""Picture files are timed in so many chunks, of so many pictures at least: a `predict` of a few is all start-up."""
+CHUNK_IMAGES = 64
+"""Image files are timed in so many chunks, of so many images at least: a `predict` of a few is all start-up."""
 
 Indices = NDArray[np.int64]
 Findings = list[dict[str, Any]]
@@ -41,21 +41,21 @@ def eager_answers(subject: BenchmarkSubject) -> Callable[[bool], Answers]:
 
 
 @pytest.fixture(scope="module")
-def pictures(
+def images(
     subject: BenchmarkSubject, pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[list[Path], Indices]:
-    """Picture files and their labels."""
-    folder = pytestconfig.option.pictures or _write_pictures(subject, tmp_path_factory.mktemp("pictures"))
+    """Image files and their labels."""
+    folder = pytestconfig.option.images or _write_images(subject, tmp_path_factory.mktemp("images"))
     labels = subject.manifest.labels
     try:
-        paths = find_pictures([str(folder)])
+        paths = find_images([str(folder)])
     except AssayError as error:
         pytest.fail(str(error), pytrace=False)
     for path in paths:
         if path.parent.name not in labels:
             pytest.fail(
                 f"'{path}' is in a folder named '{path.parent.name}', which is no label of bundle "
-                f"'{subject.bundle}': --pictures needs folders named {', '.join(labels)}",
+                f"'{subject.bundle}': --images needs folders named {', '.join(labels)}",
                 pytrace=False,
             )
     return paths, np.array([labels.index(path.parent.name) for path in paths])
@@ -68,7 +68,7 @@ def test_artifact_answers_as_eager_on_the_test_split(
     eager_answers: Callable[[bool], Answers],
     parity: Findings,
 ) -> None:
-    """No more pictures change class than the gate allows, and the score is the one the manifest expects."""
+    """No more images change class than the gate allows, and the score is the one the manifest expects."""
     test = subject.data.test
     expected = {each.metric: each for each in subject.manifest.expected}["top1_tta" if artifact.tta else "top1"]
     answers = _answer(subject.start(artifact, device), test.images.numpy())
@@ -82,17 +82,17 @@ def test_prediction_from_files_answers_as_eager(
     benchmark: BenchmarkFixture,
     subject: BenchmarkSubject,
     provider: str,
-    pictures: tuple[list[Path], Indices],
+    images: tuple[list[Path], Indices],
     pytestconfig: pytest.Config,
     parity: Findings,
 ) -> None:
-    """Timed against a plain loop, one picture at a time; compared with eager torch on the same canvas."""
-    paths, labels = pictures
-    size = max(-(-len(paths) // CHUNKS), CHUNK_PICTURES)
+    """Timed against a plain loop, one image at a time; compared with eager torch on the same canvas."""
+    paths, labels = images
+    size = max(-(-len(paths) // CHUNKS), CHUNK_IMAGES)
     chunks = [paths[start : start + size] for start in range(0, len(paths), size)]
     # Reads every file once, so that whoever is timed first does not also wait for the disk.
     eager = np.concatenate([_eager_on_files(subject, chunk) for chunk in chunks])
-    # As `assay-deploy predict` runs many pictures: a thread each, the session's own would only be in their way.
+    # As `assay-deploy predict` runs many images: a thread each, the session's own would only be in their way.
     session = subject.session(subject.manifest.artifact("onnx"), provider, threads=1)
     answers: list[int] = []
 
@@ -105,22 +105,22 @@ def test_prediction_from_files_answers_as_eager(
     plain(chunks[0])
     served(chunks[0])
     answers.clear()
-    benchmark.group = "Picture files"
+    benchmark.group = "Image files"
     benchmark.extra_info |= {"target": "assay_deploy.predict", "baseline": "plain loop", "device": provider}
-    compare(benchmark, plain, served, chunks, pictures=[len(chunk) for chunk in chunks])
+    compare(benchmark, plain, served, chunks, images=[len(chunk) for chunk in chunks])
     finding = _judge(np.array(answers), eager, labels)
-    folder = pytestconfig.option.pictures
+    folder = pytestconfig.option.images
     dataset = f"{folder.resolve().parent.name}/{folder.name}" if folder else f"{subject.data.name}/test as PNG"
     parity.append({"target": "assay_deploy.predict", "device": provider, "dataset": dataset, **finding})
     assert finding["changed"] <= flips_allowed(len(paths), "fp32")
 
 
-def _answer(engine: Engine, images: Pictures) -> Answers:
+def _answer(engine: Engine, images: Images) -> Answers:
     return np.concatenate([engine(images[start : start + BATCH]) for start in range(0, len(images), BATCH)])
 
 
 def _judge(answers: Indices, eager: Indices, labels: Indices) -> dict[str, Any]:
-    """How many of the pictures another answer than eager's, and how many right ones."""
+    """How many of the images another answer than eager's, and how many right ones."""
     return {
         "n": len(labels),
         "top1_eager": float((eager == labels).mean()),
@@ -129,8 +129,8 @@ def _judge(answers: Indices, eager: Indices, labels: Indices) -> dict[str, Any]:
     }
 
 
-def _write_pictures(subject: BenchmarkSubject, folder: Path) -> Path:
-    """The run's own test pictures as files in class folders."""
+def _write_images(subject: BenchmarkSubject, folder: Path) -> Path:
+    """The run's own test images as files in class folders."""
     test, labels = subject.data.test, subject.manifest.labels
     for i, (image, label) in enumerate(zip(test.images.numpy(), test.labels.tolist(), strict=True)):
         path = folder / labels[label] / f"{i:05d}.png"
@@ -140,13 +140,13 @@ def _write_pictures(subject: BenchmarkSubject, folder: Path) -> Path:
 
 
 def _eager_on_files(subject: BenchmarkSubject, paths: Sequence[Path]) -> Indices:
-    images = np.stack([place(read_picture(path), subject.manifest.preprocess) for path in paths])
+    images = np.stack([place(read_image(path), subject.manifest.preprocess) for path in paths])
     answers: Indices = _answer(subject.start(Graph("eager", tta=False), "cpu"), images).argmax(1)
     return answers
 
 
 def _plain_loop(subject: BenchmarkSubject, device: str) -> Callable[[Sequence[Path]], list[int]]:
-    """What one would write without assay: decode with PIL, transform with torchvision, one picture at a time."""
+    """What one would write without assay: decode with PIL, transform with torchvision, one image at a time."""
     trained = subject.trained(device)
     model, canvas, view = trained.model, trained.canvas, trained.views[0]
     assert isinstance(model, Normalized)

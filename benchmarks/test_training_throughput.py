@@ -15,7 +15,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from assay_deploy.pictures.canvas import Canvas
+from assay_deploy.images.canvas import Canvas
 from assay_research.config.build import build_model
 from assay_research.config.overrides import compose
 from assay_research.data.augment import Augment
@@ -51,7 +51,7 @@ SECONDS = {"cpu": 0.5, "cuda": 0.25}
 
 LEAST = 2
 MOST = 16384
-"""Steps of a round, and pictures of a round."""
+"""Steps of a round, and images of a round."""
 
 WORKERS = (0, 2)
 
@@ -102,7 +102,7 @@ def as_trained() -> Iterator[None]:
 
 
 def noise(n: int) -> Split:
-    """Pictures of CIFAR-10's size: what they show makes no difference to the time."""
+    """Images of CIFAR-10's size: what they show makes no difference to the time."""
     images = torch.randint(0, 256, (n, 32, 32, 3), dtype=torch.uint8)
     return Split(images, torch.arange(n) % 10, tuple(str(i) for i in range(n)))
 
@@ -115,8 +115,8 @@ def build(family: str, device: torch.device) -> Normalized:
 
 def ours(case: TrainingCase, device: torch.device) -> ClassifierTrainer:
     """A training as `assay-train` runs it, warmed up, validating as little as it can."""
-    pictures = noise(max(MOST, LEAST * case.batch))
-    data = ClassificationData("noise", tuple("0123456789"), Canvas(32, 32), pictures, noise(10), noise(10))
+    images = noise(max(MOST, LEAST * case.batch))
+    data = ClassificationData("noise", tuple("0123456789"), Canvas(32, 32), images, noise(10), noise(10))
     model = build(case.family, device).to(memory_format=torch.channels_last)
     trainer = ClassifierTrainer(
         model,
@@ -148,8 +148,8 @@ class Usual:
 
     def _load(self, count: int, batch: int, workers: int) -> DataLoader[tuple[Tensor, int]]:
         split = noise((count + 2 * usual_loop.margin(workers)) * batch)
-        pictures = usual_loop.Pictures(split, usual_loop.transform(SETTINGS, 32))
-        return usual_loop.load(pictures, batch, workers, self.device)
+        images = usual_loop.Images(split, usual_loop.transform(SETTINGS, 32))
+        return usual_loop.load(images, batch, workers, self.device)
 
     def step_seconds(self) -> float:
         """Train an epoch; the mean seconds of its timed steps."""
@@ -183,4 +183,4 @@ def test_training(benchmark: BenchmarkFixture, case: TrainingCase, effort: Effor
     if benchmark.stats:  # there are none with --benchmark-disable
         each = [epoch / trainer.steps_per_epoch for epoch in benchmark.stats.stats.data]
         benchmark.extra_info |= figures(seconds, each, [case.batch] * len(each))
-        rooflines.add(named, trainer, benchmark.extra_info["pictures_per_second"])
+        rooflines.add(named, trainer, benchmark.extra_info["images_per_second"])

@@ -18,7 +18,7 @@ MEMBERS = {name: ROOT / name / "src" / f"assay_{name}" for name in ("research", 
 SOURCES = {**MEMBERS, "benchmarks": ROOT / "benchmarks"}
 OURS = ("assay_research", "assay_export", "assay_deploy", "benchmarks")
 MAY_IMPORT_OF_OURS = {
-    "research": ("assay_deploy.pictures", "assay_deploy.errors"),
+    "research": ("assay_deploy.images", "assay_deploy.errors"),
     "export": ("assay_research", "assay_deploy"),
     "deploy": (),
     "benchmarks": ("assay_research", "assay_export", "assay_deploy"),
@@ -144,7 +144,7 @@ def test_allowed_and_relative_imports_pass(tmp_path: Path) -> None:
     folder = tmp_path / "assay_research"
     (folder / "deep").mkdir(parents=True)
     (folder / "planted.py").write_text(
-        "from assay_deploy.pictures.canvas import place\nfrom assay_deploy import pictures\n"
+        "from assay_deploy.images.canvas import place\nfrom assay_deploy import images\n"
     )
     (folder / "deep" / "planted.py").write_text("from .. import run\nfrom . import sibling\nimport onnxruntime\n")
     assert wrong_arrows("research", folder) == []

@@ -47,8 +47,8 @@ def shell_commands(text: str) -> list[list[str]]:
     return [[word for word in shlex.split(line, comments=True)[2:] if word != "--"] for line in lines]
 
 
-def make_pictures(folder: Path) -> None:
-    """Sixty noisy pictures in each of three classes, which differ in colour."""
+def make_images(folder: Path) -> None:
+    """Sixty noisy images in each of three classes, which differ in colour."""
     random = np.random.default_rng(0)
     for label, colour in {"apple": (200, 40, 40), "leaf": (40, 180, 60), "plum": (110, 40, 170)}.items():
         (folder / label).mkdir(parents=True)
@@ -63,7 +63,7 @@ def followed(tmp_path_factory) -> tuple[Path, list[str]]:
     clone = tmp_path_factory.mktemp("clone")
     for member in MEMBERS:
         shutil.copytree(ROOT / member / "src", clone / member / "src", ignore=shutil.ignore_patterns("__pycache__"))
-    make_pictures(clone / "photos")
+    make_images(clone / "photos")
     page = PAGE.read_text(encoding="utf-8")
     for path, content in named_files(page).items():
         assert not (clone / path).exists()

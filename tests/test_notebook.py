@@ -28,7 +28,7 @@ def some_images(notebook: NotebookNode) -> int:
 
 def accuracies(text: str) -> list[float]:
     """What `evaluate` and `finish` reported."""
-    found = re.findall(r"'([\d.]+) of \d+ validation pictures right", text) + re.findall(r"'test_top1': ([\d.]+)", text)
+    found = re.findall(r"'([\d.]+) of \d+ validation images right", text) + re.findall(r"'test_top1': ([\d.]+)", text)
     return [float(each) for each in found]
 
 

@@ -1,4 +1,4 @@
-"""A third task, one number a picture, goes from training to prediction, registered from this folder alone."""
+"""A third task, one number an image, goes from training to prediction, registered from this folder alone."""
 
 import json
 import sys
@@ -32,7 +32,7 @@ from tests.research.tasks.test_registry import settings as settings
 
 
 class Counting(nn.Module):
-    """From pictures uint8 ``[batch, 8, 8, 3]`` to how many blobs each holds, float32 ``[batch]``."""
+    """From images uint8 ``[batch, 8, 8, 3]`` to how many blobs each holds, float32 ``[batch]``."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
@@ -136,12 +136,12 @@ def test_a_third_task_goes_the_whole_way(run, monkeypatch, capsys, tmp_path) -> 
     test = blobs().test
     for image, name in zip(test.images.numpy(), test.names, strict=True):
         Image.fromarray(image).save(tmp_path / f"{name}.png")
-    pictures = [str(tmp_path / f"{name}.png") for name in test.names]
-    assert assay_deploy(["predict", str(bundle), *pictures]) == 0
+    images = [str(tmp_path / f"{name}.png") for name in test.names]
+    assert assay_deploy(["predict", str(bundle), *images]) == 0
     lines = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
-    assert assay_deploy(["predict", str(bundle), *pictures, "--json"]) == 0
+    assert assay_deploy(["predict", str(bundle), *images, "--json"]) == 0
     objects = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert [path for path, _ in lines] == [each["path"] for each in objects] == pictures
+    assert [path for path, _ in lines] == [each["path"] for each in objects] == images
     counts = [each["count"] for each in objects]
     assert [float(count) for _, count in lines] == pytest.approx(counts, abs=0.05 + 1e-6)
     close = np.abs(np.array(counts) - test.counts.numpy()) < 0.5

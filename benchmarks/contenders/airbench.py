@@ -1,4 +1,4 @@
-"""Run the public CIFAR-10 speed-run script airbench94_muon.py, as it is, on any pictures of CIFAR-10's size.
+"""Run the public CIFAR-10 speed-run script airbench94_muon.py, as it is, on any images of CIFAR-10's size.
 
 The script (K. Jordan's cifar10-airbench) is the user's to get. It reads ``cifar10/train.pt`` and ``cifar10/test.pt``
 where it is started, prints a row an epoch, and trains 200 times.
@@ -26,9 +26,9 @@ class Finish:
     """One run.
 
     Attributes:
-        top1: of the last weights on the test pictures, over all views.
+        top1: of the last weights on the test images, over all views.
         seconds: from the first to the last training step.
-        scored: the same, and the scoring of the test pictures.
+        scored: the same, and the scoring of the test images.
     """
 
     top1: float
@@ -37,20 +37,20 @@ class Finish:
 
 
 def run(script: Path, data: ClassificationData, runs: int, say: Callable[[Finish], object]) -> list[Finish]:
-    """Run the script on these pictures until it has finished so many runs, then end it.
+    """Run the script on these images until it has finished so many runs, then end it.
 
     Args:
         script: of the user; it is not changed.
-        data: all pictures but the test pictures are its training pictures.
+        data: all images but the test images are its training images.
         runs: how many.
         say: is told of each run at once.
 
     Raises:
-        ConfigError: the pictures are not of its size, or it ended early.
+        ConfigError: the images are not of its size, or it ended early.
     """
     if len(data.classes) != 10 or (data.canvas.height, data.canvas.width) != (32, 32):
         raise ConfigError(
-            f"'{script}' is written for 10 classes of 32x32 pictures, but '{data.name}' has {len(data.classes)} of "
+            f"'{script}' is written for 10 classes of 32x32 images, but '{data.name}' has {len(data.classes)} of "
             f"{data.canvas.height}x{data.canvas.width}"
         )
     tail: deque[str] = deque(maxlen=TAIL)
@@ -83,9 +83,9 @@ def run(script: Path, data: ClassificationData, runs: int, say: Callable[[Finish
 
 
 def write_cache(data: ClassificationData, folder: Path) -> None:
-    """Write the pictures as the script caches torchvision's CIFAR-10: ``train.pt`` and ``test.pt``.
+    """Write the images as the script caches torchvision's CIFAR-10: ``train.pt`` and ``test.pt``.
 
-    Training pictures are put into one random order, as CIFAR-10's are: the script takes the first 5,000 for a sample.
+    Training images are put into one random order, as CIFAR-10's are: the script takes the first 5,000 for a sample.
     """
     folder.mkdir()
     train = [torch.cat(parts) for parts in zip(*(_tensors(split) for split in (data.train, data.val)), strict=True)]

@@ -1,4 +1,4 @@
-"""One trained classifier in every engine that can run it: pictures in host memory in, answers in host memory out."""
+"""One trained classifier in every engine that can run it: images in host memory in, answers in host memory out."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,9 +22,9 @@ from assay_research.runs.run import Run
 from assay_research.runs.trained import Trained, data_of, load
 from assay_research.tasks.classification.views import Views
 
-Pictures = NDArray[np.uint8]
+Images = NDArray[np.uint8]
 Answers = NDArray[np.float32]
-Engine = Callable[[Pictures], Answers]
+Engine = Callable[[Images], Answers]
 """From uint8 ``[batch, height, width, 3]`` to float32 ``[batch, classes]``, both in host memory: it is synchronised."""
 
 NAMES = {
@@ -122,8 +122,8 @@ class BenchmarkSubject:
         """The trained model, anew."""
         return load(self.run, self.manifest.source.checkpoint, device)
 
-    def batch(self, size: int) -> Pictures:
-        """So many test pictures, over again where there are fewer."""
+    def batch(self, size: int) -> Images:
+        """So many test images, over again where there are fewer."""
         images = self.data.test.images.numpy()
         return np.resize(images, (size, *images.shape[1:]))
 

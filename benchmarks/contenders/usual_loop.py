@@ -1,4 +1,4 @@
-"""The training loop that most tutorials teach: a DataLoader, torchvision's transforms, one PIL picture at a time."""
+"""The training loop that most tutorials teach: a DataLoader, torchvision's transforms, one PIL image at a time."""
 
 from collections.abc import Callable
 from time import perf_counter
@@ -17,19 +17,19 @@ PREFETCH = 2
 """Batches that each worker keeps ready; torch's default."""
 
 
-class Pictures(Dataset[tuple[Tensor, int]]):
-    """PIL pictures held in memory, transformed when asked for."""
+class Images(Dataset[tuple[Tensor, int]]):
+    """PIL images held in memory, transformed when asked for."""
 
     def __init__(self, split: Split, transform: Callable[[Image.Image], Tensor]) -> None:
-        self.pictures = [Image.fromarray(image) for image in split.images.numpy()]
+        self.images = [Image.fromarray(image) for image in split.images.numpy()]
         self.labels: list[int] = split.labels.tolist()
         self.transform = transform
 
     def __len__(self) -> int:
-        return len(self.pictures)
+        return len(self.images)
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        return self.transform(self.pictures[index]), self.labels[index]
+        return self.transform(self.images[index]), self.labels[index]
 
 
 def transform(settings: Augment, size: int) -> Callable[[Image.Image], Tensor]:
@@ -47,10 +47,10 @@ def transform(settings: Augment, size: int) -> Callable[[Image.Image], Tensor]:
     return transforms.Compose(steps)  # type: ignore[no-any-return]
 
 
-def load(pictures: Pictures, batch: int, workers: int, device: torch.device) -> DataLoader[tuple[Tensor, int]]:
+def load(images: Images, batch: int, workers: int, device: torch.device) -> DataLoader[tuple[Tensor, int]]:
     """A shuffling loader whose workers live as long as it does; for CUDA it pins memory."""
     return DataLoader(
-        pictures,
+        images,
         batch,
         shuffle=True,
         num_workers=workers,

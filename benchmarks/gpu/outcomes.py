@@ -47,7 +47,7 @@ def _apart(differences: Mapping[str, float]) -> str:
 
 
 def _figures(task: Mapping[str, Any]) -> str:
-    """A task's figures of the answers to the test split, whichever they are; of lists of pictures, their lengths."""
+    """A task's figures of the answers to the test split, whichever they are; of lists of images, their lengths."""
     shown = (
         f"{key} {each:.6g}" if isinstance(each, int | float) else f"{len(each)} {key}"
         for key, each in task.items()
@@ -62,7 +62,7 @@ def accuracy(output: str) -> Figures:
     if not lines:
         raise ValueError("no predictions")
     right = sum(line["label"] == Path(line["path"]).parent.name for line in lines)
-    return {"pictures": len(lines), "top-1": round(right / len(lines), 4)}
+    return {"images": len(lines), "top-1": round(right / len(lines), 4)}
 
 
 def ratios(folder: Path) -> Figures:
@@ -71,10 +71,10 @@ def ratios(folder: Path) -> Figures:
     figures = {}
     for timing in found["timings"]:
         ratio = timing["ratio"]
-        what = f"{timing['target']} against {timing['baseline']}, {timing['device']}, {timing['pictures']} pictures"
+        what = f"{timing['target']} against {timing['baseline']}, {timing['device']}, {timing['images']} images"
         figures[what] = (
             f"{ratio['median']:.2f} [{ratio['q1']:.2f}, {ratio['q3']:.2f}] times as fast, "
-            f"{timing['pictures_per_second']:,.0f} pictures/s"
+            f"{timing['images_per_second']:,.0f} images/s"
         )
     for finding in found["parity"]:
         what = f"{finding['target']} on {finding['dataset']}, {finding['device']}"

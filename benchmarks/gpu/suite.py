@@ -45,7 +45,7 @@ class Site:
 
     Attributes:
         out: folder of everything it leaves.
-        data: class folders of pictures under ``train/`` and ``test/``, or None.
+        data: class folders of images under ``train/`` and ``test/``, or None.
         device: ``cuda`` or ``cpu``, for torch.
         provider: ``cuda`` or ``cpu``, for ONNX Runtime.
         airbench: the script to race, or None.
@@ -176,10 +176,10 @@ def settings(site: Site) -> list[str]:
     return [f"runs={site.out / 'runs'}", f"device={site.device}", f"figures={figures}"]
 
 
-def way(site: Site, name: str, overrides: list[str], pictures: Path) -> list[Step]:
-    """One experiment all the way: trained, exported, examined, used on picture files, and timed."""
+def way(site: Site, name: str, overrides: list[str], images: Path) -> list[Step]:
+    """One experiment all the way: trained, exported, examined, used on image files, and timed."""
     bundle = site.out / "bundles" / name
-    predict = ("assay_deploy", "predict", bundle, pictures, "--json", "--top", "1", "--provider", site.provider)
+    predict = ("assay_deploy", "predict", bundle, images, "--json", "--top", "1", "--provider", site.provider)
     exported = (f"export {name}",)
     return [
         training(site, name, overrides),
@@ -213,7 +213,7 @@ def way(site: Site, name: str, overrides: list[str], pictures: Path) -> list[Ste
                 site,
                 name,
                 *("benchmarks/test_inference.py", "benchmarks/test_parity.py"),
-                *("--bundle", bundle, "--run", site.newest_run(name), "--pictures", pictures),
+                *("--bundle", bundle, "--run", site.newest_run(name), "--images", images),
             ),
             lambda _: outcomes.ratios(site.out / "bench" / name),
             devices=site.devices,
@@ -289,7 +289,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--budget", type=float, default=600, metavar="SECONDS", help="of this call; default 600")
     parser.add_argument("--out", type=Path, default=Path("gpu"), metavar="FOLDER", help="default gpu")
-    parser.add_argument("--data", type=Path, metavar="FOLDER", help="train/<class>/ and test/<class>/ of pictures")
+    parser.add_argument("--data", type=Path, metavar="FOLDER", help="train/<class>/ and test/<class>/ of images")
     parser.add_argument("--bccd", type=Path, metavar="FOLDER", help="JPEGImages/ and Annotations/ of blood cells")
     parser.add_argument("--airbench", type=Path, metavar="FILE", help="airbench94_muon.py, to race it; needs --data")
     parser.epilog = f"exit codes: 0 all is done; 1 a step failed; {UNFINISHED} call again; 2 wrong usage"

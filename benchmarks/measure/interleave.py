@@ -13,7 +13,7 @@ T = TypeVar("T")
 SHORT = 0.02
 """Seconds; a shorter call is timed right after an untimed one of its own. The idle threads of torch and of ONNX
 Runtime spin for some milliseconds and take the cores from whoever comes next: on two cores ONNX Runtime took
-0.08 ms for a picture by itself, 0.32 ms straight after eager torch, and 0.14 ms with an untimed call between."""
+0.08 ms for an image by itself, 0.32 ms straight after eager torch, and 0.14 ms with an untimed call between."""
 
 WARM_UP = 3
 """Calls before anything is timed: CUDA loads its kernels in the first, TorchScript compiles in the first two."""
@@ -38,7 +38,7 @@ def compare(
     target: Callable[[T], object],
     inputs: Sequence[T],
     *,
-    pictures: Sequence[int],
+    images: Sequence[int],
     prime: bool = False,
 ) -> None:
     """Time the baseline and then the target in every round, and put what comes of it into ``benchmark.extra_info``.
@@ -48,7 +48,7 @@ def compare(
         baseline: returns once its work is done, which on CUDA means synchronised.
         target: likewise.
         inputs: of the rounds; both get the same.
-        pictures: how many each input is.
+        images: how many each input is.
         prime: call each once, untimed, right before it is timed.
     """
     seconds: list[float] = []
@@ -67,7 +67,7 @@ def compare(
 
     benchmark.pedantic(target, setup=time_baseline, rounds=len(inputs))  # type: ignore[no-untyped-call]
     if benchmark.stats:  # there are none with --benchmark-disable
-        benchmark.extra_info |= figures(seconds, benchmark.stats.stats.data, pictures)
+        benchmark.extra_info |= figures(seconds, benchmark.stats.stats.data, images)
 
 
 def rounds(
@@ -83,29 +83,29 @@ def rounds(
     return min(max(int(effort.seconds / both / (1 + prime)), effort.least), effort.most), prime
 
 
-def figures(baseline: Sequence[float], target: Sequence[float], pictures: Sequence[int]) -> dict[str, Any]:
+def figures(baseline: Sequence[float], target: Sequence[float], images: Sequence[int]) -> dict[str, Any]:
     """What a report says of paired timings, ready for JSON.
 
     Args:
         baseline: seconds of each round.
         target: seconds of the same rounds.
-        pictures: how many each round had.
+        images: how many each round had.
 
     Returns:
         ``ratio``, the baseline's seconds by the target's round by round, so that 2 is twice as fast, with its
-        quartiles and extremes; and of both, milliseconds a round and the median of the pictures a second.
+        quartiles and extremes; and of both, milliseconds a round and the median of the images a second.
     """
     low, q1, median, q3, high = np.quantile(np.divide(baseline, target), (0, 0.25, 0.5, 0.75, 1)).tolist()
     return {
         "rounds": len(target),
-        "pictures": max(pictures),
+        "images": max(images),
         "ratio": {"median": median, "q1": q1, "q3": q3, "min": low, "max": high},
-        **_absolute(target, pictures),
-        **{f"baseline_{name}": value for name, value in _absolute(baseline, pictures).items()},
+        **_absolute(target, images),
+        **{f"baseline_{name}": value for name, value in _absolute(baseline, images).items()},
     }
 
 
-def _absolute(seconds: Sequence[float], pictures: Sequence[int]) -> dict[str, Any]:
+def _absolute(seconds: Sequence[float], images: Sequence[int]) -> dict[str, Any]:
     median, p95 = np.quantile(seconds, (0.5, 0.95)).tolist()
-    speed = float(np.median(np.divide(pictures, seconds)))
-    return {"ms": {"median": 1e3 * median, "p95": 1e3 * p95}, "pictures_per_second": speed}
+    speed = float(np.median(np.divide(images, seconds)))
+    return {"ms": {"median": 1e3 * median, "p95": 1e3 * p95}, "images_per_second": speed}

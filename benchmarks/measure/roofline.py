@@ -16,7 +16,7 @@ RULE = """\
 Roofline: FLOPs are those of convolutions and matrix products, forward and backward, two a multiply-add. Bytes are the
 fewest that have to move: each output of a convolution or linear layer written once and read once by the backward pass,
 in the training precision (whatever follows it up to the next such layer, and the gradients on the way back, are taken
-to stay on the chip); each weight, its gradient and its optimizer state read once and written once; each picture read
+to stay on the chip); each weight, its gradient and its optimizer state read once and written once; each image read
 once, as uint8. The two ceilings were measured in the same run: the fastest of ten products of two large square matrices
 in the training precision, and the fastest of ten copies of a large tensor, bytes read and written. A step cannot be
 faster than either allows.
@@ -48,13 +48,13 @@ class Ceilings:
 
 
 def count(
-    model: nn.Module, pictures: tuple[int, int, int, int], optimizer: torch.optim.Optimizer, dtype: torch.dtype
+    model: nn.Module, images: tuple[int, int, int, int], optimizer: torch.optim.Optimizer, dtype: torch.dtype
 ) -> Work:
     """The work of a step, as `RULE` counts it.
 
     Args:
-        model: from float32 pictures to anything; it is copied, and nothing is computed.
-        pictures: ``[batch, channels, height, width]`` of them.
+        model: from float32 images to anything; it is copied, and nothing is computed.
+        images: ``[batch, channels, height, width]`` of them.
         optimizer: over the model's parameters; it has taken a step, or it has no state to count.
         dtype: what layers put out.
     """
@@ -67,7 +67,7 @@ def count(
     for layer in twin.modules():
         if isinstance(layer, nn.Conv2d | nn.Linear):
             layer.register_forward_hook(note)
-    batch = torch.empty(pictures, device="meta")
+    batch = torch.empty(images, device="meta")
     with FlopCounterMode(display=False) as counter:
         twin(batch).sum().backward()
     weights = sum(weight.nbytes for weight in model.parameters() if weight.requires_grad)
@@ -103,13 +103,13 @@ class Rooflines:
         self.rows: list[dict[str, Any]] = []
         self.ceilings: dict[tuple[torch.device, torch.dtype], Ceilings] = {}
 
-    def add(self, named: dict[str, str], trainer: ClassifierTrainer, pictures_per_second: float) -> None:
+    def add(self, named: dict[str, str], trainer: ClassifierTrainer, images_per_second: float) -> None:
         """Note a speed, unless the same training at the same batch size has its row.
 
         Args:
             named: ``target`` and ``device``, in words.
-            trainer: has trained; its pictures are on the canvas of its data.
-            pictures_per_second: as measured.
+            trainer: has trained; its images are on the canvas of its data.
+            images_per_second: as measured.
         """
         canvas, batch = trainer.data.canvas, trainer.batch_size
         named = {**named, "precision": str(trainer.dtype).removeprefix("torch.")}
@@ -120,7 +120,7 @@ class Rooflines:
         if place not in self.ceilings:
             self.ceilings[place] = measure(*place)
         work = count(trainer.model, (batch, 3, canvas.height, canvas.width), trainer.optimizer, trainer.dtype)
-        self.rows.append(row | standing(work, self.ceilings[place], batch, pictures_per_second))
+        self.rows.append(row | standing(work, self.ceilings[place], batch, images_per_second))
 
 
 def _fastest(action: Callable[[], object], device: torch.device) -> float:
@@ -141,18 +141,18 @@ def now(device: torch.device) -> float:
     return perf_counter()
 
 
-def standing(work: Work, ceilings: Ceilings, batch: int, pictures_per_second: float) -> dict[str, Any]:
+def standing(work: Work, ceilings: Ceilings, batch: int, images_per_second: float) -> dict[str, Any]:
     """Where a measured speed stands under its roofline, ready for JSON.
 
     Args:
         work: of a step.
         ceilings: of the device it ran on.
-        batch: pictures a step.
-        pictures_per_second: as measured.
+        batch: images a step.
+        images_per_second: as measured.
 
     Returns:
-        ``mflop`` and ``kb`` a picture; ``tflops`` and ``gbs``, the ceilings; ``by_flops`` and ``by_bytes``, the
-        pictures a second that each allows; ``pictures_per_second``; ``fraction`` of the lower of the two.
+        ``mflop`` and ``kb`` an image; ``tflops`` and ``gbs``, the ceilings; ``by_flops`` and ``by_bytes``, the
+        images a second that each allows; ``images_per_second``; ``fraction`` of the lower of the two.
     """
     by_flops, by_bytes = batch * ceilings.flops / work.flops, batch * ceilings.bytes / work.bytes
     return {
@@ -162,6 +162,6 @@ def standing(work: Work, ceilings: Ceilings, batch: int, pictures_per_second: fl
         "gbs": ceilings.bytes / 1e9,
         "by_flops": by_flops,
         "by_bytes": by_bytes,
-        "pictures_per_second": pictures_per_second,
-        "fraction": pictures_per_second / min(by_flops, by_bytes),
+        "images_per_second": images_per_second,
+        "fraction": images_per_second / min(by_flops, by_bytes),
     }

@@ -22,7 +22,7 @@ import torch
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from assay_deploy.pictures.canvas import Canvas
+from assay_deploy.images.canvas import Canvas
 from assay_research.data.detection import BoxSplit
 from assay_research.models.boxes import Found
 from assay_research.tasks.detection.metrics import SUMMARY, annotations, measure
@@ -39,20 +39,20 @@ class Size:
 
     Attributes:
         like: which data set has about as much.
-        pictures: how many.
+        images: how many.
         classes: of objects.
-        objects: a picture, on average.
-        detections: a picture.
+        objects: an image, on average.
+        detections: an image.
     """
 
     like: str
-    pictures: int
+    images: int
     classes: int
     objects: int
     detections: int
 
     def __str__(self) -> str:
-        return f"{self.classes} classes, {self.detections} detections a picture, as {self.like}"
+        return f"{self.classes} classes, {self.detections} detections an image, as {self.like}"
 
 
 SIZES = (Size("BCCD", 72, 3, 13, 100), Size("COCO", 5000, 80, 7, 100))
@@ -63,10 +63,10 @@ def draw(size: Size, canvas: Canvas) -> tuple[list[Found], BoxSplit]:
 
     Args:
         size: how many.
-        canvas: of the pictures, which are as large.
+        canvas: of the images, which are as large.
     """
     random = torch.Generator().manual_seed(0)
-    counts = torch.randint(1, 2 * size.objects, (size.pictures,), generator=random).tolist()
+    counts = torch.randint(1, 2 * size.objects, (size.images,), generator=random).tolist()
     boxes, labels, found = [], [], []
     for count in counts:
         corner = torch.rand(count, 2, generator=random) * torch.tensor([0.8 * canvas.width, 0.8 * canvas.height])
@@ -83,12 +83,12 @@ def draw(size: Size, canvas: Canvas) -> tuple[list[Found], BoxSplit]:
         labels.append(label)
         found.append(Found(moved, scores, torch.where(kept, label[about], other)))
     split = BoxSplit(
-        images=torch.zeros(size.pictures, 1, 1, 3, dtype=torch.uint8),
+        images=torch.zeros(size.images, 1, 1, 3, dtype=torch.uint8),
         boxes=tuple(boxes),
         labels=tuple(labels),
         ignored=tuple(torch.zeros(count, dtype=torch.bool) for count in counts),
-        sizes=torch.tensor([[canvas.height, canvas.width]]).repeat(size.pictures, 1),
-        names=tuple(map(str, range(size.pictures))),
+        sizes=torch.tensor([[canvas.height, canvas.width]]).repeat(size.images, 1),
+        names=tuple(map(str, range(size.images))),
     )
     return found, split
 
@@ -139,7 +139,7 @@ def compare(size: Size, rounds: int) -> dict[str, Any]:
         raise ValueError(f"{size}: the figures differ by {difference:.3g}: {ours}, pycocotools {theirs}")
     sys.stdout.write(f"{size}: mAP {scores.map:.4f}, equal to {difference:.1g}\n")
     named = {"group": "Detection metrics", "device": "cpu", "target": str(size), "baseline": "pycocotools"}
-    return named | figures(baseline, target, [size.pictures] * rounds)
+    return named | figures(baseline, target, [size.images] * rounds)
 
 
 def main(typed: Sequence[str] | None = None) -> None:

@@ -2,7 +2,7 @@
 
     python -m benchmarks.races.detector_graph [--models retinanet_small ...] [--rounds 11] [--report bench]
 
-Weights are random, and one picture of noise is looked at. Torchvision's code looks at the candidates there are, the
+Weights are random, and one image of noise is looked at. Torchvision's code looks at the candidates there are, the
 graph at as many as there can be: of one stage boxes, which are cheap, of two stages 1,000 proposals, each of which goes
 through the second stage. So a detector is timed where nearly all of its candidates are there, and where none is. Before
 anything is timed both have to give one answer.
@@ -23,7 +23,7 @@ from torch import nn
 from assay_deploy.bundle.difference import detection_differences
 from assay_deploy.bundle.manifest import BOXES, DETECTION
 from assay_deploy.engines.machine import available_cores
-from assay_deploy.pictures.canvas import Canvas, View
+from assay_deploy.images.canvas import Canvas, View
 from assay_export.formats import onnx_graph
 from assay_export.gate.tolerances import TOLERANCES
 from assay_export.graphs.detector import exportable
@@ -59,7 +59,7 @@ def build(name: str, candidates: bool) -> Normalized:
     for module in detector.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.momentum = 1.0
-    with torch.no_grad():  # with statistics of pictures like the one to come, or its features are all alike
+    with torch.no_grad():  # with statistics of images like the one to come, or its features are all alike
         detector.train().model.backbone(torch.rand(4, 3, CANVAS.height, CANVAS.width))
     model.eval()
     if detector.background:
@@ -93,17 +93,17 @@ def compare(name: str, candidates: bool, rounds: int) -> dict[str, Any]:
         onnx_graph.export(graph, images, BOXES, {}), options, providers=["CPUExecutionProvider"]
     )
     eager = BoxViews(model, CANVAS, [View()]).eval()
-    picture, given = images[:1], {"images": images[:1].numpy()}
+    image, given = images[:1], {"images": images[:1].numpy()}
     baseline, target = [], []
     with torch.inference_mode():
-        expected = {key: each.numpy() for key, each in eager(picture)._asdict().items()}
+        expected = {key: each.numpy() for key, each in eager(image)._asdict().items()}
         found = dict(zip(BOXES, session.run(list(BOXES), given), strict=True))
         apart = detection_differences(found, expected)
         if not all(apart[key] <= ALLOWED[key] for key in ALLOWED):
             raise ValueError(f"{what}: the answers differ by {apart}, allowed {ALLOWED}")
         for _ in range(WARM_UP + rounds):
             start = perf_counter()
-            eager(picture)
+            eager(image)
             between = perf_counter()
             session.run(None, given)
             baseline.append(between - start)
@@ -127,7 +127,7 @@ def main(typed: Sequence[str] | None = None) -> None:
     environment = describe()
     try:
         timings = [compare(name, there, arguments.rounds) for name in arguments.models for there in (True, False)]
-        said = {"what": f"one picture of noise, {CANVAS.width}x{CANVAS.height} pixels, random weights"}
+        said = {"what": f"one image of noise, {CANVAS.width}x{CANVAS.height} pixels, random weights"}
         document = report.document(environment, said, timings=timings)
         report.show(document, arguments.report)
     except (ValueError, OSError) as error:

@@ -3,7 +3,7 @@
     python -m benchmarks.races.speedrun --data FOLDER [--airbench airbench94_muon.py] [--runs 10] [key=value ...]
 
 All work but loading and compiling is on the clock. The script of K. Jordan's cifar10-airbench is the user's to get; it
-is run as it is, in a process and a folder of its own, on the pictures of ``--data``, and ended after as many runs.
+is run as it is, in a process and a folder of its own, on the images of ``--data``, and ended after as many runs.
 """
 
 import argparse
@@ -39,21 +39,21 @@ from benchmarks.measure.roofline import now
 from benchmarks.report import document as report
 
 OUR_NOTE = (
-    "trains on all training pictures but one of each class, which the loop looks at after every epoch (on the clock) "
+    "trains on all training images but one of each class, which the loop looks at after every epoch (on the clock) "
     "and chooses nothing by; the channel statistics are computed while loading"
 )
 THEIR_NOTE = (
-    "as published, ended after its runs; trains on all training pictures. It scores the test pictures after every "
+    "as published, ended after its runs; trains on all training images. It scores the test images after every "
     "epoch (off the clock) and chooses nothing by that; its channel statistics are constants. Its settings were found "
     "for CIFAR-10"
 )
 
 
 def train_data(folder: Path) -> list[str]:
-    """The overrides that train on all pictures of ``train/`` but one of each class."""
+    """The overrides that train on all images of ``train/`` but one of each class."""
     classes = sum(path.is_dir() for path in (folder / "train").iterdir())
-    pictures = sum(path.is_file() for path in (folder / "train").rglob("*"))
-    return ["data=image_folder", f"data.root='{folder}'", f"data.val_fraction={classes / max(pictures, 1)}"]
+    images = sum(path.is_file() for path in (folder / "train").rglob("*"))
+    return ["data=image_folder", f"data.root='{folder}'", f"data.val_fraction={classes / max(images, 1)}"]
 
 
 def race(settings: TrainConfig, trainer: ClassifierTrainer, runs: int) -> Iterator[Finish]:
@@ -95,7 +95,7 @@ def begin_anew(settings: TrainConfig, trainer: ClassifierTrainer, fresh: dict[st
         settings: of the training.
         trainer: anywhere in its training.
         fresh: its state before the first step.
-        seed: of the weights, the order of the pictures and their augmentation.
+        seed: of the weights, the order of the images and their augmentation.
     """
     torch.manual_seed(seed)
     weights = build_model(settings.model, len(trainer.data.classes)).state_dict()
@@ -117,7 +117,7 @@ def say(who: str, finish: Finish) -> None:
 
 
 def contender(
-    what: str, note: str, device: str, data: ClassificationData, pictures: int, target: float | None, runs: list[Finish]
+    what: str, note: str, device: str, data: ClassificationData, images: int, target: float | None, runs: list[Finish]
 ) -> dict[str, Any]:
     """What a report says of one contender, ready for JSON."""
     return {
@@ -125,7 +125,7 @@ def contender(
         "note": note,
         "device": device,
         "dataset": data.name,
-        "pictures": pictures,
+        "images": images,
         "target": target,
         "runs": [asdict(run) for run in runs],
     }
@@ -162,8 +162,8 @@ def compare(arguments: argparse.Namespace) -> report.Document:
     name = f"ours, {settings.name}"
     races = [contender(name, OUR_NOTE, device, data, len(data.train), target, ours)]
     if script:
-        pictures = len(data.train) + len(data.val)
-        races.append(contender(script.name, THEIR_NOTE, device, data, pictures, target, theirs))
+        images = len(data.train) + len(data.val)
+        races.append(contender(script.name, THEIR_NOTE, device, data, images, target, theirs))
     said = {"recipe": " ".join(arguments.overrides), "epochs": str(settings.epochs)}
     return report.document(environment, said, races=races)
 

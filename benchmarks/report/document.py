@@ -19,23 +19,23 @@ Document = dict[str, Any]
 NOTE = """\
 Ratio: how many times as fast as what it is compared with, both timed in turns in one run: the median of the rounds
 and their quartiles. Below 1 is slower; a row compared with itself shows what chance does. Engines compute in float32
-without TF32, take pictures from host memory and leave answers there. A training computes as `assay-train` does by
+without TF32, take images from host memory and leave answers there. A training computes as `assay-train` does by
 default; the loop it is compared with in float32, on CUDA with TF32 where torch has it on by default.
 """
 
 RACE = """\
 Seconds are from the first to the last training step, all work but loading and compiling included; beside them the same
-with the scoring of the test pictures. Top-1 is that of the last weights on the test pictures, over all views: no
-contender chooses a checkpoint. All train on the same pictures on the same device, one contender after the other.
+with the scoring of the test images. Top-1 is that of the last weights on the test images, over all views: no
+contender chooses a checkpoint. All train on the same images on the same device, one contender after the other.
 """
 
-TIMING_COLUMNS = ("what", "compared with", "device", "pictures", "ratio", "pictures/s", "ms", "ms, p95", "rounds")
-PARITY_COLUMNS = ("what", "device", "data", "pictures", "top-1 eager", "top-1", "changed")
+TIMING_COLUMNS = ("what", "compared with", "device", "images", "ratio", "images/s", "ms", "ms, p95", "rounds")
+PARITY_COLUMNS = ("what", "device", "data", "images", "top-1 eager", "top-1", "changed")
 ROOFLINE_COLUMNS = (
-    *("what", "batch", "device", "precision", "MFLOP/picture", "kB/picture", "TFLOP/s", "GB/s"),
-    *("FLOPs allow, pictures/s", "bytes allow, pictures/s", "measured, pictures/s", "of the roofline"),
+    *("what", "batch", "device", "precision", "MFLOP/image", "kB/image", "TFLOP/s", "GB/s"),
+    *("FLOPs allow, images/s", "bytes allow, images/s", "measured, images/s", "of the roofline"),
 )
-RACE_COLUMNS = ("what", "device", "data", "training pictures", "runs", "top-1", "target", "seconds", "with scoring")
+RACE_COLUMNS = ("what", "device", "data", "training images", "runs", "top-1", "target", "seconds", "with scoring")
 RUN_COLUMNS = ("what", "run", "top-1", "seconds", "with scoring")
 
 PALETTE = (BLUE, ORANGE, GREEN, PINK, SKY, VERMILION)
@@ -98,13 +98,13 @@ def markdown(found: Document) -> str:
 def write(found: Document, folder: Path) -> list[Path]:
     """Write ``bench.md``, ``bench.json`` and, where there is matplotlib and something to draw, ``bench.png``."""
     folder.mkdir(parents=True, exist_ok=True)
-    table, data, picture = (folder / f"bench.{suffix}" for suffix in ("md", "json", "png"))
+    table, data, image = (folder / f"bench.{suffix}" for suffix in ("md", "json", "png"))
     table.write_text(markdown(found), encoding="utf-8")
     data.write_text(json.dumps(found, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-    picture.unlink(missing_ok=True)  # of an earlier report
+    image.unlink(missing_ok=True)  # of an earlier report
     if found["timings"] and importlib.util.find_spec("matplotlib"):
-        _draw(found, picture)
-        return [table, data, picture]
+        _draw(found, image)
+        return [table, data, image]
     return [table, data]
 
 
@@ -128,9 +128,9 @@ def _timing_row(timing: Timing) -> tuple[str, ...]:
         timing["target"],
         timing["baseline"],
         timing["device"],
-        str(timing["pictures"]),
+        str(timing["images"]),
         f"{ratio['median']:.2f} [{ratio['q1']:.2f}, {ratio['q3']:.2f}]",
-        f"{timing['pictures_per_second']:,.0f}",
+        f"{timing['images_per_second']:,.0f}",
         f"{ms['median']:.3g}",
         f"{ms['p95']:.3g}",
         str(timing["rounds"]),
@@ -150,7 +150,7 @@ def _parity_row(finding: Finding) -> tuple[str, ...]:
 
 
 def _roofline_row(row: Finding) -> tuple[str, ...]:
-    speeds = (f"{row[key]:,.0f}" for key in ("by_flops", "by_bytes", "pictures_per_second"))
+    speeds = (f"{row[key]:,.0f}" for key in ("by_flops", "by_bytes", "images_per_second"))
     return (
         row["target"],
         str(row["batch"]),
@@ -172,7 +172,7 @@ def _race_row(race: Finding) -> tuple[str, ...]:
         race["what"],
         race["device"],
         race["dataset"],
-        f"{race['pictures']:,}",
+        f"{race['images']:,}",
         str(len(top1)),
         spread(top1, ".4f"),
         "" if target is None else f"{target:.4f}, {'reached' if fmean(top1) >= target else 'missed'}",
@@ -194,7 +194,7 @@ def spread(values: Sequence[float], form: str) -> str:
 
 
 def _draw(found: Document, path: Path) -> None:
-    """A panel for each group and device: a bar for each target and number of pictures, whiskers at the quartiles."""
+    """A panel for each group and device: a bar for each target and number of images, whiskers at the quartiles."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
@@ -207,9 +207,9 @@ def _draw(found: Document, path: Path) -> None:
     FigureCanvasAgg(figure)
     axes = figure.subplots(len(panels), squeeze=False, gridspec_kw={"height_ratios": heights})[:, 0]
     for axis, ((group, device), timings) in zip(axes, panels.items(), strict=True):
-        sizes = sorted({timing["pictures"] for timing in timings})
+        sizes = sorted({timing["images"] for timing in timings})
         for y, timing in enumerate(timings):
-            ratio, size = timing["ratio"], timing["pictures"]
+            ratio, size = timing["ratio"], timing["images"]
             whiskers = [[ratio["median"] - ratio["q1"]], [ratio["q3"] - ratio["median"]]]
             colour = PALETTE[sizes.index(size) % len(PALETTE)]
             axis.barh(y, ratio["median"] - 1, left=1, xerr=whiskers, color=colour, capsize=3)
@@ -225,14 +225,14 @@ def _draw(found: Document, path: Path) -> None:
         axis.xaxis.set_minor_locator(NullLocator())
         axis.tick_params(labelsize=8)
         axis.axvline(1, color="black", linewidth=0.8)
-        axis.set_title(f"{group}: what, and how many pictures; {found['hardware'][device]}", fontsize=9, loc="left")
+        axis.set_title(f"{group}: what, and how many images; {found['hardware'][device]}", fontsize=9, loc="left")
     axes[-1].set_xlabel("times as fast as what it is compared with (median and quartiles of the rounds)", fontsize=8)
     figure.savefig(path, dpi=150)
 
 
 def _labels(timings: list[Timing]) -> list[str]:
     """What each bar is; with what it is compared only where the panel has another bar of that name."""
-    names = [f"{timing['target']}, {timing['pictures']}" for timing in timings]
+    names = [f"{timing['target']}, {timing['images']}" for timing in timings]
     return [
         f"{name}, against\n{timing['baseline']}" if names.count(name) > 1 else name
         for name, timing in zip(names, timings, strict=True)

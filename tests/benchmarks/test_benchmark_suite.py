@@ -60,8 +60,8 @@ def test_a_training_has_its_ratio_and_its_roofline(folder: Path) -> None:
     found = json.loads((folder / "bench" / "bench.json").read_text())
     (timing,), (row,) = found["timings"], found["rooflines"]
     assert (timing["target"], timing["baseline"]) == ("tinyvgg_a, eager", "DataLoader, 0 workers")
-    assert timing["pictures"] == row["batch"] == 128
-    assert row["pictures_per_second"] == timing["pictures_per_second"]
+    assert timing["images"] == row["batch"] == 128
+    assert row["images_per_second"] == timing["images_per_second"]
     assert 0 < row["fraction"] < 1
 
 
@@ -76,10 +76,10 @@ def test_a_score_that_is_not_the_expected_one_fails(folder: Path) -> None:
     assert "6 failed" in ran.stdout
 
 
-def test_pictures_in_folders_that_are_no_labels_are_refused_by_name(folder: Path, tmp_path: Path) -> None:
-    picture = tmp_path / "zebra" / "1.png"
-    picture.parent.mkdir()
-    picture.touch()
-    ran = bench(folder, "-k", "files", "--pictures", tmp_path)
+def test_images_in_folders_that_are_no_labels_are_refused_by_name(folder: Path, tmp_path: Path) -> None:
+    image = tmp_path / "zebra" / "1.png"
+    image.parent.mkdir()
+    image.touch()
+    ran = bench(folder, "-k", "files", "--images", tmp_path)
     assert ran.returncode == pytest.ExitCode.TESTS_FAILED
-    assert f"'{picture}' is in a folder named 'zebra', which is no label of bundle" in ran.stdout
+    assert f"'{image}' is in a folder named 'zebra', which is no label of bundle" in ran.stdout

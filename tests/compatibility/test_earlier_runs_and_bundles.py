@@ -125,8 +125,8 @@ def test_an_earlier_bundle_predicts(kind: str, bundle: Path, tmp_path: Path) -> 
     content = json.dumps(document).encode()
     (folder / MANIFEST).write_bytes(content)
     (folder / CHECKSUM).write_text(f"{hashlib.sha256(content).hexdigest()}  {MANIFEST}\n")
-    digits.save_test_pictures(tmp_path / "pictures")
-    pictures = sorted((tmp_path / "pictures").rglob("*.png"))[:3]
-    told = command(tmp_path, "assay_deploy", "predict", str(folder), *map(str, pictures), "--json").stdout
-    assert [json.loads(line)["path"] for line in told.splitlines()] == list(map(str, pictures))
+    digits.save_test_images(tmp_path / "images")
+    images = sorted((tmp_path / "images").rglob("*.png"))[:3]
+    told = command(tmp_path, "assay_deploy", "predict", str(folder), *map(str, images), "--json").stdout
+    assert [json.loads(line)["path"] for line in told.splitlines()] == list(map(str, images))
     assert command(tmp_path, "assay_deploy", "doctor", str(folder)).stdout.endswith("Nothing is wrong.\n")

@@ -19,14 +19,14 @@ from PIL import Image
 
 from assay_deploy.bundle.folder import read_manifest, sha256, write_manifest
 from assay_deploy.bundle.manifest import MANIFEST_VERSION, Artifact, Expected, File, Manifest, Source, Tensor
-from assay_deploy.pictures.canvas import Canvas, View
+from assay_deploy.images.canvas import Canvas, View
 
 LABELS = ("red", "green", "blue", "dark", "bright")
 SIDE = 8
 
 
 def _graph(views: int) -> onnx.ModelProto:
-    """A small classifier of colours; with two views, the second is the mirrored picture."""
+    """A small classifier of colours; with two views, the second is the mirrored image."""
     # six features: how red, green and blue, and how little of each; noise makes it notice a mirror
     kernel = 0.1 * np.random.default_rng(0).normal(size=(6, 3, 3, 3))
     kernel[:, :, 1, 1] += np.concatenate([np.eye(3), -np.eye(3)])
@@ -110,7 +110,7 @@ def master_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
             parity=File("parity.json", sha256(b"{}")),
             report=File("parity.html", sha256(b"{}")),
             sbom=File("sbom.spdx.json", sha256(b"{}")),
-            inputs=(Tensor("images", "uint8", ("batch", SIDE, SIDE, 3), "RGB pictures"),),
+            inputs=(Tensor("images", "uint8", ("batch", SIDE, SIDE, 3), "RGB images"),),
             outputs=tuple(
                 Tensor(name, "float32", ("batch", len(LABELS)), "a score a class")
                 for artifact in artifacts
@@ -130,7 +130,7 @@ DETECTED = ("dark thing", "bright thing")
 
 
 def _detector() -> onnx.ModelProto:
-    """Finds a thing at the left of the canvas in bright pictures and one at the right in dark ones, or both."""
+    """Finds a thing at the left of the canvas in bright images and one at the right in dark ones, or both."""
     weights: dict[str, Any] = {
         "scale": np.array(255, np.float32),
         "axes": np.array([1, 2, 3], np.int64),
@@ -224,9 +224,9 @@ def manifest(bundle: Path) -> Manifest:
 
 
 @pytest.fixture(scope="session")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of 40 different pictures, in sub-folders, of several formats and sizes."""
-    folder = tmp_path_factory.mktemp("pictures")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of 40 different images, in sub-folders, of several formats and sizes."""
+    folder = tmp_path_factory.mktemp("images")
     generator = np.random.default_rng(2)
     for number in range(40):
         height, width = (SIDE, SIDE) if number % 2 else generator.integers(1, 40, 2)
@@ -265,7 +265,7 @@ def run_cli() -> Run:
 
 @pytest.fixture
 def slides(tmp_path: Path) -> Path:
-    """A wide bright picture, a dark one of the canvas' size, and a file that is none."""
+    """A wide bright image, a dark one of the canvas' size, and a file that is none."""
     folder = tmp_path / "slides"
     folder.mkdir()
     Image.fromarray(np.full((4, 16, 3), 255, np.uint8)).save(folder / "a.png")

@@ -17,33 +17,33 @@ import pytest
 
 from assay_deploy.bundle.folder import read_manifest, write_manifest
 from assay_deploy.cli import main
-from assay_deploy.pictures.find import find_pictures
+from assay_deploy.images.find import find_images
 
 
-def test_predict_prints_a_line_a_picture(run_cli: Any, bundle: Path, pictures: Path) -> None:
-    result = run_cli("predict", bundle, pictures / "0" / "00.png", pictures, f"{pictures}/1/*.gif")
+def test_predict_prints_a_line_a_image(run_cli: Any, bundle: Path, images: Path) -> None:
+    result = run_cli("predict", bundle, images / "0" / "00.png", images, f"{images}/1/*.gif")
     assert (result.returncode, result.stderr) == (0, "")
     lines = [line.split("\t") for line in result.stdout.splitlines()]
-    expected = find_pictures([str(pictures / "0" / "00.png"), str(pictures), f"{pictures}/1/*.gif"])
+    expected = find_images([str(images / "0" / "00.png"), str(images), f"{images}/1/*.gif"])
     assert [line[0] for line in lines] == list(map(str, expected))
     for _, label, confidence in lines:
         assert label in ("red", "green", "blue", "dark", "bright")
         assert 0.2 <= float(confidence) <= 1
 
 
-def test_unreadable_pictures_are_named_and_the_rest_goes_on(run_cli: Any, bundle: Path, pictures: Path) -> None:
-    good = pictures / "0" / "00.png"
+def test_unreadable_images_are_named_and_the_rest_goes_on(run_cli: Any, bundle: Path, images: Path) -> None:
+    good = images / "0" / "00.png"
     bad = bundle / "manifest.json"
     result = run_cli("predict", bundle, good, bad, bundle / "gone.png", good)
     assert result.returncode == 1
     assert [line.split("\t")[0] for line in result.stdout.splitlines()] == [str(good)] * 2
-    assert f"{bad}: not a picture" in result.stderr
+    assert f"{bad}: not an image" in result.stderr
     assert "gone.png: cannot be read" in result.stderr
-    assert "2 of 4 pictures could not be read" in result.stderr
+    assert "2 of 4 images could not be read" in result.stderr
 
 
-def test_json_has_an_object_a_line_errors_in_their_place(run_cli: Any, bundle: Path, pictures: Path) -> None:
-    good = pictures / "0" / "00.png"
+def test_json_has_an_object_a_line_errors_in_their_place(run_cli: Any, bundle: Path, images: Path) -> None:
+    good = images / "0" / "00.png"
     result = run_cli("predict", bundle, good, bundle / "manifest.json", good, "--json", "--tta", "--top", "2")
     assert result.returncode == 1
     first, second, third = map(json.loads, result.stdout.splitlines())
@@ -55,11 +55,11 @@ def test_json_has_an_object_a_line_errors_in_their_place(run_cli: Any, bundle: P
     assert first["top"][0]["confidence"] >= first["top"][1]["confidence"]
 
 
-def test_tta_runs_the_other_graph(run_cli: Any, bundle: Path, pictures: Path) -> None:
+def test_tta_runs_the_other_graph(run_cli: Any, bundle: Path, images: Path) -> None:
     plain, tta = (
         [
             json.loads(line)["confidence"]
-            for line in run_cli("predict", bundle, pictures, "--json", *flag).stdout.splitlines()
+            for line in run_cli("predict", bundle, images, "--json", *flag).stdout.splitlines()
         ]
         for flag in ((), ("--tta",))
     )
@@ -70,36 +70,36 @@ def test_tta_runs_the_other_graph(run_cli: Any, bundle: Path, pictures: Path) ->
 
 @pytest.mark.parametrize(("name", "flag"), [("model.onnx", None), ("model_tta.onnx", "--tta")], ids=["plain", "tta"])
 def test_one_flipped_byte_is_refused_and_the_file_named(
-    run_cli: Any, bundle: Path, pictures: Path, name: str, flag: str | None
+    run_cli: Any, bundle: Path, images: Path, name: str, flag: str | None
 ) -> None:
     content = bytearray((bundle / name).read_bytes())
     content[len(content) // 2] ^= 0x10
     (bundle / name).write_bytes(content)
-    result = run_cli("predict", bundle, pictures, *([flag] if flag else []))
+    result = run_cli("predict", bundle, images, *([flag] if flag else []))
     assert result.returncode == 2
     assert result.stdout == ""
     assert f"{bundle / name}: not the file that was proven" in result.stderr
     assert "Traceback" not in result.stderr
 
 
-def test_deploy_never_imports_torch(bundle: Path, pictures: Path) -> None:
+def test_deploy_never_imports_torch(bundle: Path, images: Path) -> None:
     code = (
         "import sys; from assay_deploy.cli import main; code = main(sys.argv[1:]);"
         "forbidden = {'torch', 'torchvision', 'onnx', 'assay_research', 'assay_export'} & set(sys.modules);"
         "sys.exit(f'imported {forbidden}' if forbidden else code)"
     )
-    arguments = ["predict", str(bundle), str(pictures), "--tta"]
+    arguments = ["predict", str(bundle), str(images), "--tta"]
     result = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False)
     assert (result.returncode, result.stderr) == (0, "")
     assert len(result.stdout.splitlines()) == 40
 
 
-def test_any_file_name_comes_out_as_it_went_in(run_cli: Any, bundle: Path, pictures: Path, tmp_path: Path) -> None:
+def test_any_file_name_comes_out_as_it_went_in(run_cli: Any, bundle: Path, images: Path, tmp_path: Path) -> None:
     names = [b"tab\tand\nline.png", "grün 鳥.png".encode(), b"latin\xe9.png"]
     folder = tmp_path / "names"
     folder.mkdir()
     for name in names:
-        (folder / os.fsdecode(name)).write_bytes((pictures / "0" / "00.png").read_bytes())
+        (folder / os.fsdecode(name)).write_bytes((images / "0" / "00.png").read_bytes())
     text = run_cli("predict", bundle, folder)
     assert (text.returncode, text.stderr) == (0, "")
     shown = sorted(
@@ -110,10 +110,10 @@ def test_any_file_name_comes_out_as_it_went_in(run_cli: Any, bundle: Path, pictu
     assert sorted(os.fsencode(Path(json.loads(line)["path"]).name) for line in lines) == sorted(names)
 
 
-def _many(bundle: Path, pictures: Path, **options: Any) -> subprocess.Popen[str]:
-    """Predict enough pictures to fill any pipe."""
-    picture = str(pictures / "0" / "00.png")
-    command = [sys.executable, "-m", "assay_deploy", "predict", str(bundle), *[picture] * 10_000]
+def _many(bundle: Path, images: Path, **options: Any) -> subprocess.Popen[str]:
+    """Predict enough images to fill any pipe."""
+    image = str(images / "0" / "00.png")
+    command = [sys.executable, "-m", "assay_deploy", "predict", str(bundle), *[image] * 10_000]
 
     def interruptible() -> None:  # whatever runs the tests in the background has it ignored
         signal.signal(signal.SIGINT, signal.SIG_DFL)
@@ -121,8 +121,8 @@ def _many(bundle: Path, pictures: Path, **options: Any) -> subprocess.Popen[str]
     return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=interruptible, **options)
 
 
-def test_a_closed_pipe_ends_it_quietly(bundle: Path, pictures: Path) -> None:
-    with _many(bundle, pictures, stdout=subprocess.PIPE) as process:
+def test_a_closed_pipe_ends_it_quietly(bundle: Path, images: Path) -> None:
+    with _many(bundle, images, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         assert process.stderr is not None
         process.stdout.readline()
@@ -131,8 +131,8 @@ def test_a_closed_pipe_ends_it_quietly(bundle: Path, pictures: Path) -> None:
         assert process.stderr.read() == ""
 
 
-def test_an_interrupt_ends_it_without_a_traceback(bundle: Path, pictures: Path) -> None:
-    with _many(bundle, pictures, stdout=subprocess.PIPE) as process:
+def test_an_interrupt_ends_it_without_a_traceback(bundle: Path, images: Path) -> None:
+    with _many(bundle, images, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         process.stdout.readline()
         process.send_signal(signal.SIGINT)
@@ -141,10 +141,10 @@ def test_an_interrupt_ends_it_without_a_traceback(bundle: Path, pictures: Path) 
         assert errors == "assay-deploy: interrupted\n"
 
 
-def test_a_terminal_gets_a_progress_bar_on_stderr_alone(bundle: Path, pictures: Path) -> None:
+def test_a_terminal_gets_a_progress_bar_on_stderr_alone(bundle: Path, images: Path) -> None:
     master, slave = pty.openpty()
     termios.tcsetwinsize(slave, (24, 80))
-    command = [sys.executable, "-m", "assay_deploy", "predict", str(bundle), str(pictures), str(bundle / "gone.png")]
+    command = [sys.executable, "-m", "assay_deploy", "predict", str(bundle), str(images), str(bundle / "gone.png")]
     result = subprocess.run(command, stdout=subprocess.PIPE, stderr=slave, text=True, check=False)
     os.close(slave)
     shown = os.read(master, 1 << 16).decode()
@@ -156,8 +156,8 @@ def test_a_terminal_gets_a_progress_bar_on_stderr_alone(bundle: Path, pictures: 
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
-def test_a_full_disk_is_an_error_without_a_traceback(bundle: Path, pictures: Path) -> None:
-    with Path("/dev/full").open("w") as full, _many(bundle, pictures, stdout=full) as process:
+def test_a_full_disk_is_an_error_without_a_traceback(bundle: Path, images: Path) -> None:
+    with Path("/dev/full").open("w") as full, _many(bundle, images, stdout=full) as process:
         _, errors = process.communicate(timeout=60)
     assert process.returncode == 2
     assert errors == "assay-deploy: cannot write the output (No space left on device)\n"
@@ -167,21 +167,21 @@ def test_a_full_disk_is_an_error_without_a_traceback(bundle: Path, pictures: Pat
     ("arguments", "message"),
     [
         (["{bundle}", "{bundle}/*.png"], "no file matches"),
-        (["{bundle}", "{bundle}"], "no pictures under"),
+        (["{bundle}", "{bundle}"], "no images under"),
         (["{bundle}/nowhere", "x.png"], "no bundle at"),
-        (["{pictures}", "x.png"], "has no manifest.json"),
+        (["{images}", "x.png"], "has no manifest.json"),
         (["{bundle}", "x.png", "--provider", "tpu"], "invalid choice"),
         (["{bundle}", "x.png", "--batch", "0"], "at least 1"),
         (["{bundle}", "x.png", "--top", "-3"], "at least 1"),
-        (["{bundle}"], "required: pictures"),
+        (["{bundle}"], "required: images"),
         ([], "required"),
     ],
 )
 def test_what_cannot_start_exits_with_2(
-    bundle: Path, pictures: Path, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+    bundle: Path, images: Path, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     try:
-        code = main(["predict", *(text.format(bundle=bundle, pictures=pictures) for text in arguments)])
+        code = main(["predict", *(text.format(bundle=bundle, images=images) for text in arguments)])
     except SystemExit as stop:  # argparse's way
         code = int(stop.code or 0)
     assert code == 2
@@ -229,7 +229,7 @@ def test_a_label_that_the_bundle_does_not_have_is_refused(
     assert "the graph gives label 1, but the bundle has 1" in capsys.readouterr().err
 
 
-def test_a_detectors_json_has_every_picture(
+def test_a_detectors_json_has_every_image(
     detector_bundle: Path, slides: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     main(["predict", str(detector_bundle), str(slides), "--json", "--score", "0.95"])

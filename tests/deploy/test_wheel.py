@@ -54,17 +54,17 @@ def _install(python: Path, requirement: str) -> None:
         _check(python, "-m", "pip", "install", requirement)
 
 
-def test_the_wheel_alone_predicts_without_torch(python: Path, wheel: Path, bundle: Path, pictures: Path) -> None:
+def test_the_wheel_alone_predicts_without_torch(python: Path, wheel: Path, bundle: Path, images: Path) -> None:
     command = python.with_name("assay-deploy")
-    bare = _run(command, "predict", bundle, pictures)
+    bare = _run(command, "predict", bundle, images)
     assert bare.returncode == 2
     assert "ONNX Runtime is not installed" in bare.stderr
     assert "pip install" in bare.stderr
     assert "Traceback" not in bare.stderr
 
     _install(python, f"assay-deploy[cpu] @ {wheel.as_uri()}")
-    assert len(_check(command, "predict", bundle, pictures).splitlines()) == 40
-    assert len(_check(python, "-m", "assay_deploy", "predict", bundle, pictures, "--tta", "--json").splitlines()) == 40
+    assert len(_check(command, "predict", bundle, images).splitlines()) == 40
+    assert len(_check(python, "-m", "assay_deploy", "predict", bundle, images, "--tta", "--json").splitlines()) == 40
     assert "Nothing is wrong." in _check(command, "doctor", bundle)
 
     found = _check(
@@ -76,7 +76,7 @@ def test_the_wheel_alone_predicts_without_torch(python: Path, wheel: Path, bundl
 
 
 def test_the_wheel_predicts_with_openvino_which_reports_nothing(
-    python: Path, wheel: Path, bundle: Path, pictures: Path
+    python: Path, wheel: Path, bundle: Path, images: Path
 ) -> None:
     _install(python, f"assay-deploy[openvino] @ {wheel.as_uri()}")
     code = (
@@ -85,7 +85,7 @@ def test_the_wheel_predicts_with_openvino_which_reports_nothing(
         "there = {name for name, module in sys.modules.items() if module};"
         "sys.exit(code or any(name.startswith('openvino_telemetry') for name in there) or 'openvino' not in there)"
     )
-    assert len(_check(python, "-c", code, "predict", bundle, pictures, "--engine", "openvino").splitlines()) == 40
+    assert len(_check(python, "-c", code, "predict", bundle, images, "--engine", "openvino").splitlines()) == 40
     assert "Nothing is wrong." in _check(python, "-c", code, "doctor", bundle, "--engine", "openvino")
 
 

@@ -27,7 +27,7 @@ VIEWS = [{}, {"flip": True}, {"size": 36}]
 
 @dataclass(frozen=True)
 class Bundle:
-    """A bundle and what its gate compared it with, by how a graph looks at pictures."""
+    """A bundle and what its gate compared it with, by how a graph looks at images."""
 
     folder: Path
     manifest: Manifest
@@ -42,7 +42,7 @@ def silence(text: str) -> None:
     """Where an export's progress goes in tests."""
 
 
-def train_briefly(runs: Path, *, norm: bool, views: list[dict[str, Any]], pictures: int) -> Run:
+def train_briefly(runs: Path, *, norm: bool, views: list[dict[str, Any]], images: int) -> Run:
     """A run that saw this many of the digits."""
     config = OmegaConf.create(
         {
@@ -66,7 +66,7 @@ def train_briefly(runs: Path, *, norm: bool, views: list[dict[str, Any]], pictur
     for buffer, statistic in zip((model.mean, model.std), data.channel_statistics(), strict=True):
         buffer.copy_(statistic[:, None, None])
     optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
-    for indices in torch.randperm(len(data.train))[:pictures].split(64):
+    for indices in torch.randperm(len(data.train))[:images].split(64):
         images = data.train.images[indices].permute(0, 3, 1, 2) / 255
         F.cross_entropy(model(images), data.train.labels[indices]).backward()
         optimizer.step()
@@ -86,13 +86,13 @@ def train_briefly(runs: Path, *, norm: bool, views: list[dict[str, Any]], pictur
 @pytest.fixture(scope="session")
 def normed_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """TinyVGG-A with BatchNorm, three views."""
-    return train_briefly(tmp_path_factory.mktemp("normed") / "runs", norm=True, views=VIEWS, pictures=1024)
+    return train_briefly(tmp_path_factory.mktemp("normed") / "runs", norm=True, views=VIEWS, images=1024)
 
 
 @pytest.fixture(scope="session")
 def plain_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """TinyVGG-A as published, one view that is not the canvas as it is."""
-    return train_briefly(tmp_path_factory.mktemp("plain") / "runs", norm=False, views=[{"size": 36}], pictures=64)
+    return train_briefly(tmp_path_factory.mktemp("plain") / "runs", norm=False, views=[{"size": 36}], images=64)
 
 
 @pytest.fixture(scope="session")

@@ -132,7 +132,7 @@ def test_a_wrong_argument_is_refused(command, copied, argument, words):
     assert refused(command(*argument.split()), *words)
 
 
-def test_runs_and_pictures_that_are_elsewhere_are_found(command, tmp_path):
+def test_runs_and_images_that_are_elsewhere_are_found(command, tmp_path):
     for name in ("cat", "dog"):
         fill(tmp_path / "pets" / name, 20)
     assert assay_train(tmp_path, *SMALL, "data.root=pets", "runs=elsewhere") == ""
@@ -210,12 +210,12 @@ def favour_the_last_class(content: bytes) -> bytes:
     return model.SerializeToString()
 
 
-def test_other_answers_to_the_test_pictures_are_a_failure_of_their_own(command, plain_run: Run, monkeypatch):
+def test_other_answers_to_the_test_images_are_a_failure_of_their_own(command, plain_run: Run, monkeypatch):
     plant(monkeypatch, favour_the_last_class)
     monkeypatch.setitem(TOLERANCES, (CLASSIFICATION, "onnx", "fp32"), {"logits": 1e6})
     code, _, err = command(f"run={plain_run.folder}", "formats=onnx")
     assert code == 4
-    assert "test pictures change class" in err
+    assert "test images change class" in err
 
 
 def test_a_file_that_does_not_run_is_a_failure_of_its_own(command, plain_run: Run, monkeypatch):

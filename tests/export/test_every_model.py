@@ -36,7 +36,7 @@ def place(tmp_path: Path) -> Iterator[Path]:
 
 
 def trained(place: Path, name: str) -> None:
-    """Train a model for a few steps on colours or on a dozen drawn pictures, in a run named after it."""
+    """Train a model for a few steps on colours or on a dozen drawn images, in a run named after it."""
     overrides = classifier(place, name) if name not in DETECTORS else detector(name)
     run = train(compose([*overrides, f"name={name}", f"runs={place / 'runs'}", "device=cpu", "figures=false"]))
     assert run is not None
@@ -44,10 +44,10 @@ def trained(place: Path, name: str) -> None:
 
 
 def classifier(place: Path, name: str) -> list[str]:
-    pictures = place / "colours"
-    if not pictures.exists():
-        save_colours(pictures)
-    data = ["data=image_folder", f"data.root={pictures}", "data.val_fraction=0.1", "data.test_fraction=0.2"]
+    images = place / "colours"
+    if not images.exists():
+        save_colours(images)
+    data = ["data=image_folder", f"data.root={images}", "data.val_fraction=0.1", "data.test_fraction=0.2"]
     how = ["optim.lr=0.003", f"epochs={30 if name.startswith('tinyvgg') else 4}"]
     if name.endswith("_fc"):
         how = ["optim.lr=0.0003", "epochs=4"]  # with the rate of the others their logits reach 500
@@ -59,7 +59,7 @@ def classifier(place: Path, name: str) -> list[str]:
 
 
 def save_colours(folder: Path) -> None:
-    """Ten colours, black and white among them, each under more and more noise, and a picture of nothing else.
+    """Ten colours, black and white among them, each under more and more noise, and an image of nothing else.
 
     A few steps tell them apart, and the probe's black, white and noise are like what the model was trained on, so that
     the ranges of its 8-bit activations hold for them too.
@@ -75,7 +75,7 @@ def save_colours(folder: Path) -> None:
 
 
 def detector(name: str) -> list[str]:
-    few = ["data.pictures=16", "data.species=2", "data.height=96", "data.width=96", "data.field=30"]
+    few = ["data.images=16", "data.species=2", "data.height=96", "data.width=96", "data.field=30"]
     how = [f"optim.lr={0.0001 if 'resnet50' in name else 0.0005}", "epochs=4", "data.test_fraction=0.1", "batch_size=4"]
     if name != "retinanet_small":
         how.append("model.score_threshold=0.005")  # more boxes, of which one is little
@@ -114,7 +114,7 @@ def assert_all_passed(place: Path, names: list[str], *arguments: str) -> None:
 
 
 def has_opinions(bundle: Path) -> bool:
-    """Whether answers depend on the picture: those of a dead model would be the same in every engine."""
+    """Whether answers depend on the image: those of a dead model would be the same in every engine."""
     with np.load(bundle / "probe.npz") as probe:
         if "scores" in probe:
             return len(np.unique(probe["scores"][probe["labels"] >= 0])) > 10

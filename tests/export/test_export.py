@@ -14,10 +14,10 @@ import pytest
 import torch
 
 from assay_deploy.bundle.folder import CHECKSUM, MANIFEST, read_manifest, read_verified, sha256
-from assay_deploy.bundle.manifest import PICTURES, PLAIN, TTA
+from assay_deploy.bundle.manifest import IMAGES, PLAIN, TTA
 from assay_deploy.doctor import examine
 from assay_deploy.engines.onnxruntime.session import Session
-from assay_deploy.pictures.canvas import View
+from assay_deploy.images.canvas import View
 from assay_export.export import export_bundle
 from assay_export.formats import registry as formats
 from assay_export.formats.registry import default_place
@@ -92,7 +92,7 @@ def test_probe_replays_through_deploy(bundle):
         if artifact.format == "onnx":
             session = Session.load(bundle.folder, bundle.manifest, artifact, provider="cpu")
             (output,) = artifact.outputs
-            found = session.run(probe[artifact.probed(PICTURES)])[output]
+            found = session.run(probe[artifact.probed(IMAGES)])[output]
             difference = np.abs(found - probe[artifact.probed(output)]).max()
             assert difference <= artifact.tolerances[output]
 

@@ -27,7 +27,7 @@ from assay_deploy.bundle.manifest import (
 )
 from assay_deploy.engines.onnxruntime.runtime import CUDA_OPTIONS
 from assay_deploy.errors import BundleError
-from assay_deploy.pictures.canvas import Canvas, View
+from assay_deploy.images.canvas import Canvas, View
 from assay_export import triton
 from assay_export.errors import ExportError
 from assay_export.triton import write_repository
@@ -41,7 +41,7 @@ ELEMENTS = {"TYPE_UINT8": TensorProto.UINT8, "TYPE_FP32": TensorProto.FLOAT, "TY
 
 
 def graph(tensors: tuple[Tensor, ...], seed: float, size: tuple[int | str, int | str] = (HEIGHT, WIDTH)) -> bytes:
-    """An ONNX graph of pictures of that size and these outputs, each the pictures' mean, spread over its shape."""
+    """An ONNX graph of images of that size and these outputs, each the images' mean, spread over its shape."""
     nodes = [
         helper.make_node("Cast", ["images"], ["floats"], to=TensorProto.FLOAT),
         helper.make_node("ReduceMean", ["floats", "axes"], ["mean"], keepdims=0),
@@ -123,7 +123,7 @@ def make_bundle(folder: Path, task: str, seed: float = 1.0) -> tuple[Path, Manif
         parity=File("parity.json", nothing),
         report=File("parity.html", nothing),
         sbom=File("sbom.spdx.json", nothing),
-        inputs=(Tensor("images", "uint8", ("batch", HEIGHT, WIDTH, 3), "RGB pictures"),),
+        inputs=(Tensor("images", "uint8", ("batch", HEIGHT, WIDTH, 3), "RGB images"),),
         outputs=outputs,
         preprocess=Canvas(HEIGHT, WIDTH),
         labels=LABELS,
@@ -202,7 +202,7 @@ def test_config_describes_the_graph(bundle: tuple[Path, Manifest], tmp_path: Pat
                 assert value.type.tensor_type.elem_type == ELEMENTS[name]
 
 
-def test_pictures_enter_as_bytes_of_the_canvas(bundle: tuple[Path, Manifest], tmp_path: Path) -> None:
+def test_images_enter_as_bytes_of_the_canvas(bundle: tuple[Path, Manifest], tmp_path: Path) -> None:
     write_repository(*bundle, tmp_path / "repository", max_batch_size=8)
     for _, config in models(tmp_path / "repository"):
         (images,) = config.input
@@ -355,7 +355,7 @@ def test_place_that_cannot_be_written_is_told(classifier: tuple[Path, Manifest],
     [
         {"labels": (*LABELS[:2], "other")},
         {"preprocess": Canvas(HEIGHT, WIDTH, "letterbox")},
-        {"inputs": (Tensor("images", "uint8", ("batch", HEIGHT, WIDTH + 1, 3), "RGB pictures"),)},
+        {"inputs": (Tensor("images", "uint8", ("batch", HEIGHT, WIDTH + 1, 3), "RGB images"),)},
         {"outputs": tuple(replace(tensor, shape=("batch", 4)) for tensor in SCORES)},
     ],
     ids=lambda change: next(iter(change)),

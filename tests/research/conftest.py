@@ -1,4 +1,4 @@
-"""Real pictures, where the machine has them."""
+"""Real images, where the machine has them."""
 
 import os
 from pathlib import Path
@@ -19,7 +19,7 @@ def bccd() -> Path:
 
 
 def real(name: str) -> Path:
-    """A folder of real pictures."""
+    """A folder of real images."""
     folder = Path(os.environ.get("ASSAY_DATA", ""), name)
     if "ASSAY_DATA" not in os.environ or not folder.is_dir():
         pytest.skip(f"needs the environment variable ASSAY_DATA: a folder that holds {name}/")

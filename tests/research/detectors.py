@@ -1,4 +1,4 @@
-"""Detectors as they are built, one small enough to train, and pictures it learns in seconds."""
+"""Detectors as they are built, one small enough to train, and images it learns in seconds."""
 
 from functools import cache
 from pathlib import Path
@@ -9,7 +9,7 @@ import yaml
 from torch import Tensor, nn
 
 import assay_research
-from assay_deploy.pictures.canvas import Canvas
+from assay_deploy.images.canvas import Canvas
 from assay_research.config.build import instantiate
 from assay_research.data.detection import BoxSplit, DetectionData
 from assay_research.models.base_detector import Detector
@@ -30,12 +30,12 @@ OVERRIDES = (
 )
 """Of a training on the embedded micrographs that takes a moment an epoch."""
 
-FEW = ("data.pictures=40", "data.species=2", "data.height=96", "data.width=128", "data.field=40")
+FEW = ("data.images=40", "data.species=2", "data.height=96", "data.width=128", "data.field=40")
 """And of those micrographs, so few that they are drawn in a moment."""
 
 
 def squares(n: int, seed: int) -> BoxSplit:
-    """Noise with one or two squares in each picture, bright (0) or dark (1)."""
+    """Noise with one or two squares in each image, bright (0) or dark (1)."""
     generator = torch.Generator().manual_seed(seed)
     images = torch.randint(90, 140, (n, 64, 64, 3), generator=generator, dtype=torch.uint8)
     boxes, labels = [], []

@@ -20,7 +20,7 @@ from assay_deploy.engines.engine import PROVIDERS
 from assay_deploy.engines.machine import available_cores
 from assay_deploy.engines.registry import DEFAULT, ENGINES
 from assay_deploy.errors import AssayError
-from assay_deploy.pictures.find import find_pictures
+from assay_deploy.images.find import find_images
 from assay_deploy.predict import BATCH, predict
 from assay_deploy.tasks.options import Option, positive, shown
 from assay_deploy.tasks.registry import TASKS
@@ -30,11 +30,11 @@ from assay_deploy.tasks.task import Task
 T = TypeVar("T")
 
 PREDICT_HELP = """\
-Say on stdout, in the order given, what the bundle's model makes of pictures, in columns separated by tabs. A
-classifier: a line a picture, path, label and confidence. A detector: a line an object, path, label, score and its box,
-left, top, right and bottom in the picture's own pixels; a picture without objects has no line, but with --json it has.
+Say on stdout, in the order given, what the bundle's model makes of images, in columns separated by tabs. A
+classifier: a line an image, path, label and confidence. A detector: a line an object, path, label, score and its box,
+left, top, right and bottom in the image's own pixels; an image without objects has no line, but with --json it has.
 
-A folder stands for all pictures under it. Quote a glob to have it expanded here, ** included:
+A folder stands for all images under it. Quote a glob to have it expanded here, ** included:
 
   assay-deploy predict bundles/tinyvgg_a photo.jpg
   assay-deploy predict bundles/tinyvgg_a photos/ --tta --top 3
@@ -44,8 +44,8 @@ A folder stands for all pictures under it. Quote a glob to have it expanded here
 """
 
 PREDICT_CODES = """\
-exit codes: 0 every picture was read; 1 some were not, each is named on stderr and the others are predicted;
-2 nothing was predicted: wrong usage, no picture found, the bundle was refused, or the engine cannot run as asked
+exit codes: 0 every image was read; 1 some were not, each is named on stderr and the others are predicted;
+2 nothing was predicted: wrong usage, no image found, the bundle was refused, or the engine cannot run as asked
 """
 
 DOCTOR_HELP = """\
@@ -62,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
     arguments = _parser().parse_args(argv)
     logging.basicConfig(format="assay-deploy: %(message)s", level="INFO" if arguments.verbose else arguments.level)
-    warnings.filterwarnings("ignore", module=r"PIL\.")  # what is wrong with a picture is in its PictureError
+    warnings.filterwarnings("ignore", module=r"PIL\.")  # what is wrong with an image is in its ImageError
     if isinstance(sys.stdout, io.TextIOWrapper):  # file names are bytes: they come out as they went in
         sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")
     try:
@@ -92,19 +92,19 @@ def _parser() -> argparse.ArgumentParser:
     predicting = commands.add_parser(
         "predict",
         parents=[_common()],
-        help="classify pictures, or find objects in them",
+        help="classify images, or find objects in them",
         description=PREDICT_HELP,
         epilog=PREDICT_CODES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    predicting.add_argument("pictures", nargs="+", help="files, folders or quoted globs")
-    predicting.add_argument("--tta", action="store_true", help="average or fuse the bundle's views of each picture")
+    predicting.add_argument("images", nargs="+", help="files, folders or quoted globs")
+    predicting.add_argument("--tta", action="store_true", help="average or fuse the bundle's views of each image")
     predicting.add_argument("--precision", choices=PRECISIONS, default="fp32", help="which graph (default fp32)")
     for name, option in _task_options().items():
         parse = partial(_parsed, option.parse)
         predicting.add_argument(f"--{name}", dest=name, type=parse, metavar=option.metavar, help=option.described)
     batch = partial(_parsed, positive)
-    predicting.add_argument("--batch", type=batch, default=BATCH, metavar="N", help="pictures run at once")
+    predicting.add_argument("--batch", type=batch, default=BATCH, metavar="N", help="images run at once")
     predicting.set_defaults(command=_predict, level="WARNING")
 
     examining = commands.add_parser(
@@ -160,13 +160,13 @@ def _predict(arguments: argparse.Namespace) -> int:
     given = {name: getattr(arguments, name) for name in _task_options()}
     _refuse_foreign(given, task, bundle)
     artifact = manifest.artifact("onnx", tta=arguments.tta, precision=arguments.precision)
-    paths = find_pictures(arguments.pictures)
+    paths = find_images(arguments.images)
     session = ENGINES[arguments.engine].load(
         bundle,
         manifest,
         artifact,
         provider=arguments.provider,
-        threads=max(available_cores() // len(paths), 1),  # what one picture cannot use, others do
+        threads=max(available_cores() // len(paths), 1),  # what one image cannot use, others do
         allow_fallback=arguments.allow_fallback,
     )
     options = shown(task.options, given, as_json=arguments.json)
@@ -179,7 +179,7 @@ def _predict(arguments: argparse.Namespace) -> int:
             report(f"assay-deploy: {result.error}\n")
         sys.stdout.write(line(result))
     if failed:
-        sys.stderr.write(f"assay-deploy: {failed} of {len(paths)} pictures could not be read\n")
+        sys.stderr.write(f"assay-deploy: {failed} of {len(paths)} images could not be read\n")
     return 1 if failed else 0
 
 
@@ -199,9 +199,9 @@ def _with_bar(results: Iterator[T], total: int) -> tuple[Iterable[T], Callable[[
     """
     if not sys.stderr.isatty() or sys.stdout.isatty():
         return results, sys.stderr.write
-    from tqdm import tqdm  # takes as long to import as some hundred small pictures to predict
+    from tqdm import tqdm  # takes as long to import as some hundred small images to predict
 
-    bar = tqdm(results, total=total, unit=" pictures", leave=False)
+    bar = tqdm(results, total=total, unit=" images", leave=False)
     return bar, partial(bar.write, file=sys.stderr, end="")
 
 

@@ -13,7 +13,7 @@ import PIL
 
 from assay_deploy import __version__
 from assay_deploy.bundle.folder import CHECKSUM, MANIFEST, read_manifest, read_verified
-from assay_deploy.bundle.manifest import PICTURES, Artifact, Manifest
+from assay_deploy.bundle.manifest import IMAGES, Artifact, Manifest
 from assay_deploy.bundle.strict_json import encode
 from assay_deploy.engines.engine import Engine, Loaded
 from assay_deploy.engines.machine import available_cores
@@ -136,7 +136,7 @@ def _replay(session: Loaded, artifact: Artifact, bundle: Path, manifest: Manifes
     content = read_verified(bundle, manifest.probe)
     try:
         with np.load(io.BytesIO(content), allow_pickle=False) as probe:
-            images = probe[artifact.probed(PICTURES)]
+            images = probe[artifact.probed(IMAGES)]
             expected = {output: probe[artifact.probed(output)] for output in artifact.outputs}
         return TASKS[manifest.task].differences(session.run(images), expected)
     except AssayError:
@@ -185,7 +185,7 @@ def _manifest_lines(manifest: dict[str, Any]) -> Iterator[str]:
     for expected in manifest["expected"]:
         yield (
             f"expected    {expected['metric']} {expected['value']:.4f} +- {expected['tolerance']:g} "
-            f"on {expected['dataset']}, {expected['n']:,} pictures"
+            f"on {expected['dataset']}, {expected['n']:,} images"
         )
 
 

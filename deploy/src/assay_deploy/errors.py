@@ -9,8 +9,8 @@ class BundleError(AssayError):
     """A bundle that is missing, malformed, altered or from a newer Assay."""
 
 
-class PictureError(AssayError):
-    """A file that cannot be read as a picture."""
+class ImageError(AssayError):
+    """A file that cannot be read as an image."""
 
 
 class RuntimeUnavailableError(AssayError):

@@ -1,4 +1,4 @@
-"""Answer pictures in order: each thread reads a batch and runs it, so reading and computing overlap."""
+"""Answer images in order: each thread reads a batch and runs it, so reading and computing overlap."""
 
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -10,39 +10,37 @@ import numpy as np
 from assay_deploy.bundle.manifest import Manifest
 from assay_deploy.engines.engine import Loaded
 from assay_deploy.engines.machine import available_cores
-from assay_deploy.errors import PictureError
-from assay_deploy.pictures.canvas import place
-from assay_deploy.pictures.decode import read_picture
+from assay_deploy.errors import ImageError
+from assay_deploy.images.canvas import place
+from assay_deploy.images.decode import read_image
 from assay_deploy.tasks.registry import TASKS
-from assay_deploy.tasks.result import PictureResult, Unreadable
-from assay_deploy.tasks.task import Picture
+from assay_deploy.tasks.result import ImageResult, Unreadable
+from assay_deploy.tasks.task import ImageInfo
 
 BATCH = 32
-"""Pictures the graph gets at once: beyond 16 a picture does not get cheaper on a CPU, but memory grows."""
+"""Images the graph gets at once: beyond 16 an image does not get cheaper on a CPU, but memory grows."""
 
 
-def predict(
-    session: Loaded, manifest: Manifest, paths: Sequence[Path], *, batch: int = BATCH
-) -> Iterator[PictureResult]:
-    """Answer pictures with a bundle's model, in order.
+def predict(session: Loaded, manifest: Manifest, paths: Sequence[Path], *, batch: int = BATCH) -> Iterator[ImageResult]:
+    """Answer images with a bundle's model, in order.
 
-    A bounded number of batches is under way, so the memory needed does not depend on how many pictures there are.
-    The threads share the cores with those of `session`: many pictures go fastest through a session of one thread.
+    A bounded number of batches is under way, so the memory needed does not depend on how many images there are.
+    The threads share the cores with those of `session`: many images go fastest through a session of one thread.
 
     Args:
         session: one of the bundle's graphs, loaded by an engine.
         manifest: of the bundle.
-        paths: files; see `read_picture` for what is read how.
-        batch: how many pictures the graph gets at once, at most.
+        paths: files; see `read_image` for what is read how.
+        batch: how many images the graph gets at once, at most.
 
     Yields:
-        One result for each path: `Unreadable` where it is no picture, else what the bundle's task gives.
+        One result for each path: `Unreadable` where it is no image, else what the bundle's task gives.
     """
     threads = max(available_cores() // session.threads, 2)
     size = max(min(batch, -(-len(paths) // threads)), 1)
     parts = (paths[start : start + size] for start in range(0, len(paths), size))
     pool = ThreadPoolExecutor(threads, thread_name_prefix="predict")
-    pending: deque[Future[list[PictureResult]]] = deque()
+    pending: deque[Future[list[ImageResult]]] = deque()
     try:
         for part in parts:
             pending.append(pool.submit(_answer, session, manifest, part))
@@ -54,21 +52,21 @@ def predict(
         pool.shutdown(cancel_futures=True)
 
 
-def _answer(session: Loaded, manifest: Manifest, paths: Sequence[Path]) -> list[PictureResult]:
+def _answer(session: Loaded, manifest: Manifest, paths: Sequence[Path]) -> list[ImageResult]:
     canvas = manifest.preprocess
     images = np.empty((len(paths), canvas.height, canvas.width, 3), np.uint8)
-    results: list[PictureResult | None] = []
-    read: list[Picture] = []
+    results: list[ImageResult | None] = []
+    read: list[ImageInfo] = []
     for path in paths:
         try:
-            picture = read_picture(path)
-        except PictureError as error:
+            image = read_image(path)
+        except ImageError as error:
             results.append(Unreadable(path, str(error)))
         else:
-            images[len(read)] = place(picture, canvas)
+            images[len(read)] = place(image, canvas)
             results.append(None)
-            read.append(Picture(path, (picture.shape[0], picture.shape[1])))
-    answers: Iterator[PictureResult] = iter(())
+            read.append(ImageInfo(path, (image.shape[0], image.shape[1])))
+    answers: Iterator[ImageResult] = iter(())
     if read:
         answers = TASKS[manifest.task].answers(session.run(images[: len(read)]), read, manifest)
     return [next(answers) if result is None else result for result in results]

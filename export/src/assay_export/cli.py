@@ -52,7 +52,7 @@ class ExportOptions:
     )
     dense: int | None = option(
         None,
-        "a number of pixels: of a VGG-style classifier also its fully convolutional form, for larger pictures of any "
+        "a number of pixels: of a VGG-style classifier also its fully convolutional form, for larger images of any "
         "size: answers every 1, 2, 4, 8, 16 or 32 pixels, averaged",
         example="8",
     )
@@ -89,7 +89,7 @@ COMMAND = Command(
     notes=f"""
         Exit code: 0, the bundle is there. An artifact is not the model, so there is no new bundle, and what was made is
         in <bundles>/<name>.unproven with parity.html, which says why: {OUTPUTS_DIFFER}, its outputs differ on the
-        probe; {ANSWERS_DIFFER}, its answers to the test pictures; {DOES_NOT_RUN}, it does not run. 1, anything else.
+        probe; {ANSWERS_DIFFER}, its answers to the test images; {DOES_NOT_RUN}, it does not run. 1, anything else.
     """,
 )
 
@@ -168,7 +168,7 @@ def _export(run: "Run", options: ExportOptions) -> "Exported":
         say=partial(say, end=""),
     )
     expected = exported.manifest.expected[0]
-    say(f"\nEvery artifact against the eager model, on {expected.n:,} pictures of {expected.dataset}:\n")
+    say(f"\nEvery artifact against the eager model, on {expected.n:,} images of {expected.dataset}:\n")
     say(table.table((*exported.verdicts, *exported.left_out)) + "\n" + table.sizes(exported.folder), end="")
     say(f"\nmade in {exported.seconds:.1f} s, proven in {exported.gate_seconds:.1f} s")
     say(f"bundle: {exported.folder}, report: {exported.folder / 'parity.html'}")

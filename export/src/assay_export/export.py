@@ -13,7 +13,7 @@ from torch import Tensor
 
 import assay_export
 from assay_deploy.bundle.folder import read_manifest, read_verified, sha256, write_manifest
-from assay_deploy.bundle.manifest import DENSE, PICTURES, TTA, Artifact, File, Manifest, probed
+from assay_deploy.bundle.manifest import DENSE, IMAGES, TTA, Artifact, File, Manifest, probed
 from assay_deploy.engines.onnxruntime.runtime import import_runtime
 from assay_deploy.engines.registry import DEFAULT
 from assay_export.bundle import sbom
@@ -236,7 +236,7 @@ def _without(folder: Path, manifest: Manifest, paths: set[str], say: Say) -> Man
 def _write_probe(folder: Path, probe: Tensor, references: dict[str, Reference]) -> File:
     arrays = {}
     for look, reference in references.items():
-        arrays[probed(PICTURES, look)] = probe_for(look, probe).numpy()
+        arrays[probed(IMAGES, look)] = probe_for(look, probe).numpy()
         arrays |= {probed(name, look): array for name, array in reference.probe.items()}
     buffer = io.BytesIO()
     np.savez(buffer, allow_pickle=False, **arrays)

@@ -26,7 +26,7 @@ class Subject:
         data: what it was trained on, read again.
         source: where both come from.
         dense: of the fully convolutional graph, the pixels between two answers; None if there is none.
-        eager: the model as it was trained, by how it looks at pictures: plain, and where asked for tta and dense.
+        eager: the model as it was trained, by how it looks at images: plain, and where asked for tta and dense.
         graphs: what leaves, by the same.
     """
 
@@ -62,11 +62,11 @@ def read(run: Run, checkpoint: str, dense: int | None = None, root: str | None =
     found = data.fingerprint()
     if (data.classes, data.canvas) != (trained.classes, trained.canvas) or fingerprint not in (None, found):
         raise ExportError(
-            f"the data set '{data.name}' is not the one '{path}' was trained on: its pictures, labels or splits "
-            "have changed, and the gate would compare on other pictures. Give the old data set back"
+            f"the data set '{data.name}' is not the one '{path}' was trained on: its images, labels or splits "
+            "have changed, and the gate would compare on other images. Give the old data set back"
         )
     if len(data.test) == 0:
-        raise ExportError(f"the data set '{data.name}' has no test pictures, and the gate needs some")
+        raise ExportError(f"the data set '{data.name}' has no test images, and the gate needs some")
     commit = str(run.summary().get("commit", ""))
     task = task_named(data.task)
     looks = [PLAIN, *[TTA] * (len(trained.views) > 1), *[DENSE] * (dense is not None)]

@@ -63,7 +63,7 @@ def write_repository(bundle: Path, manifest: Manifest, repository: Path, *, max_
         bundle: the bundle's folder.
         manifest: what `read_manifest` made of it.
         repository: the folder that ``tritonserver --model-repository`` is given; made if it is not there.
-        max_batch_size: how many pictures Triton may put in one batch; 1 or more.
+        max_batch_size: how many images Triton may put in one batch; 1 or more.
 
     Returns:
         The folders of the new versions, ``<repository>/<model>/<version>``.
@@ -182,9 +182,9 @@ def _config(model: _Model, manifest: Manifest, version: int, max_batch_size: int
     ``cuda`` is known since June 2024 (onnxruntime_backend d992c5b).
     """
     described = {tensor.name: tensor for tensor in manifest.outputs}
-    (pictures,) = manifest.inputs
+    (images,) = manifest.inputs
     if model.artifact.dense is not None:
-        pictures = replace(pictures, shape=("batch", -1, -1, 3))  # Triton's sign for any size
+        images = replace(images, shape=("batch", -1, -1, 3))  # Triton's sign for any size
     label = f" label_filename: {_quoted(LABELS)}" if task_named(manifest.task).labelled else ""
     outputs = ",\n".join(f"  {{ {_tensor(described[name])}{label} }}" for name in model.artifact.outputs)
     options = " ".join(f"parameters {{ key: {_quoted(k)} value: {_quoted(v)} }}" for k, v in CUDA_OPTIONS.items())
@@ -199,7 +199,7 @@ def _config(model: _Model, manifest: Manifest, version: int, max_batch_size: int
         'platform: "onnxruntime_onnx"\n'
         'backend: "onnxruntime"\n'
         f"max_batch_size: {max_batch_size}\n"
-        f"input [\n  {{ {_tensor(pictures)} format: FORMAT_NHWC }}\n]\n"
+        f"input [\n  {{ {_tensor(images)} format: FORMAT_NHWC }}\n]\n"
         f"output [\n{outputs}\n]\n"
         "dynamic_batching { }\n"
         "version_policy { latest { num_versions: 1 } }\n"

@@ -1,11 +1,11 @@
-"""A script that reads and prints as airbench does is given all pictures, read, and ended after its runs."""
+"""A script that reads and prints as airbench does is given all images, read, and ended after its runs."""
 
 from pathlib import Path
 
 import pytest
 import torch
 
-from assay_deploy.pictures.canvas import Canvas
+from assay_deploy.images.canvas import Canvas
 from assay_research.data.classification import ClassificationData, Split
 from assay_research.errors import ConfigError
 from benchmarks.contenders import airbench
@@ -20,7 +20,7 @@ def row(*cells: object) -> str:
 
 
 def split(first: int, count: int) -> Split:
-    """Pictures that are all different, each of the class its last digit names."""
+    """Images that are all different, each of the class its last digit names."""
     numbers = torch.arange(first, first + count)
     images = numbers.to(torch.uint8)[:, None, None, None].expand(-1, 32, 32, 3).contiguous()
     return Split(images, numbers % 10, tuple(map(str, numbers.tolist())))
@@ -39,9 +39,7 @@ def test_a_table_is_read_run_by_run_without_the_one_that_warms_up() -> None:
     assert list(airbench.read_finishes(lines)) == [Finish(0.85, 2.0, 2.1), Finish(0.85, 2.5, 2.6)]
 
 
-def test_every_picture_is_written_once_with_its_label_in_a_mixed_order(
-    data: ClassificationData, tmp_path: Path
-) -> None:
+def test_every_image_is_written_once_with_its_label_in_a_mixed_order(data: ClassificationData, tmp_path: Path) -> None:
     airbench.write_cache(data, tmp_path / "cifar10")
     train, test = (torch.load(tmp_path / "cifar10" / f"{part}.pt") for part in ("train", "test"))
     for found, numbers in ((train, range(100)), (test, range(100, 120))):
@@ -52,7 +50,7 @@ def test_every_picture_is_written_once_with_its_label_in_a_mixed_order(
     assert train["images"][:, 0, 0, 0].tolist() != list(range(100))
 
 
-def test_a_script_is_run_where_its_pictures_lie_and_ended_after_its_runs(
+def test_a_script_is_run_where_its_images_lie_and_ended_after_its_runs(
     data: ClassificationData, tmp_path: Path
 ) -> None:
     script = tmp_path / "endless.py"
@@ -74,7 +72,7 @@ def test_a_script_that_fails_is_quoted(data: ClassificationData, tmp_path: Path)
         airbench.run(script, data, 2, lambda _: None)
 
 
-def test_pictures_it_is_not_written_for_are_refused(data: ClassificationData, tmp_path: Path) -> None:
+def test_images_it_is_not_written_for_are_refused(data: ClassificationData, tmp_path: Path) -> None:
     few = ClassificationData("few", CLASSES[:3], data.canvas, data.train, data.val, data.test)
-    with pytest.raises(ConfigError, match="10 classes of 32x32 pictures, but 'few' has 3 of 32x32"):
+    with pytest.raises(ConfigError, match="10 classes of 32x32 images, but 'few' has 3 of 32x32"):
         airbench.run(tmp_path / "any.py", few, 1, lambda _: None)

@@ -10,7 +10,7 @@ import pytest
 from assay_deploy.bundle.folder import sha256, write_manifest
 from assay_deploy.bundle.manifest import MANIFEST_VERSION, Artifact, File, Manifest, Source, Tensor
 from assay_deploy.errors import AssayError
-from assay_deploy.pictures.canvas import Canvas, View
+from assay_deploy.images.canvas import Canvas, View
 from benchmarks.contenders.engines import BenchmarkSubject, Graph
 
 ROOT = Path(__file__).parents[3]

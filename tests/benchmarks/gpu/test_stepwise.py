@@ -139,14 +139,14 @@ def test_having_had_nothing_to_do_is_no_failure(tmp_path: Path) -> None:
 
 
 def test_figures_are_read_from_the_output_and_recorded(tmp_path: Path) -> None:
-    step = Step("measure", python("print('42 pictures')"), figures=lambda output: {"pictures": int(output.split()[0])})
+    step = Step("measure", python("print('42 images')"), figures=lambda output: {"images": int(output.split()[0])})
     _, ledger = call([step], tmp_path)
-    assert json.loads(ledger.json.read_text())["measure"]["figures"] == {"pictures": 42}
-    assert "- pictures: 42" in ledger.markdown.read_text()
+    assert json.loads(ledger.json.read_text())["measure"]["figures"] == {"images": 42}
+    assert "- images: 42" in ledger.markdown.read_text()
 
 
 def test_a_step_without_its_figures_has_failed(tmp_path: Path) -> None:
-    step = Step("measure", python("print('nothing')"), figures=lambda output: {"pictures": int(output)})
+    step = Step("measure", python("print('nothing')"), figures=lambda output: {"images": int(output)})
     code, ledger = call([step], tmp_path)
     assert (code, statuses(ledger)) == (1, [FAILED])
 

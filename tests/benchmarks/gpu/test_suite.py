@@ -18,8 +18,8 @@ ROOT = Path(__file__).parents[3]
 
 
 def site(tmp_path: Path, device: str, data: bool = True) -> Site:
-    pictures, cells = (tmp_path / name if data else None for name in ("pictures", "cells"))
-    return Site(tmp_path / "gpu", pictures, device, device, bccd=cells)
+    images, cells = (tmp_path / name if data else None for name in ("images", "cells"))
+    return Site(tmp_path / "gpu", images, device, device, bccd=cells)
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
@@ -100,7 +100,7 @@ def test_without_a_gpu_small_detectors_take_an_epoch_and_others_none(tmp_path: P
 
 def test_the_script_is_raced_where_it_is_given(tmp_path: Path) -> None:
     def command(script: Path | None) -> list[str | Path]:
-        here = Site(tmp_path / "gpu", tmp_path / "pictures", "cuda", "cuda", script)
+        here = Site(tmp_path / "gpu", tmp_path / "images", "cuda", "cuda", script)
         (race,) = (step for step in gpu_suite.steps(here) if step.name == "speedrun")
         return list(race.command(False))
 
@@ -146,7 +146,7 @@ def test_a_verdict_is_read_whatever_the_task_is_and_whether_it_ran(tmp_path: Pat
 def test_accuracy_is_read_from_predictions_on_class_folders() -> None:
     lines = [{"path": f"a/{truth}/1.png", "label": label} for truth, label in (("cat", "cat"), ("cat", "dog"))]
     output = "a warning\n" + "".join(json.dumps(line) + "\n" for line in lines)
-    assert outcomes.accuracy(output) == {"pictures": 2, "top-1": 0.5}
+    assert outcomes.accuracy(output) == {"images": 2, "top-1": 0.5}
 
 
 def test_no_predictions_are_no_accuracy() -> None:

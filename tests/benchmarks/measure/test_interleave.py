@@ -22,7 +22,7 @@ def test_pairs(benchmark, prime):
     calls = []
     compare(
         benchmark, lambda n: calls.append(["baseline", n]), lambda n: calls.append(["target", n]), [3, 1, 2],
-        pictures=[3, 1, 2], prime=prime,
+        images=[3, 1, 2], prime=prime,
     )
     benchmark.extra_info["calls"] = calls
 """
@@ -37,23 +37,21 @@ def test_every_round_times_the_baseline_and_then_the_target_on_the_same_input(tm
     assert plain["calls"] == [[who, n] for n in (3, 1, 2) for who in ("baseline", "target")]
     assert primed["calls"] == [[who, n] for n in (3, 1, 2) for who in ("baseline", "baseline", "target", "target")]
     assert plain["rounds"] == primed["rounds"] == 3
-    assert plain["pictures"] == 3
+    assert plain["images"] == 3
 
 
 def test_ratios_are_taken_round_by_round() -> None:
     # The third round was slow for both, as when another program runs: its ratio is like the others.
-    found = figures(
-        baseline=[2.0, 4.0, 30.0, 6.0, 2.0], target=[1.0, 1.0, 10.0, 1.0, 2.0], pictures=[10, 10, 10, 10, 4]
-    )
+    found = figures(baseline=[2.0, 4.0, 30.0, 6.0, 2.0], target=[1.0, 1.0, 10.0, 1.0, 2.0], images=[10, 10, 10, 10, 4])
     assert found["ratio"] == {"median": 3.0, "q1": 2.0, "q3": 4.0, "min": 1.0, "max": 6.0}
     assert found["rounds"] == 5
-    assert found["pictures"] == 10
+    assert found["images"] == 10
 
 
 def test_speed_and_latency_are_the_targets_own() -> None:
-    found = figures(baseline=[2.0, 4.0, 8.0], target=[1.0, 2.0, 4.0], pictures=[100, 100, 100])
-    assert found["pictures_per_second"] == 50
-    assert found["baseline_pictures_per_second"] == 25
+    found = figures(baseline=[2.0, 4.0, 8.0], target=[1.0, 2.0, 4.0], images=[100, 100, 100])
+    assert found["images_per_second"] == 50
+    assert found["baseline_images_per_second"] == 25
     assert found["ms"] == {"median": 2000.0, "p95": pytest.approx(3800.0)}
     assert found["baseline_ms"]["median"] == 4000.0
 

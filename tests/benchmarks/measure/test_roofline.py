@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from assay_deploy.pictures.canvas import Canvas
+from assay_deploy.images.canvas import Canvas
 from assay_research.data.classification import ClassificationData, Split
 from assay_research.models.normalized import Normalized
 from assay_research.optim import sgd
@@ -15,14 +15,14 @@ from assay_research.tasks.classification.trainer import ClassifierTrainer
 from benchmarks.measure import roofline
 from benchmarks.measure.roofline import Ceilings, Rooflines, Work, count, measure, standing
 
-PICTURES = (2, 3, 8, 8)
+IMAGES = (2, 3, 8, 8)
 FORWARD = 2 * (2 * 8 * 8) * 4 * (3 * 9)
 """FLOPs of a 3x3 convolution from 3 to 4 channels: two for each of the 27 products behind each output."""
 
 
 def trained(model: nn.Module, momentum: float) -> torch.optim.Optimizer:
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=momentum)
-    model(torch.rand(PICTURES)).sum().backward()
+    model(torch.rand(IMAGES)).sum().backward()
     optimizer.step()
     return optimizer
 
@@ -31,17 +31,17 @@ def trained(model: nn.Module, momentum: float) -> torch.optim.Optimizer:
 @pytest.mark.parametrize(("dtype", "size"), [(torch.float32, 4), (torch.bfloat16, 2)])
 def test_one_convolution_is_counted_as_by_hand(momentum: float, state: int, dtype: torch.dtype, size: int) -> None:
     model = nn.Conv2d(3, 4, 3, padding=1)
-    work = count(model, PICTURES, trained(model, momentum), dtype)
+    work = count(model, IMAGES, trained(model, momentum), dtype)
     weights = (4 * 27 + 4) * 4
     outputs = 2 * 4 * 8 * 8 * size
-    assert work.flops == 2 * FORWARD  # forward, and the gradient of the weights: pictures need none
+    assert work.flops == 2 * FORWARD  # forward, and the gradient of the weights: images need none
     assert work.bytes == 2 * (weights + weights + state + outputs) + 2 * 3 * 8 * 8
 
 
 def test_what_follows_a_layer_moves_nothing_and_the_next_layer_passes_a_gradient_back() -> None:
     first, second = nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(4, 4, 1)
     model = nn.Sequential(first, nn.BatchNorm2d(4, affine=False), nn.ReLU(inplace=True), nn.MaxPool2d(2), second)
-    work = count(model, PICTURES, trained(model, 0.0), torch.float32)
+    work = count(model, IMAGES, trained(model, 0.0), torch.float32)
     weights = (112 + 20) * 4
     outputs = 2 * 4 * (8 * 8 + 4 * 4) * 4
     assert work.flops == 2 * FORWARD + 3 * (2 * (2 * 4 * 4) * 4 * 4)
@@ -53,18 +53,18 @@ def test_counting_leaves_the_model_as_it_is() -> None:
     optimizer = trained(model, 0.9)
     before = {name: value.clone() for name, value in model.state_dict().items()}
     model.eval()
-    count(model, PICTURES, optimizer, torch.float32)
+    count(model, IMAGES, optimizer, torch.float32)
     assert not model.training
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
 def test_a_speed_stands_under_the_lower_ceiling() -> None:
     work = Work(flops=8_000_000, bytes=4_000)
-    by_flops = standing(work, Ceilings(flops=1e9, bytes=1e9), batch=4, pictures_per_second=250)
+    by_flops = standing(work, Ceilings(flops=1e9, bytes=1e9), batch=4, images_per_second=250)
     assert by_flops["by_flops"] == 500
     assert by_flops["by_bytes"] == 1e6
     assert by_flops["fraction"] == 0.5
-    assert standing(work, Ceilings(flops=1e15, bytes=1e6), batch=4, pictures_per_second=250)["fraction"] == 0.25
+    assert standing(work, Ceilings(flops=1e15, bytes=1e6), batch=4, images_per_second=250)["fraction"] == 0.25
 
 
 @pytest.mark.parametrize(("side", "copied"), [(16, 100), (64, 4000)])
@@ -87,7 +87,7 @@ def test_a_training_has_one_row_whatever_it_is_compared_with() -> None:
     rooflines.ceilings[trainer.device, trainer.dtype] = Ceilings(1e9, 1e9)
     for target, speed in (("conv", 100.0), ("conv", 50.0), ("conv, compiled", 100.0)):
         rooflines.add({"target": target, "device": "cpu"}, trainer, speed)
-    assert [(row["target"], row["pictures_per_second"]) for row in rooflines.rows] == [
+    assert [(row["target"], row["images_per_second"]) for row in rooflines.rows] == [
         ("conv", 100.0),
         ("conv, compiled", 100.0),
     ]

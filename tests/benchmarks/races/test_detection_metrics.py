@@ -4,16 +4,16 @@ import json
 
 import pytest
 
-from assay_deploy.pictures.canvas import Canvas
+from assay_deploy.images.canvas import Canvas
 from benchmarks.races.detection_metrics import Size, compare, draw
 
-TINY = Size("nothing", pictures=4, classes=3, objects=3, detections=8)
+TINY = Size("nothing", images=4, classes=3, objects=3, detections=8)
 
 
 def test_a_comparison_has_a_ratio_for_reports(capsys: pytest.CaptureFixture[str]) -> None:
     found = compare(TINY, rounds=3)
     assert found["rounds"] == 3
-    assert found["pictures"] == 4
+    assert found["images"] == 4
     assert 0 < found["ratio"]["min"] <= found["ratio"]["median"] <= found["ratio"]["max"]
     assert (found["target"], found["baseline"]) == (str(TINY), "pycocotools")
     json.dumps(found, allow_nan=False)

@@ -1,4 +1,4 @@
-"""The benchmark of exported detectors times graph and torchvision on one picture, on which they agree."""
+"""The benchmark of exported detectors times graph and torchvision on one image, on which they agree."""
 
 import json
 

@@ -15,15 +15,15 @@ from assay_research.experiment.trainers import make_trainer
 from benchmarks.races import speedrun
 
 TINY = ["epochs=2", "batch_size=8", "device=cpu", "augment.flip=true"]
-PICTURES = {"train": 12, "test": 4}
+IMAGES = {"train": 12, "test": 4}
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two classes, one of dark and one of bright pictures."""
-    folder = tmp_path_factory.mktemp("pictures")
+    """Two classes, one of dark and one of bright images."""
+    folder = tmp_path_factory.mktemp("images")
     random = np.random.default_rng(0)
-    for part, count in PICTURES.items():
+    for part, count in IMAGES.items():
         for low, name in ((0, "dark"), (128, "bright")):
             (folder / part / name).mkdir(parents=True)
             for i in range(count):
@@ -45,7 +45,7 @@ def test_a_race_reports_each_run_and_whether_the_target_is_reached(
 ) -> None:
     speedrun.main([*command, "--runs", "2", "--target", "0"])
     (ours,) = json.loads((tmp_path / "bench" / "bench.json").read_text())["races"]
-    assert ours["pictures"] == 2 * (PICTURES["train"] - 1)
+    assert ours["images"] == 2 * (IMAGES["train"] - 1)
     assert len(ours["runs"]) == 2
     assert all(0 < run["seconds"] < run["scored"] and 0 <= run["top1"] <= 1 for run in ours["runs"])
     assert "0.0000, reached" in capsys.readouterr().out

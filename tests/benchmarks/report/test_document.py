@@ -20,10 +20,10 @@ ENVIRONMENT = {
 }
 
 
-def timing(group: str, target: str, device: str, ratio: float, pictures: int) -> dict[str, Any]:
+def timing(group: str, target: str, device: str, ratio: float, images: int) -> dict[str, Any]:
     baseline = [ratio * 0.9, ratio, ratio * 1.1]
     named = {"group": group, "target": target, "baseline": "eager torch", "device": device}
-    return named | figures(baseline, [1.0, 1.0, 1.0], [pictures] * 3)
+    return named | figures(baseline, [1.0, 1.0, 1.0], [images] * 3)
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def found() -> report.Document:
     timings = [
         timing("Inference", "ONNX Runtime", "cpu", 2.5, 1),
         timing("Inference", "ONNX Runtime", "cuda", 0.5, 256),
-        timing("Picture files", "assay_deploy.predict", "cpu", 4.0, 500),
+        timing("Image files", "assay_deploy.predict", "cpu", 4.0, 500),
     ]
     parity = [{"target": "TorchScript", "device": "cpu", "dataset": "digits/test", "n": 1000, "changed": 1}]
     parity[0] |= {"top1_eager": 0.975, "top1": 0.974}
@@ -70,11 +70,11 @@ def test_report_names_hardware_versions_threads_commit_and_bundle(found: report.
 
 def test_groups_are_sections(found: report.Document) -> None:
     headings = [line for line in report.markdown(found).splitlines() if line.startswith("#")]
-    assert headings == ["# Benchmarks", "## Inference", "## Picture files", "## Parity"]
+    assert headings == ["# Benchmarks", "## Inference", "## Image files", "## Parity"]
 
 
 def test_a_roofline_is_a_table_below_its_rule() -> None:
-    row = standing(Work(flops=8_000_000, bytes=4_000), Ceilings(1e12, 1e9), batch=4, pictures_per_second=250_000)
+    row = standing(Work(flops=8_000_000, bytes=4_000), Ceilings(1e12, 1e9), batch=4, images_per_second=250_000)
     named = {"target": "tinyvgg_a, eager", "device": "cuda", "precision": "bfloat16", "batch": 4}
     text = report.markdown(report.document(ENVIRONMENT, {}, rooflines=[named | row]))
     assert RULE in text
@@ -84,7 +84,7 @@ def test_a_roofline_is_a_table_below_its_rule() -> None:
 
 def test_a_race_shows_mean_spread_and_every_run() -> None:
     runs = [{"top1": 0.93, "seconds": 2.0, "scored": 2.5}, {"top1": 0.95, "seconds": 3.0, "scored": 3.5}]
-    named = {"what": "ours", "note": "as it is", "device": "cuda", "dataset": "dots", "pictures": 1000}
+    named = {"what": "ours", "note": "as it is", "device": "cuda", "dataset": "dots", "images": 1000}
     races = [{**named, "target": target, "runs": runs} for target in (0.94, 0.941, None)]
     found = cells(report.markdown(report.document(ENVIRONMENT, {}, races=races)))
     for target in ("0.9400, reached", "0.9410, missed", ""):

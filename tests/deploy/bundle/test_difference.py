@@ -60,7 +60,7 @@ def test_a_double_has_no_partner():
     assert match.alone.tolist() == pytest.approx([0.5, 0.5])
 
 
-def test_empty_places_and_pictures_are_equal():
+def test_empty_places_and_images_are_equal():
     empty = answers(np.zeros_like(BOXES), np.zeros_like(SCORES), np.full_like(LABELS, -1))
     assert detection_differences(empty, empty) == {"boxes": 0, "scores": 0, "labels": 0}
     assert detection_differences(answers(), empty)["labels"] == 1

@@ -19,7 +19,7 @@ REFUSED = (BundleError, RuntimeUnavailableError)
 
 
 def load(bundle: Path) -> tuple[Manifest, list[dict[str, np.ndarray[Any, Any]]]]:
-    """The manifest, and what each graph makes of a few pictures."""
+    """The manifest, and what each graph makes of a few images."""
     manifest = read_manifest(bundle)
     canvas = manifest.preprocess
     images = np.random.default_rng(0).integers(0, 256, (2, canvas.height, canvas.width, 3), np.uint8)

@@ -75,7 +75,7 @@ def test_an_engine_that_is_not_there_is_an_error_with_the_command_that_helps(sit
     for command in ("predict", "doctor"):
         result = subprocess.run(
             [sys.executable, "-S", "-m", "assay_deploy", command, str(bundle), "--engine", "openvino"]
-            + ["picture.png"] * (command == "predict"),
+            + ["image.png"] * (command == "predict"),
             capture_output=True,
             text=True,
             env={"PYTHONPATH": str(site)},

@@ -21,7 +21,7 @@ from assay_deploy.errors import BundleError
 from assay_deploy.tasks.options import Option, Shown, positive
 from assay_deploy.tasks.registry import TASKS
 from assay_deploy.tasks.result import columns
-from assay_deploy.tasks.task import Demanded, Outputs, Picture
+from assay_deploy.tasks.task import Demanded, ImageInfo, Outputs
 
 SIDE = 8
 ENGINES = ("onnxruntime", "openvino")
@@ -29,14 +29,14 @@ ENGINES = ("onnxruntime", "openvino")
 
 @dataclass(frozen=True)
 class Count:
-    """How many bright pixels a picture has."""
+    """How many bright pixels an image has."""
 
     path: Path
     pixels: float
 
 
 class Blobs:
-    """Counts bright pixels: one number a picture."""
+    """Counts bright pixels: one number an image."""
 
     name = "blobs"
     holds = "counter"
@@ -52,9 +52,9 @@ class Blobs:
     def computed(self, manifest: Manifest) -> list[tuple[str, ...]]:
         return [("count",)]
 
-    def answers(self, outputs: Outputs, read: Sequence[Picture], manifest: Manifest) -> Iterator[Count]:
-        for picture, count in zip(read, outputs["count"], strict=True):
-            yield Count(picture.path, float(count))
+    def answers(self, outputs: Outputs, read: Sequence[ImageInfo], manifest: Manifest) -> Iterator[Count]:
+        for image, count in zip(read, outputs["count"], strict=True):
+            yield Count(image.path, float(count))
 
     def differences(self, found: Outputs, expected: Outputs) -> dict[str, float]:
         return largest_differences(found, expected)
@@ -120,7 +120,7 @@ def blobs_bundle(bundle: Path, manifest: Manifest) -> Path:
 
 @pytest.fixture
 def slide(tmp_path: Path) -> Path:
-    """A picture with five bright pixels, the last of them in one channel alone."""
+    """An image with five bright pixels, the last of them in one channel alone."""
     pixels = np.zeros((SIDE, SIDE, 3), np.uint8)
     pixels[2, 1:5] = 200
     pixels[5, 5, 0] = 200

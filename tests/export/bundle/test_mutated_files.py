@@ -80,9 +80,9 @@ def fewer_bytes(records):
 
 
 def larger_tensor(records):
-    picture = b"K\x01K\x01K\x20K\x20"  # sizes, as a pickle has them
-    assert picture in records["archive/data.pkl"]
-    records["archive/data.pkl"] = records["archive/data.pkl"].replace(picture, picture.replace(b"\x20", b"\xff"), 1)
+    image = b"K\x01K\x01K\x20K\x20"  # sizes, as a pickle has them
+    assert image in records["archive/data.pkl"]
+    records["archive/data.pkl"] = records["archive/data.pkl"].replace(image, image.replace(b"\x20", b"\xff"), 1)
 
 
 @pytest.mark.parametrize(

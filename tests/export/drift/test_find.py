@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torchvision.ops import nms
 
 from assay_deploy.bundle.difference import detection_differences
-from assay_deploy.pictures.canvas import Canvas, View
+from assay_deploy.images.canvas import Canvas, View
 from assay_export.drift import find as drift
 from assay_export.drift import script as drift_script
 from assay_export.drift.evidence import affine, relation
@@ -46,7 +46,7 @@ ALL = pytest.mark.parametrize("form", EXPORT)
 
 @pytest.fixture(scope="module")
 def images() -> Tensor:
-    """Coloured noise: in a grey picture no order of channels can be told from another."""
+    """Coloured noise: in a grey image no order of channels can be told from another."""
     return torch.randint(0, 256, (4, 32, 32, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 
 
@@ -134,8 +134,8 @@ def test_swapped_channels_are_named_as_such_before_the_first_layer(plain, images
             super().__init__()
             self.views = graph
 
-        def forward(self, pictures):
-            return self.views(pictures.flip(3))
+        def forward(self, images):
+            return self.views(images.flip(3))
 
     found = drift_of(plain, images, form, Swapped)
     assert str(found.layer) == "Views.forward"
@@ -269,8 +269,8 @@ def test_script_passes_once_the_artifact_is_right(plain, images, tmp_path):
 
 def test_script_repeats_views_of_any_memory_and_torchvisions_operators(images, tmp_path):
     class Chosen(nn.Module):
-        def forward(self, pictures):
-            planes = pictures.permute(0, 3, 1, 2).float()
+        def forward(self, images):
+            planes = images.permute(0, 3, 1, 2).float()
             pixels = planes.permute(0, 2, 3, 1).view(-1, 3)[:500]
             boxes = torch.cat([pixels[:, :2], pixels[:, :2] + 40], 1)
             return pixels[nms(boxes, pixels[:, 2], 0.5)]
@@ -379,9 +379,9 @@ def test_chosen_arrays_are_those_that_were_sketched(plain, images, source):
 
 def test_in_place_writes_through_a_view_are_followed(images):
     class Written(nn.Module):
-        def forward(self, pictures):
-            x = torch.zeros(len(pictures), 4)
-            x[:, 1] = pictures.float().mean((1, 2, 3))
+        def forward(self, images):
+            x = torch.zeros(len(images), 4)
+            x[:, 1] = images.float().mean((1, 2, 3))
             return x * 2
 
     trace = TorchSource(Written()).trace(images)
@@ -391,7 +391,7 @@ def test_in_place_writes_through_a_view_are_followed(images):
         reached.add(index := waiting.pop())
         waiting.extend(trace.values[index].parents)
     assert last.op == "aten.mul.Tensor"
-    assert 0 in reached, "the output depends on the pictures"
+    assert 0 in reached, "the output depends on the images"
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from assay_deploy.pictures.canvas import Canvas, View
+from assay_deploy.images.canvas import Canvas, View
 from assay_export.errors import ExportError
 from assay_export.formats import aoti, archive
 from assay_research.models.resnet import resnet

@@ -1,4 +1,4 @@
-"""A dense graph takes pictures of any size from its smallest up, and is the dense evaluation, in every format."""
+"""A dense graph takes images of any size from its smallest up, and is the dense evaluation, in every format."""
 
 from dataclasses import replace
 
@@ -13,7 +13,7 @@ from assay_deploy.bundle.manifest import CLASSIFICATION, DENSE, Artifact
 from assay_deploy.doctor import examine
 from assay_deploy.engines.onnxruntime.runtime import CPU, start
 from assay_deploy.engines.onnxruntime.session import Session
-from assay_deploy.pictures.canvas import Canvas, View
+from assay_deploy.images.canvas import Canvas, View
 from assay_export.formats import aoti, exported_program, onnx_graph
 from assay_export.formats import registry as formats
 from assay_export.formats.registry import default_place

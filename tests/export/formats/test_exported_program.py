@@ -15,7 +15,7 @@ import torch
 from torch import nn
 from torch.export.pt2_archive import constants
 
-from assay_deploy.pictures.canvas import Canvas, View
+from assay_deploy.images.canvas import Canvas, View
 from assay_export.errors import ExportError
 from assay_export.formats import archive, exported_program
 from assay_research.models.resnet import resnet
@@ -73,11 +73,11 @@ def test_a_model_that_fixes_the_batch_is_refused(forward):
         def forward(self, images):
             return forward(images)
 
-    with pytest.raises(ExportError, match="number of pictures"):
+    with pytest.raises(ExportError, match="number of images"):
         exported_program.export(Fixed(), some_images(2), ORIGIN)
 
 
-def test_another_size_of_picture_is_refused(exported):
+def test_another_size_of_image_is_refused(exported):
     with pytest.raises(Exception, match=r"shape|size"):
         exported_program.load(exported)(torch.zeros(2, 36, 36, 3, dtype=torch.uint8))
 
@@ -96,7 +96,7 @@ def test_nothing_in_a_program_names_this_machine(exported):
     assert named(exported) == set()
 
 
-def test_pictures_of_the_data_set_do_not_travel_with_the_program(exported):
+def test_images_of_the_data_set_do_not_travel_with_the_program(exported):
     split = some_images(2000)
     content = exported_program.export(small_graph(), split[:2], ORIGIN)
     assert content == exported, "pixels do not matter"

@@ -18,7 +18,7 @@ from onnx.reference.op_run import OpRun
 from assay_deploy.bundle.difference import detection_differences, largest_differences
 from assay_deploy.bundle.folder import read_verified
 from assay_deploy.bundle.manifest import BOXES, DETECTION
-from assay_deploy.pictures.canvas import Canvas, View
+from assay_deploy.images.canvas import Canvas, View
 from assay_export.formats import onnx_graph
 from assay_export.formats.runner import Images, Outputs, Runner, module_runner
 from assay_export.gate.tolerances import TOLERANCES
@@ -38,13 +38,13 @@ class Graph:
         content: the file.
         eager: the model's answers.
         tolerances: of each output.
-        pictures: three to ask about, uint8 ``[3, height, width, 3]``.
+        images: three to ask about, uint8 ``[3, height, width, 3]``.
     """
 
     content: bytes
     eager: Runner
     tolerances: dict[str, float]
-    pictures: Images
+    images: Images
 
     def wrong(self, found: Outputs, images: Images) -> dict[str, float]:
         """How far the outputs are off that are farther off than is allowed."""
@@ -54,11 +54,11 @@ class Graph:
 
 
 def classifier(bundle: Any, views: int) -> Graph:
-    """That of the bundle, and pictures in colour, in white and in black."""
+    """That of the bundle, and images in colour, in white and in black."""
     artifact = bundle.manifest.artifact("onnx", tta=views > 1)
     eager = module_runner(bundle.graphs[artifact.look], artifact.outputs)
-    pictures = np.ascontiguousarray(bundle.probe.numpy()[-3:][::-1])
-    return Graph(read_verified(bundle.folder, artifact), eager, artifact.tolerances, pictures)
+    images = np.ascontiguousarray(bundle.probe.numpy()[-3:][::-1])
+    return Graph(read_verified(bundle.folder, artifact), eager, artifact.tolerances, images)
 
 
 def detector(views: int) -> Graph:
@@ -73,13 +73,13 @@ def detector(views: int) -> Graph:
         head.regression_head.bbox_reg.weight.normal_(std=0.02)
     model = Normalized(network, torch.full((3,), 0.5), torch.full((3,), 0.25)).eval()
     looks = (View(), View(flip=True))[:views]
-    pictures = np.random.default_rng(0).integers(0, 256, (3, CANVAS.height, CANVAS.width, 3), dtype=np.uint8)
-    content = onnx_graph.export(exportable(model, CANVAS, looks), torch.from_numpy(pictures), BOXES, {"run": "none"})
+    images = np.random.default_rng(0).integers(0, 256, (3, CANVAS.height, CANVAS.width, 3), dtype=np.uint8)
+    content = onnx_graph.export(exportable(model, CANVAS, looks), torch.from_numpy(images), BOXES, {"run": "none"})
     eager = module_runner(BoxViews(model, CANVAS, looks).eval(), BOXES)
-    found = eager(pictures)
+    found = eager(images)
     assert (found["labels"] >= 0).all()
     assert (found["boxes"][..., 2:] - found["boxes"][..., :2]).min() > 1  # IoU says little of a box without area
-    return Graph(content, eager, TOLERANCES[DETECTION, "onnx", "fp32"], pictures)
+    return Graph(content, eager, TOLERANCES[DETECTION, "onnx", "fp32"], images)
 
 
 @pytest.fixture(scope="module", params=["classifier", "classifier, tta", "detector", "detector, tta"])
@@ -142,7 +142,7 @@ def start(request: pytest.FixtureRequest, openvino: ModuleType) -> Start:
 def test_every_engine_gives_the_eager_answers(graph: Graph, start: Start) -> None:
     run = start(graph.content)
     for batch in (1, 3):
-        images = graph.pictures[:batch]
+        images = graph.images[:batch]
         assert graph.wrong(run(images), images) == {}
 
 
@@ -151,16 +151,16 @@ def test_altered_kernel_shows_in_every_engine(graph: Graph, start: Start) -> Non
     last = [node for node in model.graph.node if node.op_type == "Conv"][-1]  # the first may have a norm behind it
     kernel = next(each for each in model.graph.initializer if each.name == last.input[1])
     kernel.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(kernel) * np.float32(1.01), kernel.name))
-    found = start(model.SerializeToString())(graph.pictures)
-    assert graph.wrong(found, graph.pictures)
+    found = start(model.SerializeToString())(graph.images)
+    assert graph.wrong(found, graph.images)
 
 
 def test_swapped_channels_show_in_every_engine(graph: Graph, start: Start) -> None:
-    found = start(graph.content)(np.ascontiguousarray(graph.pictures[..., ::-1]))
-    assert graph.wrong(found, graph.pictures)
+    found = start(graph.content)(np.ascontiguousarray(graph.images[..., ::-1]))
+    assert graph.wrong(found, graph.images)
 
 
-def test_openvino_takes_bytes_of_any_number_of_pictures(graph: Graph, openvino: ModuleType) -> None:
+def test_openvino_takes_bytes_of_any_number_of_images(graph: Graph, openvino: ModuleType) -> None:
     model = openvino.Core().read_model(graph.content)
     (images,) = model.inputs
     assert images.any_name == onnx_graph.INPUT

@@ -364,7 +364,7 @@ def test_changed_answers_fail_whatever_the_probe_says(bundle, tmp_path):
     verdict = judge(bundle, artifact, content, tmp_path, tolerance=1e6)
     assert verdict.failures == (TASK,)
     task, n = verdict.task, len(bundle.data.test)
-    assert verdict.reasons[0] == f"{len(task.flipped)} of {n} test pictures change class, allowed 1"
+    assert verdict.reasons[0] == f"{len(task.flipped)} of {n} test images change class, allowed 1"
     assert verdict.reasons[1].startswith("top-1 falls from")
     assert task.agreement == pytest.approx(1 - len(task.flipped) / n)
     assert task.difference == pytest.approx(task.artifact - task.eager)

@@ -1,4 +1,4 @@
-"""An exported detector finds what torchvision's own code finds, in every engine and for any number of pictures."""
+"""An exported detector finds what torchvision's own code finds, in every engine and for any number of images."""
 
 import copy
 from collections.abc import Callable
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.ops import batched_nms
 
-from assay_deploy.pictures.canvas import Canvas, View, place
+from assay_deploy.images.canvas import Canvas, View, place
 from assay_export.formats import exported_program, onnx_graph, torchscript
 from assay_export.graphs.detector import FasterRCNNGraph, exportable
 from assay_research.models.base_detector import Detector
@@ -35,7 +35,7 @@ def trained(name: str, steps: int = 12) -> Normalized:
     model = Normalized(detector, torch.tensor([0.4, 0.5, 0.6]), torch.tensor([0.2, 0.25, 0.3])).train()
     for module in detector.modules():
         if isinstance(module, nn.BatchNorm2d):
-            module.momentum = 0.3  # statistics of these pictures after a few steps
+            module.momentum = 0.3  # statistics of these images after a few steps
     few_proposals(detector)
     data = squares(2 * steps, 0)
     optimizer = torch.optim.AdamW(detector.parameters(), lr=2e-3 if name == "retinanet_small" else 3e-4)
@@ -184,9 +184,9 @@ def test_boxes_that_are_too_small_are_left_out(monkeypatch: pytest.MonkeyPatch) 
 
 @pytest.mark.parametrize("name", SMALL)
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (3000, 4000), (2, 4000)])
-def test_pictures_of_any_size_on_the_canvas(name: str, height: int, width: int) -> None:
-    picture = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
-    images = torch.from_numpy(place(picture, CANVAS))[None]
+def test_images_of_any_size_on_the_canvas(name: str, height: int, width: int) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    images = torch.from_numpy(place(image, CANVAS))[None]
     with torch.inference_mode():
         found = exportable(trained(name), CANVAS, VIEWS[:1])(images)
     assert_same(found, own(trained(name), images))
@@ -273,7 +273,7 @@ def engines(graph: nn.Module, canvas: Canvas) -> dict[str, Engine]:
 
 
 @pytest.mark.parametrize("name", SMALL)
-def test_every_engine_finds_the_same_for_any_number_of_pictures(name: str) -> None:
+def test_every_engine_finds_the_same_for_any_number_of_images(name: str) -> None:
     graph = exportable(trained(name), CANVAS, VIEWS[:1])
     running = engines(graph, CANVAS)
     for batch in (1, 3, 32):

@@ -19,7 +19,7 @@ def crowd(batch: int, n: int, room: float, groups: int) -> tuple[Tensor, Tensor]
 
 
 def torchvisions(boxes: Tensor, groups: Tensor, iou: float) -> Tensor:
-    """Places of the boxes of one picture that are kept."""
+    """Places of the boxes of one image that are kept."""
     kept = torch.zeros(len(boxes), dtype=torch.bool)
     for group in range(int(groups.max()) + 1):
         (places,) = torch.where(groups == group)

@@ -10,7 +10,7 @@ from torch import nn
 
 from assay_deploy.bundle.difference import largest_differences
 from assay_deploy.engines.onnxruntime.runtime import CPU, start
-from assay_deploy.pictures.canvas import Canvas, View
+from assay_deploy.images.canvas import Canvas, View
 from assay_export.errors import ExportError
 from assay_export.formats import onnx_graph
 from assay_export.formats.runner import Outputs
@@ -189,7 +189,7 @@ def test_a_graph_with_branches_is_refused(plain):
         half.to_half(model.SerializeToString(), ())
 
 
-def test_what_is_lowered_is_close_on_other_pictures(overflowing):
+def test_what_is_lowered_is_close_on_other_images(overflowing):
     lowered = half.lower(overflowing, some_images(32), apart, "cpu")
     others = some_images(40)[32:]
     found, expected = (run(each, others) for each in (half.spell_out(lowered), overflowing))

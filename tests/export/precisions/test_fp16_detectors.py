@@ -224,7 +224,7 @@ def test_the_gate_refuses_what_is_a_little_off_everywhere() -> None:
     assert DetectorExport().compare(artifact, squares, truth, truth).reasons == []
     moved = truth | {"boxes": truth["boxes"] + np.array([0, 0, 2 * TYPICAL, 0], np.float32)}
     reasons = DetectorExport().compare(artifact, squares, truth, moved).reasons
-    assert reasons == ["boxes on the test pictures differ by 0.2 on average, allowed 0.1"]
+    assert reasons == ["boxes on the test images differ by 0.2 on average, allowed 0.1"]
 
 
 def test_detections_that_are_no_numbers_are_never_close() -> None:

@@ -43,7 +43,7 @@ def test_int8_answers_like_float32(graphs, output, tolerance):
     assert (after.argmax(1) == labels).mean() > (before.argmax(1) == labels).mean() - 0.01
 
 
-def test_ranges_measured_on_other_pictures_do_harm(graphs):
+def test_ranges_measured_on_other_images_do_harm(graphs):
     data, pairs = graphs
     whole, good = pairs["logits"]
     bad = quantized.quantize(whole, torch.zeros_like(data.train.images[:64]))
@@ -82,11 +82,11 @@ def test_int8_graph_keeps_interface_and_origin_and_says_no_more(graphs, output):
     assert not model.doc_string
     assert not any(node.doc_string or node.metadata_props for node in model.graph.node)
     together = run(content, data.test.images[:7])
-    alone = np.concatenate([run(content, picture[None]) for picture in data.test.images[:7]])
+    alone = np.concatenate([run(content, image[None]) for image in data.test.images[:7]])
     assert np.abs(together - alone).max() < 1e-4
 
 
-def test_the_same_graph_and_pictures_give_the_same_bytes(graphs):
+def test_the_same_graph_and_images_give_the_same_bytes(graphs):
     data, pairs = graphs
     whole, content = pairs["logits"]
     assert quantized.quantize(whole, data.train.images) == content

@@ -11,7 +11,7 @@ def test_five_in_ten_thousand_may_change_class_but_one_always(n, allowed):
     assert flips_allowed(n, "fp32") == allowed
 
 
-def test_one_picture_may_always_be_lost():
+def test_one_image_may_always_be_lost():
     assert drop_allowed(100, "fp32") == drop_allowed(100, "int8") == 0.01
     assert drop_allowed(10_000, "int8") == 0.01
     assert drop_allowed(10_000, "fp32") == 5e-4

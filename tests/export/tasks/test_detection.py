@@ -12,7 +12,7 @@ from torch import nn
 
 from assay_deploy.bundle.folder import sha256
 from assay_deploy.bundle.manifest import BOXES, DETECTION, PLAIN, Artifact, Manifest, Tensor
-from assay_deploy.pictures.canvas import View
+from assay_deploy.images.canvas import View
 from assay_export.formats.format import Request
 from assay_export.formats.names import USUAL
 from assay_export.formats.registry import FORMATS, default_place

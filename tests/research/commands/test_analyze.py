@@ -27,7 +27,7 @@ def escaped(name: str) -> str:
 
 
 def write_unkind(folder: Path) -> Path:
-    """Thirty pictures of 120x80 with two objects each, and three in one whose name is no kinder than the classes'."""
+    """Thirty images of 120x80 with two objects each, and three in one whose name is no kinder than the classes'."""
     boxes = [(HOSTILE, (10, 10, 40, 30)), (DOLLARS, (50, 20, 90, 70))]
     objects = {f"{i:02d}": boxes for i in range(29)}
     objects["<img src=x onerror=alert(1)>"] = [*boxes, (HOSTILE, (0, 40, 30, 60))]
@@ -126,7 +126,7 @@ def test_names_are_text_and_nothing_else(page):
 def test_figures_lie_beside_the_report(report):
     names = {path.name for path in report.glob("*.png")}
     assert names == {
-        *("classes.png", "samples.png", "specimens.png", "objects_per_picture.png", "boxes.png"),
+        *("classes.png", "samples.png", "specimens.png", "objects_per_image.png", "boxes.png"),
         *("canvas_sizes.png", "places.png"),
     }
     for name in names:
@@ -135,8 +135,8 @@ def test_figures_lie_beside_the_report(report):
 
 
 def test_report_names_the_facts(page):
-    assert re.search(r"pictures\s*30\s*24 train, 3 val, 3 test", page.text)
-    assert re.search(r"objects\s*61\s*2 in the median picture, 2 to 3", page.text)
+    assert re.search(r"images\s*30\s*24 train, 3 val, 3 test", page.text)
+    assert re.search(r"objects\s*61\s*2 in the median image, 2 to 3", page.text)
     assert re.search(r"median object\s*30x20 px", page.text)  # of 31 boxes of 61, and the others are larger
 
 
@@ -148,18 +148,18 @@ def test_problems_are_listed_by_file(folder, tmp_path, monkeypatch, capsys):
     (folder / "JPEGImages" / "02.png").unlink()
     damaged = (folder / "JPEGImages" / "03.png").read_bytes()
     (folder / "JPEGImages" / "03.png").write_bytes(damaged[: len(damaged) // 2])
-    (folder / "JPEGImages" / "04.png").write_bytes(b"no picture")
+    (folder / "JPEGImages" / "04.png").write_bytes(b"no image")
     assay_analyze(monkeypatch, "data=voc", f"data.root={folder}", "data.cache=null", f"out={tmp_path / 'report'}")
     text = Page(tmp_path / "report" / "report.html").text
     assert "5 problems met while reading" in text
     problems = text[text.rindex("Problems") :]
-    for kind in (Kind.BROKEN_FILE, Kind.NO_AREA, Kind.MISSING_PICTURE, Kind.DAMAGED_PICTURE):
+    for kind in (Kind.BROKEN_FILE, Kind.NO_AREA, Kind.MISSING_IMAGE, Kind.DAMAGED_IMAGE):
         assert kind in problems
     for file in ("00.xml", "01.xml", "02.xml", "03.png", "04.png"):
         assert file in problems
 
 
-def test_copies_across_splits_and_empty_pictures_are_named(folder, tmp_path, monkeypatch, capsys):
+def test_copies_across_splits_and_empty_images_are_named(folder, tmp_path, monkeypatch, capsys):
     splits = folder / "ImageSets" / "Main"
     splits.mkdir(parents=True)
     for split, stems in {"train": range(20), "val": range(20, 24), "test": range(24, 29)}.items():
@@ -169,11 +169,11 @@ def test_copies_across_splits_and_empty_pictures_are_named(folder, tmp_path, mon
     options = [f"data.root={folder}", "data.cache=null", "data.keep_empty=true", f"out={tmp_path / 'report'}"]
     assay_analyze(monkeypatch, "data=voc", *options)
     said = capsys.readouterr().out
-    assert "- In 1 pair, pictures of two splits show the same scene, 1 of them exact copies" in said
-    assert "- 1 picture without any object." in said
+    assert "- In 1 pair, images of two splits show the same scene, 1 of them exact copies" in said
+    assert "- 1 image without any object." in said
     text = Page(tmp_path / "report" / "report.html").text
     assert re.search(r"JPEGImages/07.png\s*JPEGImages/25.png\s*leak: train and test\s*exact copy", text)
-    assert re.search(r"Pictures without objects\s*picture\s*split\s*JPEGImages/08.png\s*train", text)
+    assert re.search(r"Images without objects\s*image\s*split\s*JPEGImages/08.png\s*train", text)
     assert {"pairs.png", "empty.png"} <= {path.name for path in (tmp_path / "report").iterdir()}
 
 
@@ -183,13 +183,13 @@ def test_a_second_report_replaces_the_first_and_nothing_else(tmp_path, monkeypat
     usual.mkdir(parents=True)
     for name in ("pairs.png", "mine.png"):
         (usual / name).write_bytes(b"from before")
-    assay_analyze(monkeypatch, "data=diatoms_smoke", "data.pictures=60")
+    assay_analyze(monkeypatch, "data=diatoms_smoke", "data.images=60")
     assert (usual / "report.html").is_file()
     assert not (usual / "pairs.png").exists()
     assert (usual / "mine.png").exists()
 
 
-def test_classes_of_whole_pictures_are_explored_too(tmp_path, monkeypatch, capsys):
+def test_classes_of_whole_images_are_explored_too(tmp_path, monkeypatch, capsys):
     random = np.random.default_rng(0)
     for name in ("apple", "plum"):
         (tmp_path / "fruit" / name).mkdir(parents=True)
@@ -199,8 +199,8 @@ def test_classes_of_whole_pictures_are_explored_too(tmp_path, monkeypatch, capsy
     arguments = ["data=image_folder", f"data.root={tmp_path / 'fruit'}", f"out={tmp_path / 'report'}"]
     assay_analyze(monkeypatch, *arguments)
     page = Page(tmp_path / "report" / "report.html")
-    assert re.search(r"pictures\s*40\s*32 train, 4 val, 4 test", page.text)
-    assert page.ids == {"classes", "pictures", "look-alikes", "problems"}
+    assert re.search(r"images\s*40\s*32 train, 4 val, 4 test", page.text)
+    assert page.ids == {"classes", "images", "look-alikes", "problems"}
 
 
 @pytest.mark.parametrize(

@@ -60,9 +60,9 @@ def content(folder: Path) -> dict[Path, bytes]:
     return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.name != ".lock"}
 
 
-@pytest.mark.parametrize("kept", ["nothing", "pictures", "one class"])
+@pytest.mark.parametrize("kept", ["nothing", "images", "one class"])
 def test_folder_without_classes_is_one_message_and_no_run(tmp_path, pets, kept):
-    if kept == "pictures":  # all in one heap
+    if kept == "images":  # all in one heap
         for path in sorted(pets.glob("*/*.png")):
             path.rename(pets / f"{path.parent.name}{path.name}")
     for name in ("cat", "dog") if kept != "one class" else ("dog",):
@@ -72,26 +72,26 @@ def test_folder_without_classes_is_one_message_and_no_run(tmp_path, pets, kept):
     assert not (tmp_path / "runs").exists()
 
 
-def test_class_with_one_picture_is_one_message_and_no_run(tmp_path, pets):
+def test_class_with_one_image_is_one_message_and_no_run(tmp_path, pets):
     fill(pets / "emu", 1)
     said = assay_train(tmp_path, *SMALL, f"data.root={pets}")
-    assert "each of 3 classes is in both parts; the smallest, 'emu', has 1. Add pictures" in said
+    assert "each of 3 classes is in both parts; the smallest, 'emu', has 1. Add images" in said
     assert not (tmp_path / "runs").exists()
 
 
-def test_damaged_pictures_among_good_ones_are_named_before_the_first_epoch(tmp_path, capsys, pets):
+def test_damaged_images_among_good_ones_are_named_before_the_first_epoch(tmp_path, capsys, pets):
     whole = (pets / "cat" / "007.png").read_bytes()
     (pets / "cat" / "007.png").write_bytes(whole[: len(whole) // 2])
     (pets / "dog" / "011.png").write_bytes(b"")
     said = assay_train(tmp_path, *SMALL, f"data.root={pets}")
-    assert "2 of 40 pictures cannot be read; repair or remove them:" in said
+    assert "2 of 40 images cannot be read; repair or remove them:" in said
     assert str(pets / "cat" / "007.png") in said
     assert str(pets / "dog" / "011.png") in said
     assert "epoch" not in capsys.readouterr().out
     assert not (tmp_path / "runs").exists()
 
 
-def test_resumed_training_refuses_pictures_that_were_damaged_since_and_touches_nothing(tmp_path, pets, finished):
+def test_resumed_training_refuses_images_that_were_damaged_since_and_touches_nothing(tmp_path, pets, finished):
     before = content(finished)
     victim = pets / "dog" / "003.png"
     whole = victim.read_bytes()
@@ -102,7 +102,7 @@ def test_resumed_training_refuses_pictures_that_were_damaged_since_and_touches_n
     assert content(finished) == before
 
 
-def test_resumed_training_finds_pictures_that_have_moved(tmp_path, pets, finished):
+def test_resumed_training_finds_images_that_have_moved(tmp_path, pets, finished):
     """The run's own keys can be given, whatever the config has that Hydra would begin with."""
     pets.rename(tmp_path / "moved")
     assert assay_train(tmp_path, f"resume={finished}", "data.root=moved", "epochs=2") == ""
@@ -110,7 +110,7 @@ def test_resumed_training_finds_pictures_that_have_moved(tmp_path, pets, finishe
     assert "so 'data.name' cannot change" in assay_train(tmp_path, f"resume={finished}", "data.name=dogs")
 
 
-def test_evaluation_finds_pictures_that_have_moved(tmp_path, pets, finished, monkeypatch, capsys):
+def test_evaluation_finds_images_that_have_moved(tmp_path, pets, finished, monkeypatch, capsys):
     pets.rename(tmp_path / "moved")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["assay-evaluate", f"run={finished}"])

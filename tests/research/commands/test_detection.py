@@ -77,10 +77,10 @@ def test_evaluate_refuses_what_no_detector_does(run, options, said):
 @pytest.mark.parametrize(
     ("override", "said"),
     [
-        ("augment=pictures", "a detector takes augment=boxes"),
+        ("augment=images", "a detector takes augment=boxes"),
         ("label_smoothing=0.1", "label_smoothing=0.1 is for classifiers"),
         ("model=tinyvgg_a", "do not fit each other"),
-        ("data=digits", "a classifier takes augment=pictures"),
+        ("data=digits", "a classifier takes augment=images"),
         ("views=[{crop: top_left}]", "without a crop"),
     ],
 )

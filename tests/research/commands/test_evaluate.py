@@ -12,7 +12,7 @@ import yaml
 from omegaconf import OmegaConf
 from PIL import Image
 
-from assay_deploy.pictures.canvas import View
+from assay_deploy.images.canvas import View
 from assay_research.commands import evaluate
 from assay_research.config.build import build_model, load_data
 from assay_research.config.schema import EvaluationOptions
@@ -120,7 +120,7 @@ def test_all_checkpoints_make_a_table_a_record_and_a_figure(run, trained, monkey
     assert "dense, stride 8, 2 views" in printed
 
 
-def test_figures_of_a_classifier_without_mistakes_and_of_a_class_without_pictures_are_drawn(tmp_path):
+def test_figures_of_a_classifier_without_mistakes_and_of_a_class_without_images_are_drawn(tmp_path):
     scores = measure(torch.eye(3)[:2], torch.tensor([0, 1]), ("cat", "dog", "emu"))
     figures.confusion_matrix(scores.confusion, ("cat", "dog", "emu"), tmp_path / "confusion.png", "pets")
     none = np.zeros((0, 32, 32, 3), dtype=np.uint8)
@@ -215,6 +215,6 @@ def test_a_damaged_checkpoint_is_refused(run, monkeypatch):
     assert "no readable checkpoint" in refusal(monkeypatch, "checkpoint=last")
 
 
-def test_help_says_that_test_pictures_are_for_the_end(monkeypatch, capsys):
+def test_help_says_that_test_images_are_for_the_end(monkeypatch, capsys):
     assay_evaluate(monkeypatch, "--help")
     assert "split       val (the default) or test. Training ends by scoring" in capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""No test picture is seen before the end: other test pictures change a test score, and nothing else."""
+"""No test image is seen before the end: other test images change a test score, and nothing else."""
 
 import json
 import shutil
@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 
-def folder_of_pictures(folder: Path, seed: int, per_class: int) -> None:
+def folder_of_images(folder: Path, seed: int, per_class: int) -> None:
     """Noise that is dark on top or on the left, by class."""
     random = np.random.default_rng(seed)
     for label in ("left", "top"):
@@ -26,14 +26,14 @@ def folder_of_pictures(folder: Path, seed: int, per_class: int) -> None:
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory) -> list[Path]:
-    """Two trainings whose data differ in the test pictures alone."""
+    """Two trainings whose data differ in the test images alone."""
     base = tmp_path_factory.mktemp("base")
-    folder_of_pictures(base / "train", 0, 40)
+    folder_of_images(base / "train", 0, 40)
     found = []
     for seed in (1, 2):
         folder = tmp_path_factory.mktemp("unseen")
         shutil.copytree(base / "train", folder / "data" / "train")
-        folder_of_pictures(folder / "data" / "test", seed, 20)
+        folder_of_images(folder / "data" / "test", seed, 20)
         command = [sys.executable, "-m", "assay_research.commands.train", "data=image_folder", "data.root=data"]
         options = ["epochs=3", "batch_size=16", "figures=false", "save_every=1", "stopping.patience=2"]
         result = subprocess.run([*command, *options], cwd=folder, capture_output=True, text=True, timeout=300)
@@ -42,7 +42,7 @@ def runs(tmp_path_factory) -> list[Path]:
     return found
 
 
-def test_other_test_pictures_change_no_weight_no_metric_and_no_choice(runs):
+def test_other_test_images_change_no_weight_no_metric_and_no_choice(runs):
     one, other = runs
     assert (one / "metrics.jsonl").read_bytes() == (other / "metrics.jsonl").read_bytes()
     names = sorted(path.name for path in (one / "checkpoints").glob("*.pt"))
@@ -50,10 +50,10 @@ def test_other_test_pictures_change_no_weight_no_metric_and_no_choice(runs):
     for name in names:
         first, second = (torch.load(run / "checkpoints" / name, weights_only=True) for run in runs)
         assert first["best_epoch"] == second["best_epoch"]
-        assert first["fingerprint"] != second["fingerprint"]  # of all pictures: the data sets do differ
+        assert first["fingerprint"] != second["fingerprint"]  # of all images: the data sets do differ
         assert all(torch.equal(first["model"][key], second["model"][key]) for key in first["model"])
 
 
-def test_validation_pictures_are_cut_from_the_training_pictures(runs):
+def test_validation_images_are_cut_from_the_training_images(runs):
     summary = json.loads((runs[0] / "summary.json").read_text())
     assert summary["n"] == {"train": 72, "val": 8, "test": 40}

@@ -62,7 +62,7 @@ class Bash:
 
 @pytest.fixture(scope="module")
 def bash(tmp_path_factory):
-    """Bash in a folder with runs and pictures."""
+    """Bash in a folder with runs and images."""
     folder = tmp_path_factory.mktemp("completion")
     for inside in ("runs/digits/2026-01-31_12-00-00", "my photos/cats", "größe"):
         (folder / inside).mkdir(parents=True)

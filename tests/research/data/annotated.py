@@ -12,7 +12,7 @@ CATEGORIES = [{"id": 7, "name": "platelet"}, {"id": 3, "name": "cell"}, {"id": 9
 EDGES = ("xmin", "ymin", "xmax", "ymax")
 
 
-def picture(path: Path, height: int = 30, width: int = 50) -> Path:
+def image(path: Path, height: int = 30, width: int = 50) -> Path:
     """Write a PNG of noise of its own."""
     path.parent.mkdir(parents=True, exist_ok=True)
     noise = np.random.default_rng(sum(path.name.encode())).integers(0, 256, (height, width, 3), np.uint8)
@@ -27,23 +27,23 @@ def thing(name: str = "cell", box: tuple[object, ...] = (2, 3, 20, 25), difficul
 
 
 def annotation(filename: str, objects: str, size: tuple[int, int] = (30, 50)) -> str:
-    """A picture in VOC's XML; height and width."""
+    """An image in VOC's XML; height and width."""
     return (
         f"<annotation><filename>{filename}</filename><size><width>{size[1]}</width><height>{size[0]}</height>"
         f"<depth>3</depth></size>{objects}</annotation>"
     )
 
 
-def write_voc(root: Path, stem: str, text: str, pictures: str = "JPEGImages", xmls: str = "Annotations") -> None:
-    """Write a picture and its XML."""
-    picture(root / pictures / f"{stem}.png")
+def write_voc(root: Path, stem: str, text: str, images: str = "JPEGImages", xmls: str = "Annotations") -> None:
+    """Write an image and its XML."""
+    image(root / images / f"{stem}.png")
     path = root / xmls / f"{stem}.xml"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")
 
 
 def voc_of_ten(root: Path) -> Path:
-    """Ten pictures with a cell and a platelet each; the last is without the platelet."""
+    """Ten images with a cell and a platelet each; the last is without the platelet."""
     for i in range(10):
         objects = thing() + (thing("platelet", (30, 5, 40, 12)) if i < 9 else "")
         write_voc(root, f"{i:02d}", annotation(f"{i:02d}.png", objects))
@@ -51,7 +51,7 @@ def voc_of_ten(root: Path) -> Path:
 
 
 def document(numbers: range) -> dict[str, list[Any]]:
-    """A cell and a platelet in each picture, the platelet missing from the ninth."""
+    """A cell and a platelet in each image, the platelet missing from the ninth."""
     return {
         "images": [{"id": 100 + i, "file_name": f"{i:02d}.png", "height": 30, "width": 50} for i in numbers],
         "annotations": [
@@ -71,8 +71,8 @@ def write_json(path: Path, content: object) -> None:
 
 
 def coco_of_ten(root: Path) -> Path:
-    """The same ten pictures in images/, one file in annotations/."""
+    """The same ten images in images/, one file in annotations/."""
     for i in range(10):
-        picture(root / "images" / f"{i:02d}.png")
+        image(root / "images" / f"{i:02d}.png")
     write_json(root / "annotations" / "instances.json", document(range(10)))
     return root

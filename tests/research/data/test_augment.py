@@ -1,4 +1,4 @@
-"""What augmentation does to each picture is a crop, a mirror or a colour change of that picture, drawn at random."""
+"""What augmentation does to each image is a crop, a mirror or a colour change of that image, drawn at random."""
 
 from dataclasses import replace
 
@@ -39,9 +39,9 @@ def plain(images: Tensor) -> Tensor:
     return images.permute(0, 3, 1, 2) / 255
 
 
-def crops(picture: Tensor, height: int, width: int) -> Tensor:
-    """Every crop of a float picture ``[3, H, W]``, ``[down, right, 3, height, width]``."""
-    return picture.unfold(1, height, 1).unfold(2, width, 1).permute(1, 2, 0, 3, 4)
+def crops(image: Tensor, height: int, width: int) -> Tensor:
+    """Every crop of a float image ``[3, H, W]``, ``[down, right, 3, height, width]``."""
+    return image.unfold(1, height, 1).unfold(2, width, 1).permute(1, 2, 0, 3, 4)
 
 
 def find(wanted: Tensor, among: Tensor) -> list[int] | None:
@@ -66,7 +66,7 @@ def test_output_is_float_in_unit_range_and_channels_last(settings: Augment) -> N
     assert 0 <= x.min() <= x.max() <= 1
 
 
-def test_flip_mirrors_about_half_of_the_pictures_and_keeps_the_rest() -> None:
+def test_flip_mirrors_about_half_of_the_images_and_keeps_the_rest() -> None:
     images = noise(1).expand(400, -1, -1, -1)
     x, same = run(images, Augment(flip=True)), plain(images)
     mirrored = (x == same.flip(3)).flatten(1).all(1)
@@ -74,7 +74,7 @@ def test_flip_mirrors_about_half_of_the_pictures_and_keeps_the_rest() -> None:
     assert 160 < mirrored.sum() < 240
 
 
-def test_pad_takes_every_crop_of_the_padded_picture() -> None:
+def test_pad_takes_every_crop_of_the_padded_image() -> None:
     images = noise(1, 6, 9).expand(300, -1, -1, -1)
     padded = torch.nn.functional.pad(plain(images[:1])[0], (2, 2, 2, 2))
     places = [find(x, crops(padded, 6, 9)) for x in run(images, Augment(pad=2))]
@@ -83,7 +83,7 @@ def test_pad_takes_every_crop_of_the_padded_picture() -> None:
 
 
 @pytest.mark.parametrize(("height", "width"), [(16, 16), (16, 24), (24, 16)])
-def test_scale_takes_crops_of_the_picture_resized_as_torchvision_resizes(height: int, width: int) -> None:
+def test_scale_takes_crops_of_the_image_resized_as_torchvision_resizes(height: int, width: int) -> None:
     images = noise(1, height, width).expand(200, -1, -1, -1)
     sizes = [[round(size * length / 16) for length in (height, width)] for size in range(18, 22)]
     resized = [crops(reference.resize(plain(images[:1]), size, antialias=True)[0], height, width) for size in sizes]
@@ -112,7 +112,7 @@ def test_switching_flip_on_only_mirrors(settings: Augment) -> None:
     assert swapped.any()
 
 
-def test_brightness_multiplies_by_one_factor_a_picture() -> None:
+def test_brightness_multiplies_by_one_factor_a_image() -> None:
     images = noise(200, low=40, high=160)
     factors = run(images, Augment(brightness=0.5)) / plain(images)
     assert torch.allclose(factors, factors[:, :1, :1, :1].expand_as(factors), atol=1e-4)
@@ -144,9 +144,9 @@ def test_colours_together_are_torchvisions_one_after_the_other() -> None:
     expected = torch.stack(
         [
             reference.adjust_saturation(
-                reference.adjust_contrast(reference.adjust_brightness(picture, float(b)), float(c)), float(s)
+                reference.adjust_contrast(reference.adjust_brightness(image, float(b)), float(c)), float(s)
             )
-            for picture, (b, c, s) in zip(x, factors, strict=True)
+            for image, (b, c, s) in zip(x, factors, strict=True)
         ]
     )
     brightness, contrast, saturation = torch.tensor(factors).T
@@ -197,13 +197,13 @@ def test_as_many_numbers_are_drawn_whatever_is_switched_on() -> None:
     assert all(torch.equal(state, states[0]) for state in states)
 
 
-def test_each_picture_gets_its_own_draw() -> None:
+def test_each_image_gets_its_own_draw() -> None:
     x = run(noise(1).expand(6, -1, -1, -1), EVERYTHING)
     assert all(not torch.allclose(x[i], x[j], atol=1e-2) for i in range(6) for j in range(i))
 
 
 @pytest.mark.parametrize("settings", TO_TEST.values(), ids=TO_TEST)
-def test_memory_layout_of_the_pictures_does_not_matter(settings: Augment) -> None:
+def test_memory_layout_of_the_images_does_not_matter(settings: Augment) -> None:
     channels_first_in_memory = noise(8).permute(0, 3, 1, 2).contiguous().permute(0, 2, 3, 1)
     assert torch.equal(run(channels_first_in_memory, settings), run(noise(8), settings))
 

@@ -1,4 +1,4 @@
-"""Whatever is done to a picture is done to the boxes in it, and the draws alone decide what."""
+"""Whatever is done to an image is done to the boxes in it, and the draws alone decide what."""
 
 from dataclasses import replace
 
@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional as reference
 
-from assay_deploy.pictures.canvas import GREY
+from assay_deploy.images.canvas import GREY
 from assay_research.data.box_augment import KEPT, BoxAugment, augment_boxes, draw
 
 HEIGHT, WIDTH = 48, 64
@@ -29,7 +29,7 @@ def noise(batch: int) -> Tensor:
 
 
 def rectangles(batch: int) -> tuple[Tensor, list[Tensor], list[Tensor]]:
-    """A red and a blue rectangle on black in each picture, their boxes, and 3 and 5 as labels."""
+    """A red and a blue rectangle on black in each image, their boxes, and 3 and 5 as labels."""
     images = torch.zeros(batch, HEIGHT, WIDTH, 3, dtype=torch.uint8)
     images[:, 6:26, 4:34, 0] = 250
     images[:, 30:44, 40:60, 2] = 250
@@ -96,7 +96,7 @@ def test_mirrored_twice_is_what_it_was_and_half_are_mirrored(name: str) -> None:
     assert same.tolist() == mirrored
 
 
-def test_scale_is_a_crop_of_the_resized_picture_or_the_picture_on_grey() -> None:
+def test_scale_is_a_crop_of_the_resized_image_or_the_image_on_grey() -> None:
     image = noise(1)
     for fixed, size in ((2.0, (96, 128)), (0.5, (24, 32))):
         resized = reference.resize(image[0].permute(2, 0, 1), list(size)).float() / 255
@@ -136,7 +136,7 @@ def test_factors_reach_both_ends_and_are_spread_evenly_around_one() -> None:
 
 
 def test_a_box_that_loses_three_quarters_of_its_area_is_dropped_with_its_labels() -> None:
-    """Twice as large, a picture is cropped anywhere; boxes at the corners are often all but gone."""
+    """Twice as large, an image is cropped anywhere; boxes at the corners are often all but gone."""
     batch = 300
     boxes = torch.tensor([[0.0, 0, 20, 20], [24, 16, 40, 32]])
     labels = torch.tensor([[7, 1], [8, 0]])  # whatever goes along: a class and whether it is ignored
@@ -167,7 +167,7 @@ def test_colours_are_torchvisions_one_after_the_other_and_move_no_box() -> None:
     assert all(torch.equal(one, other) for one, other in zip(boxes, batch[1], strict=True))
 
 
-def test_the_draws_alone_decide_and_each_picture_has_its_own() -> None:
+def test_the_draws_alone_decide_and_each_image_has_its_own() -> None:
     numbers = draw(6, torch.Generator().manual_seed(5))
     torch.manual_seed(1)
     first = augment_boxes(*rectangles(6), SETTINGS["everything"], numbers)
@@ -189,7 +189,7 @@ def test_switching_colour_on_moves_nothing() -> None:
     assert all(torch.equal(one, other) for one, other in zip(still, moved, strict=True))
 
 
-def test_a_picture_without_boxes_stays_one() -> None:
+def test_a_image_without_boxes_stays_one() -> None:
     none = (torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64))
     images, boxes, labels = vary((noise(2), [none[0]] * 2, [none[1]] * 2), SETTINGS["everything"])
     assert images.shape == (2, 3, HEIGHT, WIDTH)

@@ -1,4 +1,4 @@
-"""CIFAR-10's files become splits: the official test pictures, and a validation split of equal classes."""
+"""CIFAR-10's files become splits: the official test images, and a validation split of equal classes."""
 
 import hashlib
 import pickle
@@ -17,7 +17,7 @@ NAMES = ["airplane", "cat"]
 
 @pytest.fixture
 def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A data set in CIFAR-10's own file format, 2 x 20 training and 6 test pictures of two classes."""
+    """A data set in CIFAR-10's own file format, 2 x 20 training and 6 test images of two classes."""
     folder = tmp_path / "cifar-10-batches-py"
     folder.mkdir()
     random = np.random.default_rng(0)
@@ -45,7 +45,7 @@ def test_test_split_is_the_official_one_and_val_is_cut_from_train(small: Path) -
     assert data.test.names == tuple(f"test/{i:05d}" for i in range(6))
 
 
-def test_pictures_are_the_files_pixels_channels_last_in_memory(small: Path) -> None:
+def test_images_are_the_files_pixels_channels_last_in_memory(small: Path) -> None:
     data = load(str(small), val=10)
     for split, batches in ((data.train, ["data_batch_1", "data_batch_2"]), (data.test, ["test_batch"])):
         files = [pickle.loads((small / "cifar-10-batches-py" / name).read_bytes()) for name in batches]

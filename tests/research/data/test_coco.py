@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 
-from assay_deploy.pictures.canvas import Canvas
+from assay_deploy.images.canvas import Canvas
 from assay_research.config.build import instantiate
 from assay_research.data import coco
 from assay_research.data.coco import load, read
 from assay_research.data.detection import DetectionData
 from assay_research.data.reading.annotations import Kind
 from assay_research.errors import ConfigError, DataError
-from tests.research.data.annotated import CATEGORIES, coco_of_ten, document, picture, write_json
+from tests.research.data.annotated import CATEGORIES, coco_of_ten, document, image, write_json
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def test_annotations_are_read_as_they_are_written(root: Path) -> None:
     assert found.classes == ("cell", "platelet")
     assert found.counts() == {"cell": 10, "platelet": 9}
     assert not found.problems
-    first = found.pictures[0]
+    first = found.images[0]
     assert (first.name, first.path) == ("images/00.png", root / "images" / "00.png")
     assert (first.height, first.width, first.split) == (30, 50, None)
     assert first.boxes.tolist() == [[2, 3, 20, 25], [30, 5, 40, 12]]
@@ -65,7 +65,7 @@ def as_files(root: Path, layout: dict[str, tuple[str, range]]) -> None:
     for file, (folder, numbers) in layout.items():
         write_json(root / file, document(numbers))
         for i in numbers:
-            picture(root / folder / f"{i:02d}.png")
+            image(root / folder / f"{i:02d}.png")
 
 
 @pytest.mark.parametrize(
@@ -96,24 +96,24 @@ def test_one_file_a_split_is_kept_and_the_missing_split_cut(
         (root / "annotations" / "captions_val2017.json").unlink()
     found = read(str(root))
     assert not found.problems
-    assert [picture.split for picture in found.pictures] == ["train"] * 6 + ["val"] * 3
+    assert [image.split for image in found.images] == ["train"] * 6 + ["val"] * 3
     data = small(root, test_fraction=0.34)
     assert [len(split) for split in (data.train, data.val, data.test)] == [4, 3, 2]
 
 
-def test_pictures_of_one_name_in_two_splits_are_two_pictures(tmp_path: Path) -> None:
+def test_images_of_one_name_in_two_splits_are_two_images(tmp_path: Path) -> None:
     as_files(tmp_path, {f"{split}/_annotations.coco.json": (split, range(3)) for split in ("train", "valid", "test")})
     found = read(str(tmp_path))
     assert not found.problems
-    assert len(found.pictures) == 9
+    assert len(found.images) == 9
 
 
-def test_test_picture_is_never_trained_on(root: Path) -> None:
+def test_test_image_is_never_trained_on(root: Path) -> None:
     (root / "annotations" / "instances.json").unlink()
     write_json(root / "annotations" / "instances_train.json", document(range(8)))
     write_json(root / "annotations" / "instances_test.json", document(range(7, 10)))
     found = read(str(root))
-    assert [picture.split for picture in found.pictures] == ["train"] * 7 + ["test"] * 3
+    assert [image.split for image in found.images] == ["train"] * 7 + ["test"] * 3
     assert [str(problem) for problem in found.problems] == [
         "images/07.png: annotated in annotations/instances_test.json and again in annotations/instances_train.json"
     ]
@@ -123,8 +123,8 @@ def test_files_and_folders_can_be_named(root: Path) -> None:
     (root / "images").rename(root / "scans")
     (root / "annotations").rename(root / "marks")
     for annotations in ("marks", "marks/instances.json"):
-        found = read(str(root), annotations=annotations, pictures="scans")
-        assert len(found.pictures) == 10
+        found = read(str(root), annotations=annotations, images="scans")
+        assert len(found.images) == 10
         assert not found.problems
 
 
@@ -136,7 +136,7 @@ def test_names_may_hold_folders_and_slashes_of_either_kind(root: Path) -> None:
     write_json(root / "annotations" / "instances.json", content)
     found = read(str(root))
     assert not found.problems
-    assert [picture.name for picture in found.pictures] == [f"images/{i:02d}.png" for i in range(10)]
+    assert [image.name for image in found.images] == [f"images/{i:02d}.png" for i in range(10)]
 
 
 def test_crowds_are_ignored(root: Path) -> None:
@@ -144,7 +144,7 @@ def test_crowds_are_ignored(root: Path) -> None:
     content["annotations"][1]["iscrowd"] = 1
     write_json(root / "annotations" / "instances.json", content)
     found = read(str(root))
-    assert found.pictures[0].ignored.tolist() == [False, True]
+    assert found.images[0].ignored.tolist() == [False, True]
     assert found.counts() == {"cell": 10, "platelet": 8}
 
 
@@ -161,11 +161,11 @@ def test_ids_may_be_strings(root: Path) -> None:
     [
         (
             lambda d: d["images"][0].update(file_name="no.png"),
-            "MISSING_PICTURE no.png: is in none of annotations, images, . (declared in annotations/instances.json)",
+            "MISSING_IMAGE no.png: is in none of annotations, images, . (declared in annotations/instances.json)",
         ),
         (
             lambda d: d["images"][0].update(file_name="x" * 5000),
-            f"MISSING_PICTURE {'x' * 300}...: is in none of annotations, images, . "
+            f"MISSING_IMAGE {'x' * 300}...: is in none of annotations, images, . "
             "(declared in annotations/instances.json)",
         ),
         (
@@ -178,11 +178,11 @@ def test_ids_may_be_strings(root: Path) -> None:
         ),
         (
             lambda d: d["images"][0].update(height=31),
-            "WRONG_SIZE images/00.png: declared 50x31, the picture is 50x30",
+            "WRONG_SIZE images/00.png: declared 50x31, the image is 50x30",
         ),
         (
             lambda d: d["images"][0].update(width=None),
-            "WRONG_SIZE images/00.png: declared nanx30, the picture is 50x30",
+            "WRONG_SIZE images/00.png: declared nanx30, the image is 50x30",
         ),
         (
             lambda d: d["annotations"][1].update(category_id=8),
@@ -196,35 +196,35 @@ def test_ids_may_be_strings(root: Path) -> None:
         ),
         (
             lambda d: d["annotations"][1].update(bbox=[30, 5, 0, 7]),
-            "NO_AREA images/00.png: annotation 1 (platelet) from 30, 5 to 30, 12 in a picture of 50x30",
+            "NO_AREA images/00.png: annotation 1 (platelet) from 30, 5 to 30, 12 in an image of 50x30",
         ),
         (
             lambda d: d["annotations"][1].update(bbox=[30, 5, -2, 7]),
-            "NO_AREA images/00.png: annotation 1 (platelet) from 30, 5 to 28, 12 in a picture of 50x30",
+            "NO_AREA images/00.png: annotation 1 (platelet) from 30, 5 to 28, 12 in an image of 50x30",
         ),
         (
             lambda d: d["annotations"][1].update(bbox=[30, 5, 25, 7]),
-            "CLIPPED images/00.png: annotation 1 (platelet) from 30, 5 to 55, 12 in a picture of 50x30",
+            "CLIPPED images/00.png: annotation 1 (platelet) from 30, 5 to 55, 12 in an image of 50x30",
         ),
         (
             lambda d: d["annotations"][1].update(bbox=[30, 35, 25, 7]),
-            "OUTSIDE images/00.png: annotation 1 (platelet) from 30, 35 to 55, 42 in a picture of 50x30",
+            "OUTSIDE images/00.png: annotation 1 (platelet) from 30, 35 to 55, 42 in an image of 50x30",
         ),
         (
             lambda d: d["annotations"][1].update(bbox=[30, float("nan"), 25, 7]),
-            "NO_NUMBERS images/00.png: annotation 1 (platelet) from 30, nan to 55, nan in a picture of 50x30",
+            "NO_NUMBERS images/00.png: annotation 1 (platelet) from 30, nan to 55, nan in an image of 50x30",
         ),
         (
             lambda d: d["annotations"][1].update(bbox=[1e308, 5, 1e308, 7]),
-            "NO_NUMBERS images/00.png: annotation 1 (platelet) from 1e+308, 5 to inf, 12 in a picture of 50x30",
+            "NO_NUMBERS images/00.png: annotation 1 (platelet) from 1e+308, 5 to inf, 12 in an image of 50x30",
         ),
         (
             lambda d: d["annotations"][1].update(bbox=[30, 5, 7]),
-            "NO_NUMBERS images/00.png: annotation 1 (platelet) from nan, nan to nan, nan in a picture of 50x30",
+            "NO_NUMBERS images/00.png: annotation 1 (platelet) from nan, nan to nan, nan in an image of 50x30",
         ),
         (
             lambda d: d["annotations"][1].pop("bbox"),
-            "NO_NUMBERS images/00.png: annotation 1 (platelet) from nan, nan to nan, nan in a picture of 50x30",
+            "NO_NUMBERS images/00.png: annotation 1 (platelet) from nan, nan to nan, nan in an image of 50x30",
         ),
         (
             lambda d: d["annotations"][1].update(image_id=5),
@@ -264,15 +264,15 @@ def test_ids_may_be_strings(root: Path) -> None:
 def test_damage_is_named_and_the_rest_is_read(
     root: Path, change: Callable[[dict[str, list[Any]]], object], problem: str
 ) -> None:
-    picture(root.parent / "secret.png")
+    image(root.parent / "secret.png")
     assert damaged(root, lambda content: change(content)) == [problem]
-    assert len(read(str(root)).pictures) == (9 if problem.startswith(("MISSING", "FOREIGN")) else 10)
+    assert len(read(str(root)).images) == (9 if problem.startswith(("MISSING", "FOREIGN")) else 10)
 
 
-def test_picture_without_objects_is_listed(root: Path) -> None:
+def test_image_without_objects_is_listed(root: Path) -> None:
     said = damaged(root, lambda content: content["annotations"].pop())
     assert said == ["NO_OBJECTS images/09.png: has no objects"]
-    assert [picture.name for picture in read(str(root)).pictures if picture.empty] == ["images/09.png"]
+    assert [image.name for image in read(str(root)).images if image.empty] == ["images/09.png"]
 
 
 @pytest.mark.parametrize(
@@ -291,7 +291,7 @@ def test_picture_without_objects_is_listed(root: Path) -> None:
 def test_broken_file_is_named_and_the_others_are_read(root: Path, text: str, what: str) -> None:
     (root / "annotations" / "instances_val.json").write_text(text, errors="surrogateescape")
     found = read(str(root))
-    assert len(found.pictures) == 10
+    assert len(found.images) == 10
     (problem,) = found.problems
     assert (problem.kind, problem.file) == (Kind.BROKEN_FILE, "annotations/instances_val.json")
     assert problem.what.startswith(what)
@@ -309,7 +309,7 @@ def test_annotation_file_of_absurd_size_is_not_read(root: Path) -> None:
     [
         ({"annotations": "xml"}, r"no \.json files in '.*xml'"),
         ({"annotations": "images"}, r"no \.json files in '.*images'"),
-        ({"pictures": "scans"}, "no folder '.*scans': data.pictures must be a folder"),
+        ({"images": "scans"}, "no folder '.*scans': data.images must be a folder"),
         ({"classes": ["never"]}, "no usable object .* is of: never"),
     ],
 )
@@ -320,7 +320,5 @@ def test_what_cannot_be_a_data_set_is_refused(root: Path, changed: dict[str, obj
 
 def test_file_that_holds_nothing_usable_is_an_error_that_says_why(root: Path) -> None:
     (root / "annotations" / "instances.json").write_text("{}")
-    with pytest.raises(
-        DataError, match=r"no picture in .* has an object to learn\n.*\n.*no list of images and none of"
-    ):
+    with pytest.raises(DataError, match=r"no image in .* has an object to learn\n.*\n.*no list of images and none of"):
         small(root)

@@ -16,8 +16,8 @@ import torch
 from numpy.typing import NDArray
 from omegaconf import OmegaConf
 
-from assay_deploy.pictures.canvas import Canvas
-from assay_deploy.pictures.decode import read_picture
+from assay_deploy.images.canvas import Canvas
+from assay_deploy.images.decode import read_image
 from assay_research.config.build import instantiate
 from assay_research.data import voc
 from assay_research.data.detection import BoxSplit, DetectionData
@@ -45,9 +45,9 @@ REPORTED = {
 """Ranks and names known of the Kaggle data set."""
 
 
-def small(pictures: int, test_fraction: float = 0.2, seed: int = 0) -> DetectionData:
-    """A dozen species on pictures that take no time to draw."""
-    return load(pictures, 12, 96, 128, 60.0, test_fraction=test_fraction, seed=seed)
+def small(images: int, test_fraction: float = 0.2, seed: int = 0) -> DetectionData:
+    """A dozen species on images that take no time to draw."""
+    return load(images, 12, 96, 128, 60.0, test_fraction=test_fraction, seed=seed)
 
 
 @pytest.fixture(scope="module")
@@ -119,7 +119,7 @@ def test_frequencies_fall_with_a_long_tail(tail: DiatomCollection) -> None:
     assert found[0] > 50 * found[-1] > 0
 
 
-def test_pictures_hold_one_object_or_two_and_some_none(tail: DiatomCollection) -> None:
+def test_images_hold_one_object_or_two_and_some_none(tail: DiatomCollection) -> None:
     objects = np.array([len(slide.ranks) for slide in tail.slides])
     assert len(objects) == 2197
     assert 1.3 < objects.mean() < 1.45
@@ -128,7 +128,7 @@ def test_pictures_hold_one_object_or_two_and_some_none(tail: DiatomCollection) -
     assert 3 <= objects.max() <= 4
 
 
-def test_splits_are_disjoint_and_leave_out_pictures_without_objects(tail: DiatomCollection) -> None:
+def test_splits_are_disjoint_and_leave_out_images_without_objects(tail: DiatomCollection) -> None:
     inhabited = [i for i, slide in enumerate(tail.slides) if slide.ranks]
     assert sorted(i for part in tail.parts for i in part) == inhabited
     assert [len(part) / len(inhabited) for part in tail.parts] == pytest.approx([0.7, 0.1, 0.2], abs=0.001)
@@ -163,8 +163,8 @@ def test_smoke_classes_fall_in_frequency(smoke: DetectionData) -> None:
     assert found == sorted(found, reverse=True)
 
 
-@pytest.mark.parametrize("field", [60.0, 32.0], ids=["whole valves", "valves larger than the picture"])
-def test_boxes_lie_within_the_picture_and_have_an_area(field: float) -> None:
+@pytest.mark.parametrize("field", [60.0, 32.0], ids=["whole valves", "valves larger than the image"])
+def test_boxes_lie_within_the_image_and_have_an_area(field: float) -> None:
     data = load(150, 68, 96, 128, field)
     for split in splits(data):
         for boxes in split.boxes:
@@ -190,15 +190,15 @@ def test_boxes_are_tight_around_the_pixels_a_valve_darkens() -> None:
     assert near > 55
 
 
-def test_seed_and_number_alone_decide_a_picture() -> None:
+def test_seed_and_number_alone_decide_a_image() -> None:
     few, many = small(40), small(80)
     assert few.fingerprint() == small(40).fingerprint() != small(40, seed=1).fingerprint()
-    pictures = [
+    images = [
         {name: image for split in splits(data) for name, image in zip(split.names, split.images, strict=True)}
         for data in (few, many)
     ]
-    assert len(pictures[0]) < len(pictures[1])
-    assert all(torch.equal(image, pictures[1][name]) for name, image in pictures[0].items())
+    assert len(images[0]) < len(images[1])
+    assert all(torch.equal(image, images[1][name]) for name, image in images[0].items())
 
 
 def test_fractions_decide_only_the_splits() -> None:
@@ -228,8 +228,8 @@ def test_a_narrower_field_shows_larger_diatoms() -> None:
         ({"species": 0}, "species: expected 1 to 68, got 0"),
         ({"height": 32}, "height and width: expected 64 pixels or more, got 32 and 640"),
         ({"field": 500.0}, "field: expected 10 to 320 micrometres on 640 pixels, got 500"),
-        ({"pictures": 0}, "0 of 0 pictures have diatoms.* expected 1 or more in each"),
-        ({"pictures": 20, "val_fraction": 0.9}, "put -2 in train"),
+        ({"images": 0}, "0 of 0 images have diatoms.* expected 1 or more in each"),
+        ({"images": 20, "val_fraction": 0.9}, "put -2 in train"),
     ],
 )
 def test_numbers_that_give_no_data_set_are_refused(arguments: dict[str, float], message: str) -> None:
@@ -247,7 +247,7 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_saved_pictures_and_annotations_are_valid_voc(smoke: DetectionData, saved: Path) -> None:
+def test_saved_images_and_annotations_are_valid_voc(smoke: DetectionData, saved: Path) -> None:
     expected = {
         name: ([smoke.classes[label] for label in labels], boxes.tolist(), image.numpy())
         for split in splits(smoke)
@@ -259,7 +259,7 @@ def test_saved_pictures_and_annotations_are_valid_voc(smoke: DetectionData, save
         root = ElementTree.parse(path).getroot()
         assert (root.tag, root.findtext("filename")) == ("annotation", f"{path.stem}.jpg")
         assert [root.findtext(f"size/{each}") for each in ("height", "width", "depth")] == ["192", "256", "3"]
-        stored = read_picture(saved / "JPEGImages" / f"{path.stem}.jpg")
+        stored = read_image(saved / "JPEGImages" / f"{path.stem}.jpg")
         names, boxes, image = expected.get(path.stem, ([], [], stored))
         assert np.abs(stored.astype(float) - image).mean() < 3
         objects = root.findall("object")
@@ -268,7 +268,7 @@ def test_saved_pictures_and_annotations_are_valid_voc(smoke: DetectionData, save
         assert {each.findtext("difficult") for each in objects} <= {"0"}
 
 
-def test_saved_lists_hold_every_picture_and_the_empty_ones_train(smoke: DetectionData, saved: Path) -> None:
+def test_saved_lists_hold_every_image_and_the_empty_ones_train(smoke: DetectionData, saved: Path) -> None:
     lists = {path.stem: path.read_text().split() for path in (saved / "ImageSets" / "Main").iterdir()}
     assert (tuple(lists["val"]), tuple(lists["test"])) == (smoke.val.names, smoke.test.names)
     assert sorted(lists["train"] + lists["val"]) == lists["trainval"]
@@ -293,7 +293,7 @@ def test_reader_of_voc_finds_the_same_data_set(smoke: DetectionData, saved: Path
         ([], "usage: "),
         (["one", "two"], "usage: "),
         (["one", "diatoms", "three"], "usage: "),
-        (["/dev/null/folder"], "cannot write the pictures: "),
+        (["/dev/null/folder"], "cannot write the images: "),
         (["."], "'.' is not empty"),
     ],
 )

@@ -8,8 +8,8 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 
-from assay_deploy.pictures.canvas import Canvas, place
-from assay_deploy.pictures.decode import read_picture
+from assay_deploy.images.canvas import Canvas, place
+from assay_deploy.images.decode import read_image
 from assay_research.data.classification import ClassificationData
 from assay_research.data.digits import load, main
 
@@ -39,7 +39,7 @@ def test_pixels_and_labels_are_scikit_learns() -> None:
             assert label == source.target[int(name)]
 
 
-def test_pictures_are_uint8_on_the_canvas(digits: ClassificationData) -> None:
+def test_images_are_uint8_on_the_canvas(digits: ClassificationData) -> None:
     assert digits.canvas == Canvas(32, 32)
     assert digits.val.images.dtype == torch.uint8
     assert digits.val.images.shape[1:] == (32, 32, 3)
@@ -52,7 +52,7 @@ def test_seed_decides_the_split(digits: ClassificationData) -> None:
     assert load(seed=1).fingerprint() != digits.fingerprint()
 
 
-def test_saved_pictures_are_the_held_out_ones_to_the_pixel(
+def test_saved_images_are_the_held_out_ones_to_the_pixel(
     digits: ClassificationData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["digits", str(tmp_path / "held" / "out")])
@@ -61,12 +61,12 @@ def test_saved_pictures_are_the_held_out_ones_to_the_pixel(
     assert [path.stem for path in files] == list(digits.test.names)
     for path, image, label in zip(files, digits.test.images, digits.test.labels, strict=True):
         assert path.parent.name == digits.classes[label]
-        assert np.array_equal(place(read_picture(path), digits.canvas), image.numpy())
+        assert np.array_equal(place(read_image(path), digits.canvas), image.numpy())
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [([], "usage: "), (["one", "two"], "usage: "), (["/dev/null/folder"], "cannot write the pictures: ")],
+    [([], "usage: "), (["one", "two"], "usage: "), (["/dev/null/folder"], "cannot write the images: ")],
 )
 def test_saving_nowhere_is_an_error_in_words(
     arguments: list[str], message: str, monkeypatch: pytest.MonkeyPatch

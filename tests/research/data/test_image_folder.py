@@ -1,4 +1,4 @@
-"""A folder of pictures is read by rules one can rely on, and every way it can be wrong has its own words."""
+"""A folder of images is read by rules one can rely on, and every way it can be wrong has its own words."""
 
 import os
 import shutil
@@ -9,8 +9,8 @@ import pytest
 import torch
 from PIL import Image
 
-from assay_deploy.pictures.canvas import Canvas, place
-from assay_deploy.pictures.decode import read_picture
+from assay_deploy.images.canvas import Canvas, place
+from assay_deploy.images.decode import read_image
 from assay_research.config.build import instantiate
 from assay_research.data.image_folder import load
 from assay_research.errors import ConfigError, DataError
@@ -83,17 +83,17 @@ def test_seed_and_names_alone_decide_the_cut(root: Path, tmp_path: Path) -> None
     assert load(str(tmp_path / "moved")).fingerprint() == first.fingerprint()
 
 
-def test_every_name_leads_to_its_picture_and_class(root: Path) -> None:
+def test_every_name_leads_to_its_image_and_class(root: Path) -> None:
     data = load(str(root), size=8)
     for split in (data.train, data.val, data.test):
         assert split.images.dtype == torch.uint8
         assert split.images.shape[1:] == (8, 8, 3)
         for image, label, name in zip(split.images, split.labels, split.names, strict=True):
-            assert np.array_equal(image.numpy(), place(read_picture(root / name), Canvas(8, 8)))
+            assert np.array_equal(image.numpy(), place(read_image(root / name), Canvas(8, 8)))
             assert name.split("/")[0] == data.classes[label]
 
 
-def test_pictures_of_every_kind_enter_as_they_would_enter_the_server(root: Path) -> None:
+def test_images_of_every_kind_enter_as_they_would_enter_the_server(root: Path) -> None:
     grey = np.arange(120, dtype=np.uint8).reshape(10, 12)
     Image.fromarray(grey.astype(np.uint16) * 257).save(root / "cat" / "sixteen.png")
     Image.fromarray(grey).convert("CMYK").save(root / "cat" / "cmyk.jpg")
@@ -104,7 +104,7 @@ def test_pictures_of_every_kind_enter_as_they_would_enter_the_server(root: Path)
     data = load(str(root))
     images = {n: image for s in (data.train, data.val, data.test) for n, image in zip(s.names, s.images, strict=True)}
     for name in ("sixteen.png", "cmyk.jpg", "alpha.PNG", "turned.jpg"):
-        expected = place(read_picture(root / "cat" / name), data.canvas)
+        expected = place(read_image(root / "cat" / name), data.canvas)
         assert np.array_equal(images[f"cat/{name}"].numpy(), expected)
 
 
@@ -123,14 +123,14 @@ def test_name_can_be_given(root: Path) -> None:
     assert load(str(root), name="animals").name == "animals"
 
 
-def test_one_reading_names_every_picture_that_is_damaged_and_how(root: Path) -> None:
+def test_one_reading_names_every_image_that_is_damaged_and_how(root: Path) -> None:
     whole = (root / "emu" / "000.png").read_bytes()
     Image.fromarray(np.arange(300, dtype=np.uint8).reshape(10, 10, 3)).save(root / "emu" / "cut.jpg")
     damaged = {
         "emu/cut.jpg": (root / "emu" / "cut.jpg").read_bytes()[:-150],
         "dog/cut.png": whole[: len(whole) // 2],
         "dog/empty.png": b"",
-        "cat/text.jpg": b"not a picture",
+        "cat/text.jpg": b"not an image",
         "cat/flipped.png": whole[:60] + bytes(255 - byte for byte in whole[60:]),
     }
     for name, content in damaged.items():
@@ -139,18 +139,18 @@ def test_one_reading_names_every_picture_that_is_damaged_and_how(root: Path) -> 
     with pytest.raises(DataError) as caught:
         load(str(root))
     first, *lines = str(caught.value).splitlines()
-    assert first.startswith("6 of 66 pictures cannot be read")
+    assert first.startswith("6 of 66 images cannot be read")
     named = [line.split(": ")[0].strip() for line in lines]
     assert named == [str(root / name) for name in sorted([*damaged, "emu/dangling.png"])]
 
 
-def test_damaged_pictures_beyond_a_hundred_are_only_counted(root: Path) -> None:
+def test_damaged_images_beyond_a_hundred_are_only_counted(root: Path) -> None:
     for i in range(103):
-        (root / "emu" / f"broken{i:03d}.jpg").write_bytes(b"not a picture")
+        (root / "emu" / f"broken{i:03d}.jpg").write_bytes(b"not an image")
     with pytest.raises(DataError) as caught:
         load(str(root))
     lines = str(caught.value).splitlines()
-    assert lines[0].startswith("103 of 163 pictures cannot be read")
+    assert lines[0].startswith("103 of 163 images cannot be read")
     assert "broken099.jpg" in lines[100]
     assert lines[101].strip() == "and 3 more"
     assert len(lines) == 102
@@ -176,7 +176,7 @@ def test_fewer_than_two_classes_are_refused(tmp_path: Path, classes: list[str]) 
 
 def test_empty_class_is_named(root: Path) -> None:
     (root / "fox").mkdir()
-    with pytest.raises(DataError, match="no pictures in the class folder 'fox'"):
+    with pytest.raises(DataError, match="no images in the class folder 'fox'"):
         load(str(root))
 
 
@@ -189,7 +189,7 @@ def test_names_that_are_no_text_are_refused(root: Path, which: str) -> None:
         pytest.skip("this file system takes UTF-8 alone")
     if which.endswith(".png"):
         Path(os.fsdecode(old + b"\xff")).rename(os.fsdecode(old + b"\xff.png"))
-    with pytest.raises(DataError, match=r"dcff.*: expected names of folders and pictures in UTF-8"):
+    with pytest.raises(DataError, match=r"dcff.*: expected names of folders and images in UTF-8"):
         load(str(root))
 
 
@@ -199,7 +199,7 @@ def test_splits_with_different_classes_are_refused(parted: Path) -> None:
         load(str(parted))
 
 
-def test_unlabelled_test_pictures_are_refused_instead_of_ignored(parted: Path) -> None:
+def test_unlabelled_test_images_are_refused_instead_of_ignored(parted: Path) -> None:
     for name in ("dog", "cat"):
         (parted / "test" / name).rename(parted / f"not_{name}")
         (parted / f"not_{name}" / "000.png").rename(parted / "test" / f"{name}.png")
@@ -215,7 +215,7 @@ def test_misnamed_split_is_refused_instead_of_ignored(parted: Path, old: str, ne
         load(str(parted))
 
 
-def test_class_with_one_picture_will_do_where_nothing_is_cut(parted: Path) -> None:
+def test_class_with_one_image_will_do_where_nothing_is_cut(parted: Path) -> None:
     shutil.copytree(parted / "test", parted / "val")
     fill(parted / "train" / "fox", 1)
     fill(parted / "val" / "fox", 1)
@@ -232,7 +232,7 @@ def test_class_too_small_to_cut_is_named(root: Path) -> None:
 
 @pytest.mark.parametrize("fractions", [(0.5, 0.5), (0.0, 0.2), (0.2, 1.5), (0.2, -0.1)])
 def test_impossible_fractions_are_refused(root: Path, fractions: tuple[float, float]) -> None:
-    with pytest.raises(DataError, match="pictures to cut off, got"):
+    with pytest.raises(DataError, match="images to cut off, got"):
         load(str(root), val_fraction=fractions[0], test_fraction=fractions[1])
 
 
@@ -242,7 +242,7 @@ def test_impossible_canvas_is_refused(root: Path) -> None:
 
 
 @pytest.mark.slow
-def test_real_pictures_are_read_with_their_official_test_split(cifar10_jpeg: Path) -> None:
+def test_real_images_are_read_with_their_official_test_split(cifar10_jpeg: Path) -> None:
     data = load(str(cifar10_jpeg))
     assert data.name == "cifar10-jpeg"
     assert [len(split) for split in (data.train, data.val, data.test)] == [45_000, 5_000, 10_000]

@@ -1,4 +1,4 @@
-"""The same pictures and objects are the same data set, be they written as Pascal VOC or as COCO."""
+"""The same images and objects are the same data set, be they written as Pascal VOC or as COCO."""
 
 from pathlib import Path
 from typing import Any

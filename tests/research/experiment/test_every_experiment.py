@@ -1,4 +1,4 @@
-"""Every experiment composes, and takes two steps on pictures of its own size."""
+"""Every experiment composes, and takes two steps on images of its own size."""
 
 import math
 from pathlib import Path
@@ -13,9 +13,9 @@ from assay_research.experiment.trainers import make_trainer
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory) -> Path:
-    """Five pictures of noise in each of ten classes."""
-    folder = tmp_path_factory.mktemp("pictures")
+def images(tmp_path_factory) -> Path:
+    """Five images of noise in each of ten classes."""
+    folder = tmp_path_factory.mktemp("images")
     random = np.random.default_rng(0)
     for label in range(10):
         (folder / f"class{label}").mkdir()
@@ -29,8 +29,8 @@ DETECTORS = [each for each in choices("experiment") if each.partition("/")[0] in
 
 
 @pytest.mark.parametrize("experiment", [each for each in choices("experiment") if each not in DETECTORS])
-def test_every_classifier_takes_two_steps(experiment, pictures):
-    data = ["data=image_folder", f"data.root={pictures}", "data.val_fraction=0.2", "data.test_fraction=0.2"]
+def test_every_classifier_takes_two_steps(experiment, images):
+    data = ["data=image_folder", f"data.root={images}", "data.val_fraction=0.2", "data.test_fraction=0.2"]
     settings = compose_settings(
         [f"experiment={experiment}", *data, "batch_size=15", "epochs=1", "device=cpu", "compile=null"]
     )
@@ -44,7 +44,7 @@ def test_every_classifier_takes_two_steps(experiment, pictures):
 def test_every_detector_takes_two_steps(experiment):
     few = [
         "data=diatoms_smoke",
-        "data.pictures=20",
+        "data.images=20",
         "data.species=2",
         "data.height=64",
         "data.width=96",

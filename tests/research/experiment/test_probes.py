@@ -22,16 +22,14 @@ def run(monkeypatch, folder, *arguments):
 
 def test_a_sound_network_learns_one_batch_by_heart(tmp_path, monkeypatch, capsys):
     run(monkeypatch, tmp_path, "probe=overfit_one_batch", "batch_size=32", "optim.lr=0.005")
-    said = re.match(
-        r"one batch of 32 pictures is learned by heart: loss (\S+), top1 \S+ after", capsys.readouterr().out
-    )
+    said = re.match(r"one batch of 32 images is learned by heart: loss (\S+), top1 \S+ after", capsys.readouterr().out)
     assert said is not None
     assert float(said[1]) <= LEARNED  # as printed, rounded
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_network_that_cannot_learn_one_batch_is_an_error(tmp_path, monkeypatch):
-    with pytest.raises(SystemExit, match="one batch of 16 pictures was not learned by heart: loss 2"):
+    with pytest.raises(SystemExit, match="one batch of 16 images was not learned by heart: loss 2"):
         run(monkeypatch, tmp_path, "probe=overfit_one_batch", "batch_size=16", "optim.lr=1e-12")
 
 

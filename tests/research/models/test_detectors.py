@@ -28,7 +28,7 @@ NAMES = [*ORIGINALS, "retinanet_small"]
 
 
 def objects(batch: int) -> list[dict[str, Tensor]]:
-    """A few boxes in every picture but the first, which has none."""
+    """A few boxes in every image but the first, which has none."""
     boxes = torch.tensor([[4.0, 4, 20, 24], [30, 10, 62, 30], [22, 2, 34, 12]])
     return [{"boxes": boxes[: i % 4], "labels": torch.tensor([2, 0, 1])[: i % 4]} for i in range(batch)]
 
@@ -119,7 +119,7 @@ def test_boxes_and_losses_are_torchvisions(name: str) -> None:
     with torch.no_grad():
         found, expected = detector(images), original(list(images))
     for i, each in enumerate(expected):
-        ours = found.picture(i)
+        ours = found.image(i)
         torch.testing.assert_close(ours.boxes, each["boxes"], atol=1e-4, rtol=0)
         torch.testing.assert_close(ours.scores, each["scores"], atol=1e-4, rtol=0)
         assert torch.equal(ours.labels, each["labels"] - detector.background)
@@ -176,7 +176,7 @@ def test_the_small_detector_learns_one_batch_by_heart() -> None:
     with torch.no_grad():
         found = detector(images)
     for i in (1, 2, 3):
-        boxes, _, labels = found.picture(i)  # the best first
+        boxes, _, labels = found.image(i)  # the best first
         first = (box_iou(targets[i]["boxes"], boxes) > 0.6).int().argmax(1)
         assert (box_iou(targets[i]["boxes"], boxes[first]).diagonal() > 0.6).all()
         assert torch.equal(labels[first], targets[i]["labels"])

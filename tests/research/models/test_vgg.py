@@ -16,7 +16,7 @@ import yaml
 from torch import Tensor, nn
 
 import assay_research
-from assay_deploy.pictures.canvas import Canvas, View
+from assay_deploy.images.canvas import Canvas, View
 from assay_export.formats import onnx_graph
 from assay_research.config.build import instantiate
 from assay_research.errors import ConfigError
@@ -259,7 +259,7 @@ def test_finer_strides_hold_the_answers_of_the_coarser(name: str) -> None:
 
 
 @pytest.mark.parametrize(("stride", "answers"), [(32, 1), (8, 4), (4, 9)])
-def test_a_picture_of_40_pixels_has_as_many_answers_as_the_docstring_says(stride: int, answers: int) -> None:
+def test_a_image_of_40_pixels_has_as_many_answers_as_the_docstring_says(stride: int, answers: int) -> None:
     logits = dense(tinyvgg("A"), stride)[:-1](some_images(1, size=40))
     assert logits.shape[2] * logits.shape[3] == answers
 

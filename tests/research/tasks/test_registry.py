@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from assay_deploy.pictures.canvas import Canvas
+from assay_deploy.images.canvas import Canvas
 from assay_research.commands import evaluate
 from assay_research.config.schema import TrainConfig
 from assay_research.data.protocol import Objects
@@ -36,7 +36,7 @@ CLOSE = Metric("close", "share within half a blob")
 
 @dataclass(frozen=True)
 class BlobSplit:
-    """Dark pictures, and how many bright pixels each holds."""
+    """Dark images, and how many bright pixels each holds."""
 
     images: Tensor
     counts: Tensor
@@ -82,7 +82,7 @@ def counter(classes: int) -> nn.Module:
 
 
 class Still:
-    """Augmentation that leaves pictures as they are."""
+    """Augmentation that leaves images as they are."""
 
 
 def counted(model: nn.Module, split: BlobSplit) -> Tensor:

@@ -1,4 +1,4 @@
-"""A training's fit is judged by its curves and by training pictures from all over the split."""
+"""A training's fit is judged by its curves and by training images from all over the split."""
 
 import math
 from itertools import pairwise
@@ -19,7 +19,7 @@ def history(losses: list[float], scores: list[float]) -> list[dict[str, float]]:
 @pytest.mark.parametrize(
     ("losses", "scores", "train", "verdict"),
     [
-        ([1.0, 0.5, 0.9], [0.5, 0.7, 0.7], 0.95, "overfitting: 0.950 of training pictures right, 0.700 of validation"),
+        ([1.0, 0.5, 0.9], [0.5, 0.7, 0.7], 0.95, "overfitting: 0.950 of training images right, 0.700 of validation"),
         ([1.0, 0.5, 0.5], [0.5, 0.7, 0.7], 0.95, "a gap between training and validation"),
         ([1.0, 0.8, 0.6], [0.5, 0.6, 0.7], 0.70, "not yet converged: validation accuracy gained 0.100"),
         ([1.0, 0.5, 0.5], [0.5, 0.7, 0.7], 0.72, "no overfitting"),
@@ -31,7 +31,7 @@ def test_the_verdict_follows_from_the_curves(losses, scores, train, verdict):
 
 
 @pytest.mark.parametrize(("n", "most"), [(10, 3), (45_000, 5_000), (3, 5), (1, 1)])
-def test_pictures_looked_at_are_from_all_over_the_split(n, most):
+def test_images_looked_at_are_from_all_over_the_split(n, most):
     chosen = spread(n, most).tolist()
     assert len(set(chosen)) == len(chosen) == min(n, most)
     assert chosen[0] == 0

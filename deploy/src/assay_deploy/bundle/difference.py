@@ -42,7 +42,7 @@ class DetectionMatch:
 
 
 def largest_differences(found: Answers, expected: Answers) -> dict[str, float]:
-    """Of each output, the largest absolute difference of two engines' answers to the same pictures.
+    """Of each output, the largest absolute difference of two engines' answers to the same images.
 
     Args:
         found: by an engine.
@@ -84,12 +84,12 @@ def match_detections(found: Answers, expected: Answers) -> DetectionMatch:
     """Pair detections of a label with each other, the expected ones by falling score, each with its nearest box.
 
     Args:
-        found: ``boxes`` ``[pictures, detections, 4]``, ``scores`` and ``labels`` ``[pictures, detections]``.
+        found: ``boxes`` ``[images, detections, 4]``, ``scores`` and ``labels`` ``[images, detections]``.
         expected: the same of the eager model.
     """
     pairs: list[tuple[float, float, float]] = []
     alone: list[float] = []
-    for one, other in zip(_pictures(found), _pictures(expected), strict=True):
+    for one, other in zip(_images(found), _images(expected), strict=True):
         overlap = _iou(other[0], one[0]) * (other[2][:, None] == one[2])
         for i, row in enumerate(overlap):
             best = int(row.argmax()) if row.size else 0
@@ -105,8 +105,8 @@ def match_detections(found: Answers, expected: Answers) -> DetectionMatch:
     return DetectionMatch(ious, boxes, scores, np.array(alone, np.float64), total)
 
 
-def _pictures(answers: Answers) -> list[tuple[NDArray[Any], NDArray[Any], NDArray[Any]]]:
-    """Boxes, scores and labels of each picture, without the empty places."""
+def _images(answers: Answers) -> list[tuple[NDArray[Any], NDArray[Any], NDArray[Any]]]:
+    """Boxes, scores and labels of each image, without the empty places."""
     boxes, scores, labels = (answers[name] for name in BOXES)
     return [(boxes[i][there], scores[i][there], labels[i][there]) for i, there in enumerate(labels >= 0)]
 

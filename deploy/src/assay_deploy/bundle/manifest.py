@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 from assay_deploy.bundle.strict_json import OPTIONAL
 from assay_deploy.errors import BundleError
-from assay_deploy.pictures.canvas import Canvas, View
+from assay_deploy.images.canvas import Canvas, View
 
 MANIFEST_VERSION = 3
 
@@ -14,8 +14,8 @@ DEVICES = ("any", "cpu", "cuda")
 
 CLASSIFICATION, DETECTION = "classification", "detection"
 
-PICTURES = "images"
-"""Name of the probe's pictures."""
+IMAGES = "images"
+"""Name of the probe's images."""
 
 SCORES_OF_CLASSES = ("logits", "probabilities")
 """The outputs of classifiers: of the plain view, and averaged over all views."""
@@ -24,7 +24,7 @@ BOXES = ("boxes", "scores", "labels")
 """The outputs of detectors."""
 
 PLAIN, TTA, DENSE = "plain", "tta", "dense"
-"""The ways a graph looks at pictures: through the first view, through all, or sliding over larger pictures."""
+"""The ways a graph looks at images: through the first view, through all, or sliding over larger images."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Source:
         commit: git commit of the code that trained it, with ``+dirty`` where the tree had changes; "" if unknown.
         config_sha256: of the run's ``config.yaml``.
         weights_sha256: of the checkpoint file.
-        data_sha256: fingerprint of the data set it was trained on: pictures, labels and splits.
+        data_sha256: fingerprint of the data set it was trained on: images, labels and splits.
     """
 
     run: str
@@ -82,7 +82,7 @@ class Artifact:
         precision: one of `PRECISIONS`: what it computes in; its inputs and outputs are the same in all of them.
         device: where it runs, and where its verdict was reached: ``any``, ``cpu`` or ``cuda``.
         views: how many of the manifest's views the graph runs: the first, or all of them, averaged or fused.
-        dense: None where the graph takes the canvas; else it slides over larger pictures, both sides at least so many
+        dense: None where the graph takes the canvas; else it slides over larger images, both sides at least so many
             pixels longer than the canvas', with an answer every so many pixels, and averages them.
         outputs: names of the tensors it computes, in order.
         tolerances: of each output, the largest difference from the probe's that counts as the same model; see
@@ -111,7 +111,7 @@ class Artifact:
 
     @property
     def look(self) -> str:
-        """How it looks at pictures: `PLAIN`, `TTA` or `DENSE`."""
+        """How it looks at images: `PLAIN`, `TTA` or `DENSE`."""
         if self.dense is not None:
             return DENSE
         return PLAIN if self.views == 1 else TTA
@@ -127,10 +127,10 @@ class Expected:
 
     Attributes:
         dataset: name of the data set and split, ``cifar10-jpeg/test``.
-        metric: ``top1`` (fraction of pictures whose highest score is their class) or ``map`` (COCO's mean average
+        metric: ``top1`` (fraction of images whose highest score is their class) or ``map`` (COCO's mean average
             precision at IoU 0.50 to 0.95), with ``_tta`` behind it over all views.
         value: the eager model's score.
-        n: number of pictures.
+        n: number of images.
         tolerance: how far an artifact may be from `value`.
     """
 
@@ -152,13 +152,13 @@ class Manifest:
         source: where the model comes from.
         toolchain: package name -> version that made the artifacts.
         artifacts: the exported model files.
-        probe: ``.npz`` with pictures and what the eager model makes of them, named as `Artifact.probed` says.
+        probe: ``.npz`` with images and what the eager model makes of them, named as `Artifact.probed` says.
         parity: ``parity.json``, the gate's verdict.
         report: ``parity.html``, the same for people.
         sbom: ``sbom.spdx.json``, the packages that made the artifacts, in SPDX 2.3.
         inputs: of every artifact; one that is `Artifact.dense` takes other heights and widths too.
         outputs: of the artifacts; each computes those it names.
-        preprocess: the canvas a picture is put on before it enters the graph.
+        preprocess: the canvas an image is put on before it enters the graph.
         labels: class names, in the order of the outputs' last axis.
         views: what the graphs look at; the first is the plain one.
         expected: scores to be reached again.
@@ -210,6 +210,6 @@ class Manifest:
 
 
 def probed(tensor: str, look: str) -> str:
-    """Name of the probe's array for an input or output of a graph that looks at pictures that way."""
-    same = look == PLAIN or (look == TTA and tensor == PICTURES)
+    """Name of the probe's array for an input or output of a graph that looks at images that way."""
+    same = look == PLAIN or (look == TTA and tensor == IMAGES)
     return tensor if same else f"{tensor}_{look}"

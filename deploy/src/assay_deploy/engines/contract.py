@@ -42,7 +42,7 @@ class Contract:
             raise BundleError(f"{self._path}: gives {dict(outputs)}, the manifest says {wanted}")
 
     def check_images(self, images: NDArray[np.uint8]) -> None:
-        """Refuse what is no batch of canvases or, for a dense graph, of larger pictures.
+        """Refuse what is no batch of canvases or, for a dense graph, of larger images.
 
         Raises:
             ValueError: the array has another type or shape.

@@ -1,1 +1,1 @@
-"""From a picture file to the model's canvas; training reads pictures the same way."""
+"""From an image file to the model's canvas; training reads images the same way."""

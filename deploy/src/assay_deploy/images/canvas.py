@@ -1,4 +1,4 @@
-"""Put a picture on the canvas, stretched or letterboxed in grey: one implementation for training and serving."""
+"""Put an image on the canvas, stretched or letterboxed in grey: one implementation for training and serving."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from assay_deploy.pictures.decode import MAX_PIXELS
+from assay_deploy.images.decode import MAX_PIXELS
 
 CROPS = {
     "center": (0.5, 0.5),
@@ -22,17 +22,17 @@ FITS = ("stretch", "letterbox")
 
 GREY = 114
 """What a letterbox is filled with, in every channel: the grey that detectors have been given since YOLOv3's PyTorch
-ports, near the mean of natural pictures."""
+ports, near the mean of natural images."""
 
 
 @dataclass(frozen=True)
 class Canvas:
-    """The fixed-size picture a model takes.
+    """The fixed-size image a model takes.
 
     Attributes:
         height: pixels.
         width: pixels.
-        fit: how a picture of another size is put on it. The whole picture is resized with Pillow's antialiased
+        fit: how an image of another size is put on it. The whole image is resized with Pillow's antialiased
             bilinear filter; ``stretch``: to the canvas, its aspect ratio given up; ``letterbox``: to the largest
             size that fits, its aspect ratio kept to the nearest pixel, in the middle of a canvas of `GREY`.
     """
@@ -50,7 +50,7 @@ class Canvas:
             raise ValueError(f"canvas fit must be {' or '.join(FITS)}, got {self.fit!r}")
 
     def window(self, height: int, width: int) -> tuple[int, int, int, int]:
-        """Where a picture of that size lies on the canvas: top, left, height and width in canvas pixels."""
+        """Where an image of that size lies on the canvas: top, left, height and width in canvas pixels."""
         if self.fit == "stretch":
             return 0, 0, self.height, self.width
         scale = min(self.height / height, self.width / width)
@@ -65,7 +65,7 @@ class View:
     Attributes:
         size: the test size Q of Simonyan and Zisserman (arXiv:1409.1556, section 3.2): the canvas' shorter
             side after the resize, in pixels; at least the canvas' own. None leaves the canvas as it is.
-        crop: which canvas-sized part of the resized picture is taken, one of `CROPS`.
+        crop: which canvas-sized part of the resized image is taken, one of `CROPS`.
         flip: whether the crop is mirrored left to right.
     """
 
@@ -82,28 +82,27 @@ class View:
             raise ValueError(f"a view's flip must be true or false, got {self.flip!r}")
 
 
-def place(picture: NDArray[np.uint8], canvas: Canvas) -> NDArray[np.uint8]:
-    """Put one picture on the canvas.
+def place(image: NDArray[np.uint8], canvas: Canvas) -> NDArray[np.uint8]:
+    """Put one image on the canvas.
 
     Args:
-        picture: uint8 ``[height, width, 3]``, RGB, any size.
+        image: uint8 ``[height, width, 3]``, RGB, any size.
         canvas: where it goes.
 
     Returns:
         uint8 ``[canvas.height, canvas.width, 3]``; the very same array where the size already fits.
 
     Raises:
-        ValueError: the array is no uint8 RGB picture with at least one pixel.
+        ValueError: the array is no uint8 RGB image with at least one pixel.
     """
-    if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3 or 0 in picture.shape:
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
         raise ValueError(
-            f"expected a uint8 array [height, width, 3] with at least one pixel, "
-            f"got {picture.dtype} {list(picture.shape)}"
+            f"expected a uint8 array [height, width, 3] with at least one pixel, got {image.dtype} {list(image.shape)}"
         )
-    if picture.shape[:2] == (canvas.height, canvas.width):
-        return picture
-    top, left, height, width = canvas.window(*picture.shape[:2])
-    resized = np.asarray(Image.fromarray(picture).resize((width, height), Image.Resampling.BILINEAR))
+    if image.shape[:2] == (canvas.height, canvas.width):
+        return image
+    top, left, height, width = canvas.window(*image.shape[:2])
+    resized = np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))
     if (height, width) == (canvas.height, canvas.width):
         return resized
     placed = np.full((canvas.height, canvas.width, 3), GREY, np.uint8)
@@ -112,11 +111,11 @@ def place(picture: NDArray[np.uint8], canvas: Canvas) -> NDArray[np.uint8]:
 
 
 def boxes_to_canvas(boxes: NDArray[Any], size: tuple[int, int], canvas: Canvas) -> NDArray[np.float32]:
-    """Take boxes along when their picture is put on the canvas.
+    """Take boxes along when their image is put on the canvas.
 
     Args:
-        boxes: ``[n, 4]``, left, top, right, bottom in the picture's own pixels.
-        size: height and width of the picture, pixels.
+        boxes: ``[n, 4]``, left, top, right, bottom in the image's own pixels.
+        size: height and width of the image, pixels.
         canvas: where it goes.
 
     Returns:
@@ -127,15 +126,15 @@ def boxes_to_canvas(boxes: NDArray[Any], size: tuple[int, int], canvas: Canvas) 
 
 
 def boxes_from_canvas(boxes: NDArray[Any], size: tuple[int, int], canvas: Canvas) -> NDArray[np.float32]:
-    """Bring boxes on the canvas back to the picture, cut off at its edges.
+    """Bring boxes on the canvas back to the image, cut off at its edges.
 
     Args:
         boxes: ``[n, 4]``, left, top, right, bottom in canvas pixels.
-        size: height and width of the picture, pixels.
+        size: height and width of the image, pixels.
         canvas: what it was put on.
 
     Returns:
-        float32 ``[n, 4]``, in the picture's own pixels.
+        float32 ``[n, 4]``, in the image's own pixels.
     """
     scale, offset = _mapping(size, canvas)
     height, width = size
@@ -143,6 +142,6 @@ def boxes_from_canvas(boxes: NDArray[Any], size: tuple[int, int], canvas: Canvas
 
 
 def _mapping(size: tuple[int, int], canvas: Canvas) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Factor and offset, ``[4]`` each, from a picture's own x, y, x, y to the canvas'."""
+    """Factor and offset, ``[4]`` each, from an image's own x, y, x, y to the canvas'."""
     top, left, height, width = canvas.window(*size)
     return np.array([width / size[1], height / size[0]] * 2), np.array([left, top] * 2, np.float64)

@@ -1,4 +1,4 @@
-"""Read a picture file of any kind as RGB."""
+"""Read an image file of any kind as RGB."""
 
 import os
 import stat
@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, UnidentifiedImageError
 
-from assay_deploy.errors import PictureError
+from assay_deploy.errors import ImageError
 
 FORMATS = {
     "JPEG": "JpegImagePlugin",
@@ -32,7 +32,7 @@ some of the others start programs (EPS runs Ghostscript), or have no signature a
 
 
 MAX_PIXELS = 89_478_485
-"""A picture that declares more is refused before it is decoded. It is the size from which Pillow itself warns
+"""An image that declares more is refused before it is decoded. It is the size from which Pillow itself warns
 of decompression bombs, a quarter of a GiB of RGB; ours because Pillow's is a global any code may lift."""
 
 
@@ -56,29 +56,29 @@ UPRIGHT: dict[object, Image.Transpose] = {
 """EXIF orientation -> what turns the stored pixels upright."""
 
 
-def read_picture(path: Path) -> NDArray[np.uint8]:
-    """Read a picture file of any kind as RGB.
+def read_image(path: Path) -> NDArray[np.uint8]:
+    """Read an image file of any kind as RGB.
 
     Args:
         path: the file; its content decides what it is, not its suffix.
 
     Returns:
-        uint8 ``[height, width, 3]``, not to be written to; see `decode_picture` for what becomes of unusual pictures.
+        uint8 ``[height, width, 3]``, not to be written to; see `decode_image` for what becomes of unusual images.
 
     Raises:
-        PictureError: there is no such file, it may not be read, or it is not a picture that can be read; the
+        ImageError: there is no such file, it may not be read, or it is not an image that can be read; the
             message begins with the path.
     """
     try:
         content = _read_bytes(path)
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise PictureError(f"{path}: cannot be read ({reason})") from error
-    return decode_picture(content, str(path))
+        raise ImageError(f"{path}: cannot be read ({reason})") from error
+    return decode_image(content, str(path))
 
 
-def decode_picture(content: bytes, name: str) -> NDArray[np.uint8]:
-    """Decode a picture of any kind to RGB.
+def decode_image(content: bytes, name: str) -> NDArray[np.uint8]:
+    """Decode an image of any kind to RGB.
 
     ============================  =====================================================================
     EXIF orientation              turned upright; a damaged EXIF block is ignored
@@ -100,40 +100,40 @@ def decode_picture(content: bytes, name: str) -> NDArray[np.uint8]:
         uint8 ``[height, width, 3]``, not to be written to.
 
     Raises:
-        PictureError: empty, truncated, damaged, too many pixels, or no picture in any of `FORMATS`.
+        ImageError: empty, truncated, damaged, too many pixels, or no image in any of `FORMATS`.
     """
     if not content:
-        raise PictureError(f"{name}: an empty file (0 bytes), not a picture")
+        raise ImageError(f"{name}: an empty file (0 bytes), not an image")
     try:
         with Image.open(BytesIO(content), formats=_formats()) as image:
             if image.width * image.height > MAX_PIXELS:
-                raise PictureError(_oversized(name, f"{image.width}x{image.height} pixels"))
+                raise ImageError(_oversized(name, f"{image.width}x{image.height} pixels"))
             image.load()
             turn = UPRIGHT.get(_orientation(image))
             return _rgb(image if turn is None else image.transpose(turn), name)
-    except PictureError:
+    except ImageError:
         raise
     except UnidentifiedImageError as error:
         known = ", ".join(_formats())
-        raise PictureError(f"{name}: not a picture ({known}); it begins with {content[:8]!r}") from error
+        raise ImageError(f"{name}: not an image ({known}); it begins with {content[:8]!r}") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise PictureError(_oversized(name, str(error))) from error
+        raise ImageError(_oversized(name, str(error))) from error
     except Exception as error:  # damage makes decoders raise anything: OSError, SyntaxError, MemoryError, ...
-        raise PictureError(f"{name}: damaged or truncated ({str(error) or type(error).__name__})") from error
+        raise ImageError(f"{name}: damaged or truncated ({str(error) or type(error).__name__})") from error
 
 
 def _read_bytes(path: Path) -> bytes:
-    """The file's content by four system calls: of a small picture, the opening is a good part of the work."""
+    """The file's content by four system calls: of a small image, the opening is a good part of the work."""
     descriptor = os.open(path, os.O_RDONLY | NO_WAITING)
     try:
         status = os.fstat(descriptor)
         size = status.st_size
         if stat.S_ISDIR(status.st_mode):
-            raise PictureError(f"{path}: a folder, not a picture")
+            raise ImageError(f"{path}: a folder, not an image")
         if not stat.S_ISREG(status.st_mode):
-            raise PictureError(f"{path}: not a regular file")
+            raise ImageError(f"{path}: not a regular file")
         if size > MAX_FILE_BYTES:
-            raise PictureError(f"{path}: {size:,} bytes; the limit is {MAX_FILE_BYTES:,}")
+            raise ImageError(f"{path}: {size:,} bytes; the limit is {MAX_FILE_BYTES:,}")
         content = os.read(descriptor, size)
         while len(content) < size and (more := os.read(descriptor, size - len(content))):
             content += more
@@ -170,7 +170,7 @@ def _orientation(image: Image.Image) -> object:
 
 
 def _rgb(image: Image.Image, name: str) -> NDArray[np.uint8]:
-    """The loaded picture as uint8 ``[height, width, 3]``."""
+    """The loaded image as uint8 ``[height, width, 3]``."""
     if image.mode == "RGB" and "transparency" not in image.info:
         return np.asarray(image)
     if image.mode == "F" or image.mode.startswith("I"):
@@ -189,9 +189,9 @@ def _eight_bits(grey: NDArray[Any], name: str) -> NDArray[np.uint8]:
     limit = 1 if floats else 65535
     low, high = grey.min(), grey.max()
     if not (low >= 0 and high <= limit):  # put so that NaN is refused too
-        raise PictureError(
+        raise ImageError(
             f"{name}: {grey.dtype} pixels from {low:g} to {high:g}, where 0 to {limit} were expected; "
-            "scale them, or save the picture with 8 or 16 bits"
+            "scale them, or save the image with 8 or 16 bits"
         )
     scaled: NDArray[Any] = np.rint(grey * 255) if floats else grey >> 8
     return scaled.astype(np.uint8)

@@ -1,4 +1,4 @@
-"""Classification: a classifier's rules for a manifest, and its answer to a picture as Python, text and JSON."""
+"""Classification: a classifier's rules for a manifest, and its answer to an image as Python, text and JSON."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -13,15 +13,15 @@ from assay_deploy.bundle.manifest import CLASSIFICATION, SCORES_OF_CLASSES, Mani
 from assay_deploy.errors import BundleError
 from assay_deploy.tasks.options import Option, Shown, positive
 from assay_deploy.tasks.result import columns
-from assay_deploy.tasks.task import Demanded, Outputs, Picture
+from assay_deploy.tasks.task import Demanded, ImageInfo, Outputs
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a classifier says of one picture.
+    """What a classifier says of one image.
 
     Attributes:
-        path: the picture's file.
+        path: the image's file.
         index: of the most probable class.
         label: its name.
         confidence: its probability.
@@ -63,13 +63,13 @@ class Classification:
         """Any one of the manifest's outputs."""
         return [(tensor.name,) for tensor in manifest.outputs]
 
-    def answers(self, outputs: Outputs, read: Sequence[Picture], manifest: Manifest) -> Iterator[Prediction]:
-        """The probabilities of each picture, those of logits by softmax."""
+    def answers(self, outputs: Outputs, read: Sequence[ImageInfo], manifest: Manifest) -> Iterator[Prediction]:
+        """The probabilities of each image, those of logits by softmax."""
         rows = outputs["probabilities"] if "probabilities" in outputs else softmax(outputs["logits"])
-        for picture, probabilities in zip(read, rows, strict=True):
+        for image, probabilities in zip(read, rows, strict=True):
             index = int(np.argmax(probabilities))
             yield Prediction(
-                path=picture.path,
+                path=image.path,
                 index=index,
                 label=manifest.labels[index],
                 confidence=float(probabilities[index]),

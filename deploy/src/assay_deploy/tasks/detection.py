@@ -1,4 +1,4 @@
-"""Detection: a detector's rules for a manifest, and its answer to a picture as Python, text and JSON."""
+"""Detection: a detector's rules for a manifest, and its answer to an image as Python, text and JSON."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -11,20 +11,20 @@ from numpy.typing import NDArray
 from assay_deploy.bundle.difference import detection_differences
 from assay_deploy.bundle.manifest import BOXES, DETECTION, Manifest
 from assay_deploy.errors import BundleError
-from assay_deploy.pictures.canvas import boxes_from_canvas
+from assay_deploy.images.canvas import boxes_from_canvas
 from assay_deploy.tasks.options import Option, Shown, fraction
 from assay_deploy.tasks.result import columns
-from assay_deploy.tasks.task import Demanded, Outputs, Picture
+from assay_deploy.tasks.task import Demanded, ImageInfo, Outputs
 
 
 @dataclass(frozen=True)
 class Detected:
-    """What a detector finds in one picture, by falling score.
+    """What a detector finds in one image, by falling score.
 
     Attributes:
-        path: the picture's file.
-        size: height and width of the picture, pixels.
-        boxes: float32 ``[detections, 4]``: left, top, right, bottom in the picture's own pixels.
+        path: the image's file.
+        size: height and width of the image, pixels.
+        boxes: float32 ``[detections, 4]``: left, top, right, bottom in the image's own pixels.
         scores: float32 ``[detections]``.
         indices: int64 ``[detections]``: of the labels.
         labels: their names.
@@ -39,7 +39,7 @@ class Detected:
 
 
 class Detection:
-    """Detectors: boxes with a score and a label, a fixed number of places for them a picture."""
+    """Detectors: boxes with a score and a label, a fixed number of places for them an image."""
 
     name = DETECTION
     holds = "detector"
@@ -63,9 +63,9 @@ class Detection:
         """All three."""
         return [tuple(tensor.name for tensor in manifest.outputs)]
 
-    def answers(self, outputs: Outputs, read: Sequence[Picture], manifest: Manifest) -> Iterator[Detected]:
-        """What is there of each picture, its boxes brought back from the canvas."""
-        for picture, boxes, scores, labels in zip(
+    def answers(self, outputs: Outputs, read: Sequence[ImageInfo], manifest: Manifest) -> Iterator[Detected]:
+        """What is there of each image, its boxes brought back from the canvas."""
+        for image, boxes, scores, labels in zip(
             read, outputs["boxes"], outputs["scores"], outputs["labels"], strict=True
         ):
             there = labels >= 0
@@ -73,9 +73,9 @@ class Detection:
             if indices.max(initial=0) >= len(manifest.labels):
                 raise BundleError(f"the graph gives label {indices.max()}, but the bundle has {len(manifest.labels)}")
             yield Detected(
-                path=picture.path,
-                size=picture.size,
-                boxes=boxes_from_canvas(boxes[there], picture.size, manifest.preprocess),
+                path=image.path,
+                size=image.size,
+                boxes=boxes_from_canvas(boxes[there], image.size, manifest.preprocess),
                 scores=scores[there],
                 indices=indices,
                 labels=tuple(manifest.labels[index] for index in indices),
@@ -94,7 +94,7 @@ class Detection:
         )
 
     def json(self, result: Detected, options: Shown) -> dict[str, Any]:
-        """The picture's size and, in ``detections``, an object for each thing found."""
+        """The image's size and, in ``detections``, an object for each thing found."""
         found = [
             {
                 "label": label,

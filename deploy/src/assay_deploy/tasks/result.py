@@ -13,8 +13,8 @@ ESCAPES = str.maketrans({"\t": "\\t", "\n": "\\n", "\r": "\\r"})
 """For file names in lines of columns; in JSON they are exact."""
 
 
-class PictureResult(Protocol):
-    """What a model says of the picture at ``path``, or `Unreadable`."""
+class ImageResult(Protocol):
+    """What a model says of the image at ``path``, or `Unreadable`."""
 
     @property
     def path(self) -> Path: ...  # noqa: D102
@@ -22,7 +22,7 @@ class PictureResult(Protocol):
 
 @dataclass(frozen=True)
 class Unreadable:
-    """A file that could not be read as a picture, and why."""
+    """A file that could not be read as an image, and why."""
 
     path: Path
     error: str
@@ -32,16 +32,16 @@ class Unreadable:
         return {"path": str(self.path), "error": self.error}
 
 
-def line_maker(task: Task[Any], options: Shown, *, as_json: bool) -> Callable[[PictureResult], str]:
+def line_maker(task: Task[Any], options: Shown, *, as_json: bool) -> Callable[[ImageResult], str]:
     """Make what is printed of a result: its lines of text, or a line of JSON.
 
     In text, what could not be read has no line: its error belongs on stderr.
     """
 
-    def text(result: PictureResult) -> str:
+    def text(result: ImageResult) -> str:
         return "" if isinstance(result, Unreadable) else task.text(result, options)
 
-    def json_line(result: PictureResult) -> str:
+    def json_line(result: ImageResult) -> str:
         found = result.json() if isinstance(result, Unreadable) else task.json(result, options)
         return json.dumps(found) + "\n"
 

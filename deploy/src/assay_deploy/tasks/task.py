@@ -13,27 +13,27 @@ from assay_deploy.tasks.options import Option, Shown
 R = TypeVar("R")
 
 Outputs = dict[str, NDArray[Any]]
-"""Of a batch, by name: arrays whose first axis is the picture's."""
+"""Of a batch, by name: arrays whose first axis is the image's."""
 
 Demanded = tuple[Tensor, str, tuple[int | str, ...]]
 """A tensor of a manifest, and the dtype and shape it must have."""
 
 
 @dataclass(frozen=True)
-class Picture:
-    """A picture that was read: its file, and its height and width in pixels."""
+class ImageInfo:
+    """An image that was read: its file, and its height and width in pixels."""
 
     path: Path
     size: tuple[int, int]
 
 
 class Task(Protocol[R]):
-    """Everything deploy knows of a task, whose results for a picture are of the type ``R``.
+    """Everything deploy knows of a task, whose results for an image are of the type ``R``.
 
     Attributes:
         name: as a manifest says it, ``classification``.
         holds: what a bundle of the task holds, ``classifier``.
-        dense: whether an artifact may slide over pictures larger than the canvas.
+        dense: whether an artifact may slide over images larger than the canvas.
         options: of `assay-deploy predict`, beyond those that all tasks have.
     """
 
@@ -58,12 +58,12 @@ class Task(Protocol[R]):
         """Names of outputs, in order, that one artifact may compute."""
         ...
 
-    def answers(self, outputs: Outputs, read: Sequence[Picture], manifest: Manifest) -> Iterator[R]:
-        """A result for each picture of a batch.
+    def answers(self, outputs: Outputs, read: Sequence[ImageInfo], manifest: Manifest) -> Iterator[R]:
+        """A result for each image of a batch.
 
         Args:
             outputs: of one artifact.
-            read: the batch's pictures, in order.
+            read: the batch's images, in order.
             manifest: of the bundle.
 
         Raises:

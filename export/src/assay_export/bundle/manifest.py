@@ -33,7 +33,7 @@ def describe(
         name: of the bundle.
         subject: what is exported.
         artifacts: of the bundle.
-        references: the eager model's answers, by how it looks at pictures.
+        references: the eager model's answers, by how it looks at images.
         probe: the file.
         sbom: the file.
     """
@@ -60,7 +60,7 @@ def describe(
                 onnx_graph.INPUT,
                 "uint8",
                 (onnx_graph.BATCH, canvas.height, canvas.width, 3),
-                "RGB pictures on the canvas, 0 to 255, as an image decoder gives them",
+                "RGB images on the canvas, 0 to 255, as an image decoder gives them",
             ),
         ),
         outputs=task.described(trained, TTA in references),
@@ -70,7 +70,7 @@ def describe(
         expected=tuple(
             Expected(f"{data.name}/test", metric, value, n, task.drop_allowed(n, "fp32"))
             for metric, value in scores.items()
-            if math.isfinite(value)  # mAP of pictures without objects is not
+            if math.isfinite(value)  # mAP of images without objects is not
         ),
     )
 

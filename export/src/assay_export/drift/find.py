@@ -1,6 +1,6 @@
 """Find the first layer at which an artifact parts from the model it was exported from, and show it.
 
-Both are run on the same pictures, and every tensor of the model is looked for among those of the artifact
+Both are run on the same images, and every tensor of the model is looked for among those of the artifact
 (`assay_export.drift.match`), by what it holds: files keep no names of layers. Where the trail is lost, weights and
 whole tensors tell what the difference looks like (`assay_export.drift.evidence`).
 """
@@ -34,7 +34,7 @@ SOURCES: Mapping[str, Callable[[bytes], TensorSource]] = {
 }
 """Format -> what shows every tensor inside a file of it."""
 
-PICTURES = 2
+IMAGES = 2
 """Looked into, those whose outputs are farthest apart: more would only cost memory."""
 
 Compare = Callable[[Outputs, Outputs], dict[str, float]]
@@ -94,7 +94,7 @@ def find_drift(
         graph: the eager model, in eval mode.
         form: the artifact's format, as the manifest names it.
         content: the artifact.
-        images: uint8 ``[batch, height, width, 3]``; the pictures that differ most are looked into.
+        images: uint8 ``[batch, height, width, 3]``; the images that differ most are looked into.
         tolerances: by the names of the outputs, in their order: the gate's.
         path: what the script calls the artifact.
         compare: how far outputs are apart, by name: the task's.
@@ -109,10 +109,10 @@ def find_drift(
         raise ExportError(f"the inside of a file of the format {form} cannot be seen")
     model, artifact = TorchSource(graph), SOURCES[form](content)
     expected, found = model.run(images), artifact.run(images)
-    apart = [_apart(expected, found, tolerances, picture, compare) for picture in range(len(images))]
+    apart = [_apart(expected, found, tolerances, image, compare) for image in range(len(images))]
     if max(apart) <= 1:
         return None
-    worst = sorted(range(len(images)), key=lambda i: -apart[i])[:PICTURES]
+    worst = sorted(range(len(images)), key=lambda i: -apart[i])[:IMAGES]
     return _Comparison.make(graph, artifact, images[worst]).drift(path)
 
 
@@ -126,7 +126,7 @@ def explain(folder: Path, manifest: Manifest, verdict: "Verdict", graph: nn.Modu
         manifest: of that folder.
         verdict: the gate's.
         graph: the eager model, looking at as many views.
-        probe: uint8 ``[pictures, height, width, 3]``.
+        probe: uint8 ``[images, height, width, 3]``.
     """
     artifact = next(each for each in manifest.artifacts if each.path == verdict.path)
     content = (folder / artifact.path).read_bytes()
@@ -141,7 +141,7 @@ def explain(folder: Path, manifest: Manifest, verdict: "Verdict", graph: nn.Modu
     if drift is None:
         return (
             f"  on the CPU, without the engine's own optimisations, {artifact.path} gives what the model gives on the "
-            "probe:\n  what is wrong shows only on other pictures, another device or with those optimisations\n"
+            "probe:\n  what is wrong shows only on other images, another device or with those optimisations\n"
         )
     return describe(drift, write(drift, folder / "drift" / artifact.path))
 
@@ -171,11 +171,11 @@ def describe(drift: Drift, script: Path) -> str:
 
 
 def _apart(
-    expected: list[Array], found: list[Array], tolerances: Mapping[str, float], picture: int, compare: Compare
+    expected: list[Array], found: list[Array], tolerances: Mapping[str, float], image: int, compare: Compare
 ) -> float:
-    """How far a picture's outputs are apart, in tolerances; infinite where one is no number."""
+    """How far an image's outputs are apart, in tolerances; infinite where one is no number."""
     by_name = [
-        {name: each[picture : picture + 1] for name, each in zip(tolerances, answers, strict=True)}
+        {name: each[image : image + 1] for name, each in zip(tolerances, answers, strict=True)}
         for answers in (found, expected)
     ]
     parts = [each / tolerances[name] for name, each in compare(by_name[0], by_name[1]).items()]

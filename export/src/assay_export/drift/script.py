@@ -83,7 +83,7 @@ class Part:
 
 
 def part(trace: Trace, end: int, known: Collection[int]) -> Part:
-    """What computes a value from known ones, and from the pictures."""
+    """What computes a value from known ones, and from the images."""
     inside, inputs, waiting = set(), set(), [end]
     while waiting:
         index = waiting.pop()

@@ -87,7 +87,7 @@ def _entered(graph: nn.Module) -> Iterator[Callable[[], tuple[str, str]]]:
 
 
 class _Recorder(TorchDispatchMode):
-    """Notes each tensor that depends on the pictures."""
+    """Notes each tensor that depends on the images."""
 
     def __init__(
         self,

@@ -36,14 +36,14 @@ class Location:
 
 @dataclass(frozen=True)
 class Ref:
-    """An argument that depends on the pictures: the value of that index."""
+    """An argument that depends on the images: the value of that index."""
 
     index: int
 
 
 @dataclass(frozen=True, eq=False)
 class ConstantValue:
-    """A tensor argument that does not depend on the pictures, and the parameter or buffer it was made from, if any."""
+    """A tensor argument that does not depend on the images, and the parameter or buffer it was made from, if any."""
 
     tensor: Tensor
     name: str | None
@@ -61,7 +61,7 @@ class Call:
 
 @dataclass(frozen=True)
 class Value:
-    """A tensor that depends on the pictures.
+    """A tensor that depends on the images.
 
     Attributes:
         name: in the file, or the operation's number.
@@ -92,7 +92,7 @@ class Value:
 
 @dataclass(frozen=True)
 class Trace:
-    """Values in the order they are computed, the first of them the pictures; indices of the outputs; whole arrays."""
+    """Values in the order they are computed, the first of them the images; indices of the outputs; whole arrays."""
 
     values: list[Value]
     outputs: list[int]

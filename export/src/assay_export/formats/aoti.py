@@ -28,7 +28,7 @@ DEVICES = ("cpu", "cuda")
 PORTABLE = {"cpp.march": "x86-64-v3", "cpp.simdlen": 256}
 """AVX2 and FMA, which x86 processors have since Haswell (2013) and Excavator (2015). The default is every instruction
 this processor has, which kills the process on one that has less. Convolutions stay libtorch's, which chooses at run
-time; what is compiled is what lies between them. With AVX-512 instead, 64 pictures take 0.67 of the time in TinyVGG A,
+time; what is compiled is what lies between them. With AVX-512 instead, 64 images take 0.67 of the time in TinyVGG A,
 0.95 in ResNet-15 (one core of an AMD EPYC that has it)."""
 
 _METADATA = "_metadata.json"
@@ -105,7 +105,7 @@ def requirements(content: bytes) -> dict[str, str]:
 
 
 def load(content: bytes, device: str) -> Callable[..., Any]:
-    """A compiled graph, if it is for this machine; the caller's pictures have to be on the device.
+    """A compiled graph, if it is for this machine; the caller's images have to be on the device.
 
     It is a shared library: loading it runs it, whatever it is. torch's own load warns where the processor is another
     one, and the first instruction that it lacks kills the process.
@@ -128,7 +128,7 @@ def load(content: bytes, device: str) -> Callable[..., Any]:
         wrong.append(f"a processor with {needed['isa']}, this one has {lanes}")
     if wrong:
         raise ExportError(f"the package is compiled for {'; '.join(wrong)}. Export it again on such a machine")
-    # Read by the library when it first runs: without it pictures of another size or type are taken as they lie in
+    # Read by the library when it first runs: without it images of another size or type are taken as they lie in
     # memory, and the answer is noise.
     os.environ.setdefault("AOTI_RUNTIME_CHECK_INPUTS", "1")
     with tempfile.TemporaryDirectory() as folder, config.patch({"cpp.vec_isa_ok": True, "cpp.simdlen": 256}):

@@ -54,12 +54,12 @@ def trace(graph: nn.Module, images: Tensor, any_size: bool = False) -> ExportedP
 
     Args:
         graph: in eval mode; its output may be a tensor or a tuple of tensors.
-        images: uint8 ``[batch, height, width, 3]`` to trace with, at least two pictures (one would be taken for a
+        images: uint8 ``[batch, height, width, 3]`` to trace with, at least two images (one would be taken for a
             constant).
-        any_size: whether it takes pictures of other sizes too.
+        any_size: whether it takes images of other sizes too.
 
     Raises:
-        ExportError: its forward does not work for every number of pictures, or makes an output without them.
+        ExportError: its forward does not work for every number of images, or makes an output without them.
     """
     assert len(images) > 1
     try:
@@ -67,14 +67,14 @@ def trace(graph: nn.Module, images: Tensor, any_size: bool = False) -> ExportedP
             program = torch.export.export(graph, (images,), dynamic_shapes=(dynamic_sizes(any_size),))
     except torch._dynamo.exc.UserError as error:
         reason = " ".join(str(error).split())[:400]
-        raise ExportError(f"the model cannot be traced for any number of pictures: {reason}") from error
+        raise ExportError(f"the model cannot be traced for any number of images: {reason}") from error
     for module in program.graph_module.modules():
         if isinstance(module, torch.fx.GraphModule):
             for node in module.graph.nodes:
                 # Its shape and type. The rest are stack traces, with the paths of this machine's source files, and
                 # names of the Python functions and classes it came from.
                 node.meta = {key: value for key, value in node.meta.items() if key == "val"}
-    # They would be pickled into the archive with all of their storage: two pictures that are a slice of the test
+    # They would be pickled into the archive with all of their storage: two images that are a slice of the test
     # split bring the whole split along.
     program.example_inputs = None
     # What the tracer assumed of sizes, that no map has a side of one pixel: it follows from their ranges, and is Python
@@ -91,7 +91,7 @@ def _check_batch(program: ExportedProgram) -> None:
         if isinstance(first, int):
             raise ExportError(
                 f"'{node.name}' of the exported program has {first} as its first size, expected '{BATCH}': the "
-                "model's forward fixes the number of pictures"
+                "model's forward fixes the number of images"
             )
 
 

@@ -18,10 +18,10 @@ class Request:
 
     Attributes:
         graph: in eval mode.
-        images: uint8 ``[batch, height, width, 3]`` to trace with, at least two pictures.
+        images: uint8 ``[batch, height, width, 3]`` to trace with, at least two images.
         outputs: names of the tensors it computes, in order.
         origin: where the model comes from.
-        any_size: whether it takes pictures of other sizes too.
+        any_size: whether it takes images of other sizes too.
         path: the main file's name; names of files beside it begin with it, so that no two artifacts share one.
     """
 

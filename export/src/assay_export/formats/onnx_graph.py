@@ -32,11 +32,11 @@ def export(
 
     Args:
         graph: in eval mode.
-        images: uint8 ``[batch, height, width, 3]`` to trace with, at least two pictures (one would be taken for
+        images: uint8 ``[batch, height, width, 3]`` to trace with, at least two images (one would be taken for
             a constant).
         outputs: names of the tensors it computes, in order.
         origin: where the model comes from, kept as the file's ``metadata_props``.
-        any_size: whether it takes pictures of other sizes too.
+        any_size: whether it takes images of other sizes too.
 
     Returns:
         The serialized model, weights included.
@@ -103,7 +103,7 @@ def _check(model: onnx.ModelProto) -> None:
         if first.dim_param != BATCH:
             raise ExportError(
                 f"'{tensor.name}' of the ONNX graph has {first.dim_param or first.dim_value!r} as its first size, "
-                f"expected '{BATCH}': the model's forward fixes the number of pictures"
+                f"expected '{BATCH}': the model's forward fixes the number of images"
             )
 
 

@@ -1,4 +1,4 @@
-"""Run a graph on pictures, whatever its format."""
+"""Run a graph on images, whatever its format."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -53,6 +53,6 @@ def _full_float32(device: str) -> Iterator[None]:
 
 
 def answers(run: Runner, images: Tensor, batch: int) -> Outputs:
-    """The outputs for any number of pictures, uint8 ``[n, height, width, 3]``, so many at a time."""
+    """The outputs for any number of images, uint8 ``[n, height, width, 3]``, so many at a time."""
     parts = [run(part.numpy()) for part in images.split(batch)]
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}

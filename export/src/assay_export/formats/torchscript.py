@@ -39,7 +39,7 @@ def export(graph: nn.Module, images: Tensor, origin: Mapping[str, str]) -> bytes
     extra = {ORIGIN: json.dumps(dict(origin), sort_keys=True).encode()}
     _forget_classes()
     with torch.no_grad(), _quiet():
-        # torch's own check runs the trace once on the same pictures, and its tracer warns of what may be a constant;
+        # torch's own check runs the trace once on the same images, and its tracer warns of what may be a constant;
         # the gate does more, and finds what is.
         warnings.simplefilter("ignore", torch.jit.TracerWarning)  # type: ignore[attr-defined]
         torch.jit.save(torch.jit.trace(graph, images, check_trace=False), buffer, _extra_files=extra)

@@ -28,14 +28,14 @@ def ask_eager(
 
     Args:
         task: whose answers they are.
-        graph: the eager model, looking at pictures that way.
+        graph: the eager model, looking at images that way.
         look: which way.
         probe: of `make_probe`.
         data: whose test split is asked for.
         dense: where it looks densely, the pixels between two answers.
     """
-    run, pictures = module_runner(graph, task.outputs(look)), probe_for(look, probe)
-    together = answers(run, pictures, len(pictures))
+    run, images = module_runner(graph, task.outputs(look)), probe_for(look, probe)
+    together = answers(run, images, len(images))
     return Reference(together, answers(for_test(run, dense), data.test.images, task.reference_batch))
 
 
@@ -51,7 +51,7 @@ def prove(
 ) -> Verdict:
     """Run an artifact as its users will, and compare its answers with the eager model's.
 
-    The probe goes through it in one batch and picture by picture, the test split in batches of another size and what
+    The probe goes through it in one batch and image by image, the test split in batches of another size and what
     is left over, so a graph that knows only one size of batch fails. A dense graph is shown both in other sizes.
 
     Args:
@@ -60,17 +60,17 @@ def prove(
         artifact: which one.
         place: engine and device that run it.
         task: whose answers they are.
-        probe: uint8 ``[pictures, height, width, 3]``.
+        probe: uint8 ``[images, height, width, 3]``.
         data: whose test split it has to answer.
         reference: the eager model's outputs, looking the same way.
     """
     start = time.perf_counter()
-    pictures = probe_for(artifact.look, probe)
+    images = probe_for(artifact.look, probe)
     failures, reasons = [], []
     off = relative = compared = None
     try:
         run = formats.start(folder, manifest, artifact, place)
-        together, alone = answers(run, pictures, len(pictures)), answers(run, pictures, 1)
+        together, alone = answers(run, images, len(images)), answers(run, images, 1)
         tested = answers(for_test(run, artifact.dense), data.test.images, task.batch)
         _check(together, reference.probe)
         _check(alone, reference.probe)

@@ -1,4 +1,4 @@
-"""The gate's verdict as one page that needs no other file: figures, reasons, and the worst pictures drawn."""
+"""The gate's verdict as one page that needs no other file: figures, reasons, and the worst images drawn."""
 
 import base64
 import io
@@ -20,7 +20,7 @@ from assay_research.data.protocol import Data
 TEMPLATE = "parity.html.jinja"
 
 SHOWN = 320
-"""Width of a drawn picture, screen pixels at least."""
+"""Width of a drawn image, screen pixels at least."""
 
 DRAWN = 0.3
 """Boxes are drawn from this score."""
@@ -44,7 +44,7 @@ class PageRow:
 
 @dataclass(frozen=True)
 class Shown:
-    """A picture of the page: a ``data:`` address and what is said of it."""
+    """An image of the page: a ``data:`` address and what is said of it."""
 
     address: str
     worst: Worst
@@ -62,7 +62,7 @@ def render(
         manifest: of the bundle, or of what would have become one.
         verdicts: on its artifacts.
         left_out: on what it does without.
-        data: whose test pictures are drawn.
+        data: whose test images are drawn.
     """
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined
@@ -76,7 +76,7 @@ def render(
         n=len(data.test),
         dataset=f"{data.name}/test",
         metric=task_named(data.task).metric_name,
-        pictures={row.verdict.path + row.place: list(_pictures(row.verdict, data)) for row in rows},
+        images={row.verdict.path + row.place: list(_images(row.verdict, data)) for row in rows},
     )
     return text.encode()
 
@@ -99,7 +99,7 @@ def _row(verdict: Verdict, left_out: bool) -> PageRow:
     )
 
 
-def _pictures(verdict: Verdict, data: Data) -> Iterator[Shown]:
+def _images(verdict: Verdict, data: Data) -> Iterator[Shown]:
     for worst in verdict.worst:
         image = Image.fromarray(data.test.images[worst.index].numpy())
         factor = max(1, -(-SHOWN // image.width)) if worst.eager_boxes or worst.artifact_boxes else 1

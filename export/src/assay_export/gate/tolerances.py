@@ -48,7 +48,7 @@ task's `differences` counts it."""
 _TYPICAL = {"boxes": 0.1, "scores": 2e-3}
 
 ON_TEST_SPLIT: dict[tuple[str, str], Mapping[str, float]] = {
-    # flips: share of the test pictures that may change class. In fp32 rounding alone flips a picture only where two
+    # flips: share of the test images that may change class. In fp32 rounding alone flips an image only where two
     # classes tie to five digits; the smallest planted fault flips 1 in 70. drop: how much lower top-1 may be.
     (CLASSIFICATION, "fp32"): {"flips": 5e-4, "drop": 5e-4},
     (CLASSIFICATION, "fp16"): {"flips": 5e-3, "drop": 2e-3},

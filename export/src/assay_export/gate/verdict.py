@@ -29,7 +29,7 @@ class Reference:
     """What the eager model answers, on the CPU, in float32.
 
     Attributes:
-        probe: outputs by name for the probe's pictures.
+        probe: outputs by name for the probe's images.
         test: the same for the test split.
     """
 
@@ -52,7 +52,7 @@ class Verdict:
             numbers to compare.
         relative: the same as parts of the largest value the eager model gives.
         task: the task's figures of its answers to the test split; None if there are none.
-        worst: test pictures whose answers are farthest apart.
+        worst: test images whose answers are farthest apart.
         seconds: what the proof took.
     """
 

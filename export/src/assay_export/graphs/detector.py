@@ -14,7 +14,7 @@ from torchvision.models.detection.image_list import ImageList
 from torchvision.ops import roi_align
 from torchvision.ops.poolers import LevelMapper, _setup_scales
 
-from assay_deploy.pictures.canvas import Canvas, View
+from assay_deploy.images.canvas import Canvas, View
 from assay_export.graphs.folding import fold_norms
 from assay_export.graphs.selection import clip, falling, greedy_nms, long_sides, ranked, rows
 from assay_research.models.base_detector import DIVISOR, Detector
@@ -23,7 +23,7 @@ from assay_research.models.normalized import Normalized
 from assay_research.tasks.detection.views import BoxViews
 
 CANDIDATES = 5000
-"""Boxes of a picture that the last NMS looks at, those of the highest scores.
+"""Boxes of an image that the last NMS looks at, those of the highest scores.
 
 RetinaNet has no more, 1,000 at each of five levels. Faster R-CNN has one for each class at each of 1,000 proposals;
 those left out are missed where the first 5,000 leave fewer boxes than there are places.
@@ -40,7 +40,7 @@ def exportable(model: Normalized, canvas: Canvas, views: Sequence[View]) -> nn.M
 
     Args:
         model: a trained detector. A network that is no `Detector` is taken to be exportable as it is.
-        canvas: size of the pictures.
+        canvas: size of the images.
         views: see `BoxViews`.
 
     Returns:
@@ -72,14 +72,14 @@ class _Plain(nn.Module):
 
 
 class _Graph(nn.Module):
-    """The parts of a trained detector, and the anchors for every size of picture that it is shown.
+    """The parts of a trained detector, and the anchors for every size of image that it is shown.
 
     Args:
         detector: in eval mode.
-        sizes: height and width of the pictures, pixels.
+        sizes: height and width of the images, pixels.
 
     Attributes:
-        detections: boxes a picture at most.
+        detections: boxes an image at most.
         levels: number of anchors at each level of the pyramid, for each size.
 
     Shape:
@@ -96,7 +96,7 @@ class _Graph(nn.Module):
         self.levels: list[list[int]] = []
 
     def _lay_anchors(self, number: int, generator: AnchorGenerator) -> dict[str, Tensor]:
-        """Keep the anchors of a size; returns the maps of an empty picture."""
+        """Keep the anchors of a size; returns the maps of an empty image."""
         some = next(self.backbone.parameters())
         padded = self._pad(some.new_zeros(1, 3, *self.sizes[number]), number)
         with torch.no_grad():
@@ -112,14 +112,14 @@ class _Graph(nn.Module):
         return F.pad(images, (0, -width % DIVISOR, 0, -height % DIVISOR))
 
     def _number(self, images: Tensor) -> int:
-        """Which of the sizes the pictures have."""
+        """Which of the sizes the images have."""
         with warnings.catch_warnings():
             # A trace warns that the size becomes a constant. It is to become one.
             warnings.filterwarnings("ignore", "Converting a tensor to a Python integer")
             return self.sizes.index((int(images.shape[2]), int(images.shape[3])))
 
     def _decode(self, coder: BoxCoder, deltas: Tensor, boxes: Tensor, count: int, number: int) -> Tensor:
-        """Move and resize boxes, ``[batch, count, 4]``, and clip them to the picture."""
+        """Move and resize boxes, ``[batch, count, 4]``, and clip them to the image."""
         moved: Tensor = coder.decode_single(deltas.reshape(-1, 4), boxes.reshape(-1, 4))
         return clip(moved.reshape(-1, count, 4), *self.sizes[number])
 
@@ -245,9 +245,9 @@ class FasterRCNNGraph(_Graph):
     def _align(self, maps: list[Tensor], proposals: Tensor, number: int) -> Tensor:
         """RoIAlign each proposal at its level, ``[batch * rooms, channels, 7, 7]``.
 
-        Torchvision picks the proposals of each level, as many as there are. Here the levels become further pictures
+        Torchvision picks the proposals of each level, as many as there are. Here the levels become further images
         of the batch, so that one RoIAlign of fixed size does all. A smaller map lies in the lower right corner of its
-        picture: RoIAlign repeats a map's last row and column, and counts what lies beyond as 0.
+        image: RoIAlign repeats a map's last row and column, and counts what lies beyond as 0.
         """
         stack = torch.stack(
             [F.pad(each, (left, 0, top, 0)) for each, (left, top) in zip(maps, self.corners[number], strict=True)], 1
@@ -255,7 +255,7 @@ class FasterRCNNGraph(_Graph):
         boxes = proposals.flatten(0, 1)
         level = self.mappers[number]([boxes])
         shift = self.get_buffer(f"shifts{number}")[level]
-        picture = torch.ones_like(proposals[..., 0]).cumsum(0).flatten() - 1
-        rois = torch.cat([(picture * len(maps) + level)[:, None], boxes * shift[:, :1] + shift[:, 1:]], 1)
+        image = torch.ones_like(proposals[..., 0]).cumsum(0).flatten() - 1
+        rois = torch.cat([(image * len(maps) + level)[:, None], boxes * shift[:, :1] + shift[:, 1:]], 1)
         aligned: Tensor = roi_align(stack, rois, self.pool.output_size, 1.0, self.pool.sampling_ratio)
         return aligned

@@ -14,7 +14,7 @@ NORMS = (nn.BatchNorm2d, FrozenBatchNorm2d)
 def fold_norms(model: nn.Module, *inputs: Tensor) -> None:
     """Fold each normalisation with constant statistics that follows a convolution, in place.
 
-    An exporter does so where it can, but not in a graph that runs a layer twice, at two sizes of a picture. Which
+    An exporter does so where it can, but not in a graph that runs a layer twice, at two sizes of an image. Which
     convolution is before which normalisation is seen by running the model once; pairs of which one half is also run
     without the other stay as they are.
 

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 BLOCK = 512
-"""Boxes of a picture that `greedy_nms` looks at together."""
+"""Boxes of an image that `greedy_nms` looks at together."""
 
 ROUNDS = 24
 """Of `greedy_nms` in a block: the longest chain in which the fate of each box hangs on the one before.
@@ -51,7 +51,7 @@ def rows(tensor: Tensor, places: Tensor) -> Tensor:
 
 
 def clip(boxes: Tensor, height: int, width: int) -> Tensor:
-    """Move corners ``[..., 4]`` that lie outside a picture to its edge."""
+    """Move corners ``[..., 4]`` that lie outside an image to its edge."""
     x, y = boxes[..., 0::2].clamp(0, width), boxes[..., 1::2].clamp(0, height)
     return torch.stack([x, y], -1).flatten(-2)
 

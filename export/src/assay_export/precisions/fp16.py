@@ -17,8 +17,8 @@ from assay_export.formats.onnx_graph import INPUT
 from assay_export.formats.runner import Outputs
 from assay_export.precisions.network import LAYERS, float_types, outside
 
-PICTURES = 64
-"""Training pictures a search looks at."""
+IMAGES = 64
+"""Training images a search looks at."""
 
 BATCH = 8
 """Of them, at once."""
@@ -50,11 +50,11 @@ class Search:
 
 
 def lower(content: bytes, images: Tensor, distance: Distance, device: str) -> bytes:
-    """Lower a graph to float16 but for the blocks that `search` finds on training pictures.
+    """Lower a graph to float16 but for the blocks that `search` finds on training images.
 
     Args:
         content: the float32 graph.
-        images: of the training split, uint8 ``[n, height, width, 3]``; `PICTURES` from all over it are used.
+        images: of the training split, uint8 ``[n, height, width, 3]``; `IMAGES` from all over it are used.
         distance: see `search`.
         device: see `search`.
 
@@ -62,7 +62,7 @@ def lower(content: bytes, images: Tensor, distance: Distance, device: str) -> by
         ExportError: see `to_half`.
         RuntimeUnavailableError: see `search`.
     """
-    chosen = images[torch.linspace(0, len(images) - 1, min(PICTURES, len(images))).long()]
+    chosen = images[torch.linspace(0, len(images) - 1, min(IMAGES, len(images))).long()]
     parts = blocks(content)
     return to_half(content, [node for name in search(content, chosen, distance, device).keep for node in parts[name]])
 

@@ -1,4 +1,4 @@
-"""Quantise a classifier's ONNX graph to int8: weights per channel, activations by their range on training pictures."""
+"""Quantise a classifier's ONNX graph to int8: weights per channel, activations by their range on training images."""
 
 import tempfile
 from importlib import import_module
@@ -15,8 +15,8 @@ from assay_deploy.engines.onnxruntime.runtime import import_runtime
 from assay_export.formats.onnx_graph import INPUT
 from assay_export.precisions.network import outside
 
-PICTURES = 256
-"""Training pictures whose activations are measured."""
+IMAGES = 256
+"""Training images whose activations are measured."""
 
 BATCH = 64
 """Of them, at once: all their activations are in memory together."""
@@ -32,20 +32,20 @@ def quantize(content: bytes, images: Tensor) -> bytes:
     it has some. Weights are int8 and symmetric, with a scale for each output channel; activations are uint8 with a
     zero point, which is what ONNX Runtime's x86 kernels want: with int8 activations ResNet-14 took 1.3 times as long.
 
-    The range of an activation is the least and largest value it has on `PICTURES` training pictures. On TinyVGG D,
-    with and without BatchNorm, and ResNet-14, trained on digits, none changes more than 4 of 359 test pictures,
+    The range of an activation is the least and largest value it has on `IMAGES` training images. On TinyVGG D,
+    with and without BatchNorm, and ResNet-14, trained on digits, none changes more than 4 of 359 test images,
     and none loses accuracy. Clipping to the 99.99th percentile moved logits by up to 1.6 times as much and changed
-    more pictures; ONNX Runtime's entropy method has as many bins as levels, clips nothing, and gives the same ranges.
+    more images; ONNX Runtime's entropy method has as many bins as levels, clips nothing, and gives the same ranges.
 
     On x86 without VNNI (Intel before Cascade Lake, AMD before Zen 4) ONNX Runtime adds pairs of products in 16 bits,
     which may saturate. Weights of 7 bits rule that out, but move logits by up to 1.8 times as much everywhere else.
 
-    The same graph and pictures give the same bytes, on the same versions of onnx and onnxruntime and the same
+    The same graph and images give the same bytes, on the same versions of onnx and onnxruntime and the same
     processor.
 
     Args:
         content: the float32 graph.
-        images: of the training split, uint8 ``[n, height, width, 3]``; `PICTURES` from all over it are used.
+        images: of the training split, uint8 ``[n, height, width, 3]``; `IMAGES` from all over it are used.
 
     Raises:
         ExportError: the graph has no convolution or linear layer.
@@ -57,13 +57,13 @@ def quantize(content: bytes, images: Tensor) -> bytes:
     excluded = outside(model)
     # Without this mark it warns that folding BatchNorm would be better; it is folded.
     onnx.helper.set_model_props(model, {"onnx.quant.pre_process": "onnxruntime.quant"})
-    chosen = images[torch.linspace(0, len(images) - 1, min(PICTURES, len(images))).long()]
+    chosen = images[torch.linspace(0, len(images) - 1, min(IMAGES, len(images))).long()]
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "quantized.onnx")
         ort.quantize_static(
             model,
             path,
-            _Pictures(chosen),
+            _Images(chosen),
             quant_format=ort.QuantFormat.QDQ,
             op_types_to_quantize=OPERATORS,
             nodes_to_exclude=excluded,
@@ -82,8 +82,8 @@ def quantize(content: bytes, images: Tensor) -> bytes:
     return result
 
 
-class _Pictures:
-    """Hands batches of pictures to the calibration, as onnxruntime's CalibrationDataReader does."""
+class _Images:
+    """Hands batches of images to the calibration, as onnxruntime's CalibrationDataReader does."""
 
     def __init__(self, images: Tensor) -> None:
         self.batches = iter(images.split(BATCH))

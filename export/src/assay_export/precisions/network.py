@@ -1,4 +1,4 @@
-"""Which nodes of an ONNX graph are its network; the others prepare pictures, or choose and count what it answers."""
+"""Which nodes of an ONNX graph are its network; the others prepare images, or choose and count what it answers."""
 
 import onnx
 from onnx import TensorProto

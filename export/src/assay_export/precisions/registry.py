@@ -20,7 +20,7 @@ class Precision:
     Attributes:
         name: of `assay_deploy.bundle.manifest.PRECISIONS`.
         device: where it is proven, and so may run: ``cpu`` or ``cuda``.
-        lower: lowers a float32 graph by training pictures, uint8 ``[n, height, width, 3]``, and the task's `distance`.
+        lower: lowers a float32 graph by training images, uint8 ``[n, height, width, 3]``, and the task's `distance`.
         check: raises an ExportError where this machine cannot prove it.
     """
 

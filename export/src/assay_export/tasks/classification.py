@@ -1,4 +1,4 @@
-"""Classifiers: logits or averaged probabilities, judged by the pictures that change class."""
+"""Classifiers: logits or averaged probabilities, judged by the images that change class."""
 
 from dataclasses import dataclass
 from math import sqrt
@@ -9,7 +9,7 @@ from torch import nn
 
 from assay_deploy.bundle.difference import largest_differences
 from assay_deploy.bundle.manifest import CLASSIFICATION, DENSE, PLAIN, TTA, Artifact, Tensor
-from assay_deploy.pictures.canvas import View
+from assay_deploy.images.canvas import View
 from assay_export.formats.runner import Outputs
 from assay_export.gate.tolerances import ON_TEST_SPLIT, TOLERANCES
 from assay_export.tasks.task import WORST, Comparison, Worst, same_views
@@ -29,10 +29,10 @@ NORMAL_95 = 1.959963984540054
 
 @dataclass(frozen=True)
 class Flip:
-    """A test picture that the artifact puts in another class than the eager model.
+    """A test image that the artifact puts in another class than the eager model.
 
     Attributes:
-        name: of the picture.
+        name: of the image.
         label: its class.
         eager: the eager model's answer.
         artifact: the artifact's answer.
@@ -48,13 +48,13 @@ class Flip:
 
 @dataclass(frozen=True)
 class Top1:
-    """How an artifact names the classes of n test pictures, beside the eager model.
+    """How an artifact names the classes of n test images, beside the eager model.
 
     Attributes:
-        n: number of test pictures.
+        n: number of test images.
         eager, artifact: fractions of them whose highest output is their class.
         difference: `artifact` less `eager`.
-        interval: 95 % confidence interval of the difference on pictures like these; see `paired_interval`.
+        interval: 95 % confidence interval of the difference on images like these; see `paired_interval`.
         drop_allowed: how much lower `artifact` may be.
         agreement: fraction of them that both put in one class.
         flips_allowed: how many may change class.
@@ -82,26 +82,26 @@ class Top1:
 
 
 def drop_allowed(n: int, precision: str) -> float:
-    """How much lower top-1 on n pictures may be; one picture is the smallest step there is."""
+    """How much lower top-1 on n images may be; one image is the smallest step there is."""
     return max(1 / n, ON_TEST_SPLIT[CLASSIFICATION, precision]["drop"])
 
 
 def flips_allowed(n: int, precision: str) -> int:
-    """How many of n test pictures may change class; one is the smallest step there is."""
+    """How many of n test images may change class; one is the smallest step there is."""
     return max(1, int(n * ON_TEST_SPLIT[CLASSIFICATION, precision]["flips"]))
 
 
 def paired_interval(lost: int, won: int, n: int) -> tuple[float, float]:
-    """95 % confidence interval of the difference of two accuracies on the same n pictures.
+    """95 % confidence interval of the difference of two accuracies on the same n images.
 
     Args:
-        lost: pictures that the first alone gets right.
-        won: pictures that the second alone gets right.
-        n: pictures.
+        lost: images that the first alone gets right.
+        won: images that the second alone gets right.
+        n: images.
 
     Returns:
         Least and largest difference, second less first, after Agresti and Min, "Simple improved confidence intervals
-        for comparing matched proportions", Statistics in Medicine 24 (2005): Wald's interval with half a picture more
+        for comparing matched proportions", Statistics in Medicine 24 (2005): Wald's interval with half an image more
         in each of the four cells.
     """
     b, c, total = lost + 0.5, won + 0.5, n + 2
@@ -116,7 +116,7 @@ def _scores(found: Outputs) -> np.ndarray:
 
 
 class ClassifierExport:
-    """An `assay_export.tasks.task.Task`: a class a picture, judged by the pictures that change theirs."""
+    """An `assay_export.tasks.task.Task`: a class an image, judged by the images that change theirs."""
 
     name: ClassVar[str] = CLASSIFICATION
     metric: ClassVar[str] = "top1"
@@ -126,7 +126,7 @@ class ClassifierExport:
     labelled: ClassVar[bool] = True
 
     def outputs(self, look: str) -> tuple[str, ...]:
-        """Names of what a graph gives that looks at pictures that way."""
+        """Names of what a graph gives that looks at images that way."""
         return ("probabilities",) if look == TTA else ("logits",)
 
     def described(self, trained: Trained, tta: bool) -> tuple[Tensor, ...]:
@@ -135,7 +135,7 @@ class ClassifierExport:
         return tuple(Tensor(name, "float32", ("batch", len(trained.classes)), MEANINGS[name]) for name in names)
 
     def eager(self, trained: Trained, look: str, dense: int | None) -> nn.Module:
-        """The model as it was trained, looking at pictures that way: what every artifact has to equal.
+        """The model as it was trained, looking at images that way: what every artifact has to equal.
 
         Args:
             trained: the model.
@@ -161,7 +161,7 @@ class ClassifierExport:
         return float((_scores(found).argmax(1) == data.test.labels.numpy()).mean())
 
     def drop_allowed(self, n: int, precision: str) -> float:
-        """See `Task.drop_allowed`; one picture is the smallest step there is."""
+        """See `Task.drop_allowed`; one image is the smallest step there is."""
         return drop_allowed(n, precision)
 
     def distance(self, found: Outputs, expected: Outputs) -> float:
@@ -206,7 +206,7 @@ class ClassifierExport:
         )
         reasons = []
         if len(flipped) > finding.flips_allowed:
-            reasons.append(f"{len(flipped)} of {n} test pictures change class, allowed {finding.flips_allowed}")
+            reasons.append(f"{len(flipped)} of {n} test images change class, allowed {finding.flips_allowed}")
         if lost - won > finding.drop_allowed * n + 1e-9:
             reasons.append(
                 f"top-1 falls from {finding.eager:.4f} to {finding.artifact:.4f}, allowed {finding.drop_allowed:.4f}"

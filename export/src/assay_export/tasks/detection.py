@@ -9,7 +9,7 @@ from torch import nn
 
 from assay_deploy.bundle.difference import DetectionMatch, detection_differences, match_detections
 from assay_deploy.bundle.manifest import BOXES, DETECTION, PLAIN, Artifact, Tensor
-from assay_deploy.pictures.canvas import View
+from assay_deploy.images.canvas import View
 from assay_export.errors import ExportError
 from assay_export.formats.runner import Outputs
 from assay_export.gate.tolerances import ON_TEST_SPLIT
@@ -25,10 +25,10 @@ from assay_research.tasks.detection.views import BoxViews
 
 @dataclass(frozen=True)
 class Boxes:
-    """What an artifact finds in n test pictures, beside the eager model.
+    """What an artifact finds in n test images, beside the eager model.
 
     Attributes:
-        n: number of test pictures.
+        n: number of test images.
         eager, artifact: COCO's mean average precision at IoU 0.50 to 0.95.
         difference: `artifact` less `eager`.
         drop_allowed: how much lower `artifact` may be.
@@ -73,7 +73,7 @@ def _typical(match: DetectionMatch) -> dict[str, float]:
 
 
 def _worst(data: DetectionData, reference: Outputs, found: Outputs) -> tuple[Worst, ...]:
-    """The pictures with the largest share of boxes without a partner, then with the boxes farthest apart."""
+    """The images with the largest share of boxes without a partner, then with the boxes farthest apart."""
     apart = []
     for i in range(len(data.test)):
         one, other = ({name: each[name][i : i + 1] for name in BOXES} for each in (found, reference))
@@ -131,7 +131,7 @@ class DetectorExport:
         )
 
     def eager(self, trained: Trained, look: str, dense: int | None) -> nn.Module:
-        """The model as it was trained, looking at pictures that way: what every artifact has to equal.
+        """The model as it was trained, looking at images that way: what every artifact has to equal.
 
         Raises:
             ExportError: the views do not fit the canvas, or there is to be a dense graph.
@@ -152,8 +152,8 @@ class DetectorExport:
     def score(self, data: DetectionData, found: Outputs) -> float:
         """Mean average precision on the test split."""
         tensors = Detections(*(torch.from_numpy(found[name]) for name in BOXES))
-        pictures = [tensors.picture(i) for i in range(len(data.test))]
-        return measure(pictures, data.test, data.canvas, data.classes).map
+        images = [tensors.image(i) for i in range(len(data.test))]
+        return measure(images, data.test, data.canvas, data.classes).map
 
     def drop_allowed(self, n: int, precision: str) -> float:  # noqa: ARG002 - the same for any number
         """See `Task.drop_allowed`."""
@@ -199,12 +199,10 @@ class DetectorExport:
             reasons.append(f"mAP falls from {before:.4f} to {after:.4f}, allowed {finding.drop_allowed:g}")
         if not finding.alone_share <= finding.alone_allowed:
             reasons.append(
-                f"{finding.alone} boxes on the test pictures, {finding.alone_share:.2%} of all scores, are found by "
+                f"{finding.alone} boxes on the test images, {finding.alone_share:.2%} of all scores, are found by "
                 f"one of eager and artifact alone, allowed {finding.alone_allowed:.0%}"
             )
         for name, mean in _typical(match).items():
             if not mean <= allowed[name]:
-                reasons.append(
-                    f"{name} on the test pictures differ by {mean:.2g} on average, allowed {allowed[name]:g}"
-                )
+                reasons.append(f"{name} on the test images differ by {mean:.2g} on average, allowed {allowed[name]:g}")
         return Comparison(finding, reasons, _worst(data, reference, found))

@@ -7,23 +7,23 @@ from typing import ClassVar, Protocol, TypeVar
 from torch import nn
 
 from assay_deploy.bundle.manifest import Artifact, Tensor
-from assay_deploy.pictures.canvas import Canvas
+from assay_deploy.images.canvas import Canvas
 from assay_export.errors import ExportError
 from assay_export.formats.runner import Outputs
 from assay_research.data.protocol import Data
 from assay_research.runs.trained import Trained
 
 WORST = 8
-"""Pictures shown for each artifact, those whose answers are farthest apart."""
+"""Images shown for each artifact, those whose answers are farthest apart."""
 
 
 @dataclass(frozen=True)
 class Worst:
-    """A test picture whose answers are far apart.
+    """A test image whose answers are far apart.
 
     Attributes:
-        index: of the picture in the test split.
-        name: of the picture.
+        index: of the image in the test split.
+        name: of the image.
         difference: how far, in the unit that the task orders by.
         truth, eager, artifact: in words.
         eager_boxes, artifact_boxes: of detectors: left, top, right, bottom, score and label's index, canvas pixels.
@@ -64,7 +64,7 @@ class Comparison:
     Attributes:
         finding: the task's figures.
         reasons: against the artifact, in words.
-        worst: pictures, the worst first.
+        worst: images, the worst first.
     """
 
     finding: Finding
@@ -82,9 +82,9 @@ class Task(Protocol[DataT]):
         name: as the manifest and the data sets have it, ``classification``.
         metric: key of the score in the manifest, ``top1``.
         metric_name: the same in words, ``top-1``.
-        batch: test pictures given to an artifact at once. Not `reference_batch`, so that batches are proven not to
+        batch: test images given to an artifact at once. Not `reference_batch`, so that batches are proven not to
             matter.
-        reference_batch: test pictures given to the eager model at once.
+        reference_batch: test images given to the eager model at once.
         labelled: whether each output has a value for each label.
     """
 
@@ -96,13 +96,13 @@ class Task(Protocol[DataT]):
     labelled: ClassVar[bool]
 
     def outputs(self, look: str) -> tuple[str, ...]:
-        """Names of the outputs of a graph that looks at pictures that way."""
+        """Names of the outputs of a graph that looks at images that way."""
 
     def described(self, trained: Trained, tta: bool) -> tuple[Tensor, ...]:
         """The outputs of all graphs, as the manifest describes them."""
 
     def eager(self, trained: Trained, look: str, dense: int | None) -> nn.Module:
-        """The model as it was trained, looking at pictures that way: every artifact has to equal it.
+        """The model as it was trained, looking at images that way: every artifact has to equal it.
 
         Args:
             trained: the model.
@@ -120,7 +120,7 @@ class Task(Protocol[DataT]):
         """The metric of answers to the test split."""
 
     def drop_allowed(self, n: int, precision: str) -> float:
-        """How much lower the metric may be on n pictures."""
+        """How much lower the metric may be on n images."""
 
     def distance(self, found: Outputs, expected: Outputs) -> float:
         """How far the outputs of a float16 graph are from those in float32; 1 is as far as the gate lets them be."""

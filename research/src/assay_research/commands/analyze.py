@@ -63,8 +63,8 @@ COMMAND = Command(
     __version__,
     AnalysisOptions,
     about="""
-        Look at a data set before training on it: classes, objects a picture, sizes and shapes of boxes, outliers, where
-        objects lie, pictures without objects, copies and other look-alikes, leakage between the splits, and every
+        Look at a data set before training on it: classes, objects an image, sizes and shapes of boxes, outliers, where
+        objects lie, images without objects, copies and other look-alikes, leakage between the splits, and every
         problem met while reading.
     """,
     usage="data=<data set> [data.<setting>=<value> ...] [out=<folder>]",

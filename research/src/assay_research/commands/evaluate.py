@@ -22,7 +22,7 @@ COMMAND = Command(
     examples=(
         ("assay-evaluate", "the newest run's best checkpoint"),
         ("assay-evaluate run=runs/digits/<time> checkpoint=all", "every epoch that it kept"),
-        ("assay-evaluate 'sizes=[36,40,44]' flip=true", "six views of each picture, averaged"),
+        ("assay-evaluate 'sizes=[36,40,44]' flip=true", "six views of each image, averaged"),
     ),
     notes="Writes JSON and figures to <run>/evaluation/, of a detector a page to read too.",
 )

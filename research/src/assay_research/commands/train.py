@@ -59,7 +59,7 @@ COMMAND = Command(
         "experiment": "model, data and recipe that belong together; a folder's name alone is a study, all of it",
         "model": "the network",
         "data": "the data set",
-        "augment": "how training pictures are varied",
+        "augment": "how training images are varied",
         "optim": "the optimizer",
         "schedule": "of the learning rate",
         "finetune": "of a pretrained detector",
@@ -145,10 +145,10 @@ def probe(config: DictConfig) -> None:
         measured = f"loss {learned.loss:.4f}{others} after {learned.steps} steps"
         if not learned.learned:
             raise ConfigError(
-                f"one batch of {trainer.batch_size} pictures was not learned by heart: {measured}. Look at the labels, "
+                f"one batch of {trainer.batch_size} images was not learned by heart: {measured}. Look at the labels, "
                 "try another optim.lr, and take out dropout; a network that fails here will not learn more from all"
             )
-        say(f"one batch of {trainer.batch_size} pictures is learned by heart: {measured}")
+        say(f"one batch of {trainer.batch_size} images is learned by heart: {measured}")
         return
     found = probes.rate_range(trainer)
     path = Path(config.runs) / "rate_range" / f"{config.name}_{datetime.now():%Y-%m-%d_%H-%M-%S}.png"

@@ -10,12 +10,15 @@ import torch
 from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 
-from assay_deploy.pictures.canvas import View
+from assay_deploy.images.canvas import View
 from assay_research.data.protocol import Data
 from assay_research.errors import ConfigError, nearest
 from assay_research.models.normalized import Normalized, Pretrained
 
 PACKAGE = "assay_research"
+
+RENAMED = {"pictures": "images"}
+"""Arguments of builders as the configs of older runs have them, and their names now."""
 
 
 def instantiate(config: Mapping[str, Any] | DictConfig | None, within: str, **given: Any) -> Any:
@@ -33,10 +36,11 @@ def instantiate(config: Mapping[str, Any] | DictConfig | None, within: str, **gi
     plain = OmegaConf.to_container(config, resolve=True) if isinstance(config, DictConfig) else config
     if not isinstance(plain, Mapping):
         raise ConfigError(f"{within}: expected a mapping with a _target_ and its arguments, got {plain!r}")
-    arguments = {str(key): value for key, value in plain.items()}
-    target = arguments.pop("_target_", None)
+    named = {str(key): value for key, value in plain.items()}
+    target = named.pop("_target_", None)
     builder = _locate(target, within)
     parameters = {k: p for k, p in inspect.signature(builder).parameters.items() if k not in given}
+    arguments = {key if key in parameters else RENAMED.get(key, key): value for key, value in named.items()}
     schema = make_dataclass("Arguments", [(k, p.annotation, _field(p)) for k, p in parameters.items()])
     try:
         checked = OmegaConf.merge(OmegaConf.structured(schema), arguments)

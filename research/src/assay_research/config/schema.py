@@ -23,7 +23,7 @@ class Stopping:
 
 
 BATCH_SIZE = 128
-"""Pictures a step, where nothing else is said."""
+"""Images a step, where nothing else is said."""
 
 
 @dataclass
@@ -37,7 +37,7 @@ class TrainConfig:
         name: of the experiment; a run goes to ``<runs>/<name>/<time>``.
         views: what the model looks at when tested, the plain view first.
         epochs: in all.
-        batch_size: pictures a step.
+        batch_size: images a step.
         accumulate: parts that a batch is taken in, one after the other, where memory is short.
         sync_batchnorm: with torchrun on several GPUs: BatchNorm's statistics are those of the whole batch, not of each
             GPU's part.
@@ -72,8 +72,8 @@ class TrainConfig:
     views: list[dict[str, Any]] = option(
         MISSING, "what the model looks at when tested, the plain view first", example="[{}, {size: 36, flip: true}]"
     )
-    epochs: int = option(MISSING, "how often all training pictures are seen")
-    batch_size: int = option(BATCH_SIZE, "pictures a step, those of all processes together")
+    epochs: int = option(MISSING, "how often all training images are seen")
+    batch_size: int = option(BATCH_SIZE, "images a step, those of all processes together")
     accumulate: int = option(1, "parts that a batch is taken in, one after the other, where memory is short")
     sync_batchnorm: bool = option(
         False,
@@ -124,7 +124,7 @@ class EvaluationOptions:
     )
     split: str = option(
         "val",
-        "Training ends by scoring the test pictures once; what is chosen by looking at them again is no longer "
+        "Training ends by scoring the test images once; what is chosen by looking at them again is no longer "
         "measured by them",
         choices=("val", "test"),
     )
@@ -144,7 +144,7 @@ class EvaluationOptions:
     dense: int | None = option(
         None,
         "pixels between two answers of dense evaluation, a power of two up to 32: a VGG-style model slides over the "
-        "whole picture, uncropped, at the size of every view",
+        "whole image, uncropped, at the size of every view",
         example="8",
         section="classifiers only",
     )

@@ -1,1 +1,1 @@
-"""Labelled pictures as three splits of uint8 tensors."""
+"""Labelled images as three splits of uint8 tensors."""

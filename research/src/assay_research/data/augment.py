@@ -1,4 +1,4 @@
-"""Flip, crop, rescale, recolour and cut out of a whole batch of pictures at once, on the device they live on."""
+"""Flip, crop, rescale, recolour and cut out of a whole batch of images at once, on the device they live on."""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -12,16 +12,16 @@ from assay_research.data.resample import axis_weights, resample
 
 @dataclass
 class Augment:
-    """How training pictures are varied; the defaults leave them as they are.
+    """How training images are varied; the defaults leave them as they are.
 
     Attributes:
         flip: mirror left to right with probability 1/2.
-        pad: zero pixels put around the picture, then a random crop of the canvas' own size.
-        scale: ``[S_min, S_max]``: the picture's shorter side is resized to S pixels, an integer drawn uniformly for
-            each picture, then a random crop of the canvas' own size is taken (Simonyan and Zisserman,
+        pad: zero pixels put around the image, then a random crop of the canvas' own size.
+        scale: ``[S_min, S_max]``: the image's shorter side is resized to S pixels, an integer drawn uniformly for
+            each image, then a random crop of the canvas' own size is taken (Simonyan and Zisserman,
             arXiv:1409.1556, section 3.1). ``[36, 36]`` is a fixed S; None does not resize.
         brightness: pixels are multiplied by a factor drawn uniformly from [1 - brightness, 1 + brightness].
-        contrast: the same for the distance from the picture's mean grey.
+        contrast: the same for the distance from the image's mean grey.
         saturation: the same for the distance from each pixel's own grey.
         cutout: side of a square that is made mid-grey, pixels, around a pixel drawn uniformly, so that a part of it may
             lie outside (DeVries and Taylor, arXiv:1708.04552). 0 cuts nothing out.
@@ -53,9 +53,9 @@ def draw(count: int, settings: Augment, generator: Generator) -> Tensor:
     """Every random number that augmenting a batch takes; a part of the columns serves that part of the batch.
 
     Args:
-        count: pictures in the batch.
+        count: images in the batch.
         settings: what to do; settings that do nothing draw no number.
-        generator: the only source of randomness, on the pictures' device. How many numbers it gives depends on
+        generator: the only source of randomness, on the images' device. How many numbers it gives depends on
             `count` alone, so a switched-on jitter changes no crop.
 
     Returns:
@@ -67,18 +67,18 @@ def draw(count: int, settings: Augment, generator: Generator) -> Tensor:
 
 
 def augment(images: Tensor, settings: Augment, draws: Tensor) -> Tensor:
-    """Vary each picture of a batch on its own: resize, pad, crop, mirror, colour, then cut out.
+    """Vary each image of a batch on its own: resize, pad, crop, mirror, colour, then cut out.
 
     Args:
         images: uint8 ``[batch, height, width, 3]``, RGB.
         settings: what to do. Settings that do nothing cost a cast.
-        draws: of `draw`, float32 ``[9, batch]``, on the pictures' device.
+        draws: of `draw`, float32 ``[9, batch]``, on the images' device.
 
     Returns:
         float32 ``[batch, 3, height, width]`` in [0, 1], channels_last in memory.
 
     Raises:
-        ValueError: the resized and padded picture is smaller than the crop.
+        ValueError: the resized and padded image is smaller than the crop.
     """
     if settings == Augment():
         return images.permute(0, 3, 1, 2).float().div_(255)
@@ -165,7 +165,7 @@ def _recolour(x: Tensor, brightness: Tensor, contrast: Tensor, saturation: Tenso
     """Brightness, then contrast, then saturation, then one clamp to [0, 1]; factors ``[batch]``.
 
     All three are linear and grey is a weighted mean of the channels, so together they are one 3x3 matrix and one
-    offset for each picture. torchvision's ColorJitter does the same but clamps after each of the three.
+    offset for each image. torchvision's ColorJitter does the same but clamps after each of the three.
     """
     grey = _grey(x.device)
     pixels = x.contiguous().flatten(2)

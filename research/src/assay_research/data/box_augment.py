@@ -1,4 +1,4 @@
-"""Flip, rescale, crop and recolour pictures together with the boxes in them."""
+"""Flip, rescale, crop and recolour images together with the boxes in them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,28 +8,28 @@ from torch import Generator, Tensor
 from torchvision import tv_tensors
 from torchvision.transforms.v2 import functional as F
 
-from assay_deploy.pictures.canvas import GREY
+from assay_deploy.images.canvas import GREY
 
 KEPT = 0.25
 """A box of which less than this part of its area is left on the canvas is dropped: what can still be seen of the
 object may be anything."""
 
 DRAWS = 8
-"""Random numbers a picture takes."""
+"""Random numbers an image takes."""
 
 
 @dataclass
 class BoxAugment:
-    """How a detector's training pictures are varied; the defaults leave them as they are.
+    """How a detector's training images are varied; the defaults leave them as they are.
 
     Attributes:
         flip: mirror left to right with probability 1/2.
         flip_vertical: mirror top to bottom with probability 1/2.
-        scale: ``[smallest, largest]``: the picture is resized by a factor drawn from there, uniform in its logarithm;
-            then a random crop of the canvas' own size is taken, or the picture lies anywhere on a grey canvas. None
+        scale: ``[smallest, largest]``: the image is resized by a factor drawn from there, uniform in its logarithm;
+            then a random crop of the canvas' own size is taken, or the image lies anywhere on a grey canvas. None
             does not resize.
         brightness: pixels are multiplied by a factor drawn uniformly from [1 - brightness, 1 + brightness].
-        contrast: the same for the distance from the picture's mean grey.
+        contrast: the same for the distance from the image's mean grey.
         saturation: the same for the distance from each pixel's own grey.
 
     Raises:
@@ -57,7 +57,7 @@ def draw(count: int, generator: Generator) -> Tensor:
     """Every random number that augmenting a batch takes; a part of the columns serves that part of the batch.
 
     Args:
-        count: pictures in the batch.
+        count: images in the batch.
         generator: the only source of randomness.
 
     Returns:
@@ -69,19 +69,19 @@ def draw(count: int, generator: Generator) -> Tensor:
 def augment_boxes(
     images: Tensor, boxes: Sequence[Tensor], labels: Sequence[Tensor], settings: BoxAugment, draws: Tensor
 ) -> tuple[Tensor, list[Tensor], list[Tensor]]:
-    """Vary each picture of a batch on its own: resize, crop or pad, mirror, then colour; its boxes go along.
+    """Vary each image of a batch on its own: resize, crop or pad, mirror, then colour; its boxes go along.
 
     Boxes are cut off at the edges of the canvas; one that keeps less than `KEPT` of its area is dropped.
 
     Args:
         images: uint8 ``[batch, height, width, 3]``, RGB, on the canvas.
-        boxes: float32 ``[objects, 4]`` of each picture: left, top, right, bottom in canvas pixels.
-        labels: ``[objects, ...]`` of each picture: whatever goes along with a box, and is dropped with it.
+        boxes: float32 ``[objects, 4]`` of each image: left, top, right, bottom in canvas pixels.
+        labels: ``[objects, ...]`` of each image: whatever goes along with a box, and is dropped with it.
         settings: what to do.
         draws: of `draw`, float32 ``[8, batch]``.
 
     Returns:
-        The pictures, float32 ``[batch, 3, height, width]`` in [0, 1], channels_last in memory; their boxes; their
+        The images, float32 ``[batch, 3, height, width]`` in [0, 1], channels_last in memory; their boxes; their
         labels.
     """
     x = images.permute(0, 3, 1, 2)
@@ -98,7 +98,7 @@ def augment_boxes(
 
 
 def _move(image: Tensor, boxes: Tensor, settings: BoxAugment, numbers: list[float]) -> tuple[Tensor, Tensor, Tensor]:
-    """Resize, crop or pad, and mirror a picture uint8 ``[3, height, width]``; also its boxes, and which are kept."""
+    """Resize, crop or pad, and mirror an image uint8 ``[3, height, width]``; also its boxes, and which are kept."""
     height, width = image.shape[1:]
     pixels = tv_tensors.Image(image)
     found = tv_tensors.BoundingBoxes(boxes, format="XYXY", canvas_size=(height, width))
@@ -108,7 +108,7 @@ def _move(image: Tensor, boxes: Tensor, settings: BoxAugment, numbers: list[floa
         smallest, largest = settings.scale
         factor = smallest * (largest / smallest) ** zoom
         size = [max(1, round(length * factor)) for length in (height, width)]
-        # How far the canvas reaches beyond the resized picture; a crop is less than nothing.
+        # How far the canvas reaches beyond the resized image; a crop is less than nothing.
         top, left = (
             round((length - resized) * where)
             for length, resized, where in zip((height, width), size, (down, right), strict=True)
@@ -126,7 +126,7 @@ def _move(image: Tensor, boxes: Tensor, settings: BoxAugment, numbers: list[floa
 
 
 def _recolour(image: Tensor, settings: BoxAugment, numbers: list[float]) -> Tensor:
-    """Brightness, then contrast, then saturation of a picture uint8 ``[3, height, width]``; float32 in [0, 1]."""
+    """Brightness, then contrast, then saturation of an image uint8 ``[3, height, width]``; float32 in [0, 1]."""
     x = image.float().div_(255)
     steps = (
         (F.adjust_brightness, settings.brightness),

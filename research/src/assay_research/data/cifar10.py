@@ -1,4 +1,4 @@
-"""CIFAR-10 as torchvision downloads it: 50,000 training and 10,000 test pictures of 32x32 pixels in ten classes."""
+"""CIFAR-10 as torchvision downloads it: 50,000 training and 10,000 test images of 32x32 pixels in ten classes."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torchvision.datasets import CIFAR10
 
-from assay_deploy.pictures.canvas import Canvas
+from assay_deploy.images.canvas import Canvas
 from assay_research.data.classification import ClassificationData, Split
 from assay_research.data.reading.splits import cut
 from assay_research.errors import DataError
@@ -18,7 +18,7 @@ def load(root: str = "~/.cache/assay", download: bool = True, val: int = 5000, s
     Args:
         root: folder that holds, or gets, ``cifar-10-batches-py``.
         download: fetch it, 170 MB, where it is not there.
-        val: how many training pictures become `val`, the same number of every class.
+        val: how many training images become `val`, the same number of every class.
         seed: of that choice.
 
     Raises:
@@ -30,7 +30,7 @@ def load(root: str = "~/.cache/assay", download: bool = True, val: int = 5000, s
     except (OSError, RuntimeError) as error:
         raise DataError(
             f"CIFAR-10 is not in '{folder}' and was not downloaded ({error}). With a network, data.download=true "
-            "fetches it; without one, unpack cifar-10-python.tar.gz there, or train on a folder of pictures: "
+            "fetches it; without one, unpack cifar-10-python.tar.gz there, or train on a folder of images: "
             "data=image_folder data.root=<folder>"
         ) from error
     labels, classes = np.array(train.targets, dtype=np.int64), tuple(train.classes)

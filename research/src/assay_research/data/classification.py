@@ -1,4 +1,4 @@
-"""Pictures with a class each: a split, a data set, its channel statistics."""
+"""Images with a class each: a split, a data set, its channel statistics."""
 
 import hashlib
 from dataclasses import dataclass, field
@@ -8,19 +8,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from assay_deploy.pictures.canvas import Canvas
+from assay_deploy.images.canvas import Canvas
 from assay_research.data.protocol import Objects
 from assay_research.data.reading.annotations import Problem
 
 
 @dataclass(frozen=True)
 class Split:
-    """Pictures and their classes.
+    """Images and their classes.
 
     Attributes:
         images: uint8 ``[n, height, width, 3]``, RGB, on the canvas.
         labels: int64 ``[n]``.
-        names: of the pictures, for reports: a path relative to the data set, or an index.
+        names: of the images, for reports: a path relative to the data set, or an index.
     """
 
     images: Tensor
@@ -42,7 +42,7 @@ class ClassificationData:
     Attributes:
         name: what tables call it, ``digits`` or ``cifar10-jpeg``.
         classes: names, in the order of the labels.
-        canvas: what every picture was put on.
+        canvas: what every image was put on.
         train, val, test: the splits; `val` chooses the checkpoint, `test` is scored once.
         problems: what reading it went on from.
     """
@@ -58,7 +58,7 @@ class ClassificationData:
     problems: tuple[Problem, ...] = field(default=(), kw_only=True)
 
     def fingerprint(self) -> str:
-        """Hex sha256 over class names, pictures and labels of the splits in order: the same data give the same one."""
+        """Hex sha256 over class names, images and labels of the splits in order: the same data give the same one."""
         digest = hashlib.sha256("\0".join(self.classes).encode())
         for split in (self.train, self.val, self.test):
             digest.update(f"{tuple(split.images.shape)}".encode())
@@ -67,11 +67,11 @@ class ClassificationData:
         return digest.hexdigest()
 
     def channel_statistics(self) -> tuple[Tensor, Tensor]:
-        """Mean and standard deviation of the training pictures' channels in [0, 1], float32 ``[3]`` each."""
+        """Mean and standard deviation of the training images' channels in [0, 1], float32 ``[3]`` each."""
         return channel_statistics(self.train.images)
 
     def objects(self) -> Objects:
-        """Every picture as one object, as large as the canvas."""
+        """Every image as one object, as large as the canvas."""
         labels = np.concatenate([split.labels.numpy() for split in (self.train, self.val, self.test)])
         sizes = np.tile([self.canvas.height, self.canvas.width], (len(labels), 1))
         return Objects(sizes, np.arange(len(labels)), labels, np.zeros(len(labels), bool), None)

@@ -1,4 +1,4 @@
-"""Any folder of pictures with COCO annotations: JSON files of instances, one for all pictures or one a split."""
+"""Any folder of images with COCO annotations: JSON files of instances, one for all images or one a split."""
 
 import json
 import math
@@ -7,12 +7,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from assay_deploy.pictures.canvas import Canvas
+from assay_deploy.images.canvas import Canvas
 from assay_research.data.detection import DetectionData
-from assay_research.data.reading.annotations import Annotations, Item, Kind, PictureEntry, Problem, number, validate
+from assay_research.data.reading.annotations import Annotations, ImageEntry, Item, Kind, Problem, number, validate
 from assay_research.data.reading.assembly import assemble
 from assay_research.data.reading.folders import (
-    PICTURES,
+    IMAGES,
     content,
     data_folder,
     files,
@@ -28,7 +28,7 @@ SPLITS = {
     "val": ("val", "valid", "validation"),
     "train": ("train", "training"),
 }
-"""The words by which a JSON file's name, or else its folder's, tells its split; a picture of several is the first's."""
+"""The words by which a JSON file's name, or else its folder's, tells its split; an image of several is the first's."""
 
 Id = int | str
 """What an image, a category or an annotation is identified by."""
@@ -48,38 +48,38 @@ def load(
     classes: list[str] | None = None,
     keep_empty: bool = False,
     annotations: str | None = None,
-    pictures: str | None = None,
+    images: str | None = None,
     cache: str | None = "~/.cache/assay",
 ) -> DetectionData:
     """Read a COCO data set.
 
     A JSON file with train, val or test in its name, or in that of its folder, is that split's:
     ``annotations/instances_val2017.json``, ``valid/_annotations.coco.json``. A split without a file is cut from the
-    training pictures, stratified by class; without a file of train's, pictures of no split are for training. What is
+    training images, stratified by class; without a file of train's, images of no split are for training. What is
     wrong with the data set is said on stderr, and left out.
 
     Args:
         root: the folder.
         name: what tables call the data set; the folder's own name by default.
-        height: of the canvas that pictures are letterboxed on, pixels.
+        height: of the canvas that images are letterboxed on, pixels.
         width: the same.
-        val_fraction: part of the training pictures, before anything is cut, that become `val` if it has no file.
+        val_fraction: part of the training images, before anything is cut, that become `val` if it has no file.
         test_fraction: the same for `test`.
         seed: of the cuts.
         classes: the only ones wanted; None takes all there are objects of.
-        keep_empty: whether pictures without objects are in the splits, as background to learn from.
+        keep_empty: whether images without objects are in the splits, as background to learn from.
         annotations: a JSON file, or a folder of them, within `root`; None takes those in `root` and its folders, and
             of these, if there are any, only those with ``instances`` in their name.
-        pictures: the folder, within `root`, that `file_name` starts from; None searches the JSON file's own, one
+        images: the folder, within `root`, that `file_name` starts from; None searches the JSON file's own, one
             called like the JSON file, the usual ones, then `root` itself.
-        cache: where the pictures are kept at training size; None decodes them each time, into memory.
+        cache: where the images are kept at training size; None decodes them each time, into memory.
 
     Raises:
         DataError: no such folder, no JSON files, nothing that can be used, a class wanted that is not there, or a
             split that would be empty.
     """
     return assemble(
-        read(root, annotations, pictures, classes),
+        read(root, annotations, images, classes),
         name,
         Canvas(height, width, "letterbox"),
         val_fraction,
@@ -91,21 +91,21 @@ def load(
 
 
 def read(
-    root: str, annotations: str | None = None, pictures: str | None = None, classes: Sequence[str] | None = None
+    root: str, annotations: str | None = None, images: str | None = None, classes: Sequence[str] | None = None
 ) -> Annotations:
-    """Read the annotations, and of the pictures only the headers; see `load` for the arguments.
+    """Read the annotations, and of the images only the headers; see `load` for the arguments.
 
     Raises:
         DataError: no such folder, no JSON files, or a class wanted that is not there.
     """
-    folder = data_folder(root, "a folder of pictures and COCO annotations")
+    folder = data_folder(root, "a folder of images and COCO annotations")
     try:
         parts = [(_split(path, folder), path) for path in _jsons(folder, annotations)]
-        places = [_places(path, folder, pictures) for _, path in parts]
+        places = [_places(path, folder, images) for _, path in parts]
     except OSError as error:
         raise DataError(f"'{folder}' cannot be searched: {error}") from error
     problems: list[Problem] = []
-    entries: list[PictureEntry] = []
+    entries: list[ImageEntry] = []
     order = [*SPLITS, None]
     for (split, path), searched in sorted(zip(parts, places, strict=True), key=lambda each: order.index(each[0][0])):
         entries += _entries(path, split, searched, folder, problems)
@@ -142,8 +142,8 @@ def _split(path: Path, root: Path) -> str | None:
 
 
 def _places(path: Path, root: Path, given: str | None) -> list[Path]:
-    """The folders that a JSON file's pictures may lie in, likeliest first."""
-    usual = subfolder(root, given, PICTURES, "pictures") or root
+    """The folders that a JSON file's images may lie in, likeliest first."""
+    usual = subfolder(root, given, IMAGES, "images") or root
     if given is not None:
         return [usual]
     own = path.stem.removeprefix("instances_")
@@ -152,8 +152,8 @@ def _places(path: Path, root: Path, given: str | None) -> list[Path]:
 
 def _entries(
     path: Path, split: str | None, places: Sequence[Path], root: Path, problems: list[Problem]
-) -> Iterator[PictureEntry]:
-    """The pictures a JSON file declares."""
+) -> Iterator[ImageEntry]:
+    """The images a JSON file declares."""
     source = relative(path, root)
     document = _parse(path)
     if isinstance(document, str):
@@ -170,7 +170,7 @@ def _entries(
             problems.append(Problem(source, Kind.DUPLICATE, f"image id {key!r} is both '{seen[key]}' and '{name}'"))
         else:
             seen[key] = name
-            file = _picture(name, places, root)
+            file = _image(name, places, root)
             if isinstance(file, Path):
                 images[key] = file, _declared(image)
             else:
@@ -182,7 +182,7 @@ def _entries(
         if of is None or of not in seen:
             problems.append(Problem(source, Kind.BROKEN_ENTRY, f"{label} is of no image that is declared"))
         elif of not in images:
-            continue  # its picture is missing, which has been said
+            continue  # its image is missing, which has been said
         elif (category := _id(each, "category_id")) is None or category not in categories:
             what = f"{label} is of category {category!r}, which is not declared in {source}"
             problems.append(Problem(relative(images[of][0], root), Kind.UNKNOWN_CLASS, what))
@@ -190,7 +190,7 @@ def _entries(
             crowd = each.get("iscrowd") in (1, "1")
             items[of].append(Item(label, categories[category], _box(each.get("bbox")), crowd))
     for key, (file, declared) in images.items():
-        yield PictureEntry(relative(file, root), source, file, split, declared, items[key])
+        yield ImageEntry(relative(file, root), source, file, split, declared, items[key])
 
 
 def _parse(path: Path) -> dict[str, list[Any]] | str:
@@ -226,13 +226,13 @@ def _categories(listed: Sequence[Any], source: str, problems: list[Problem]) -> 
     return names
 
 
-def _picture(name: str, places: Sequence[Path], root: Path) -> Path | tuple[Kind, str]:
-    """Where a picture lies, or why it is not there."""
+def _image(name: str, places: Sequence[Path], root: Path) -> Path | tuple[Kind, str]:
+    """Where an image lies, or why it is not there."""
     paths = [path for place in places if (path := within(place, name, root, place)) is not None]
     if not paths:
         return Kind.FOREIGN_PATH, "leads out of the data set"
     searched = ", ".join(relative(place, root) for place in places)
-    return next(filter(is_file, paths), (Kind.MISSING_PICTURE, f"is in none of {searched}"))
+    return next(filter(is_file, paths), (Kind.MISSING_IMAGE, f"is in none of {searched}"))
 
 
 def _declared(image: Mapping[str, Any]) -> tuple[float, float] | None:

@@ -1,4 +1,4 @@
-"""Pictures with labelled boxes as three splits of tensors on one canvas."""
+"""Images with labelled boxes as three splits of tensors on one canvas."""
 
 import hashlib
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 from torch import Tensor
 
-from assay_deploy.pictures.canvas import Canvas
+from assay_deploy.images.canvas import Canvas
 from assay_research.data.classification import channel_statistics
 from assay_research.data.protocol import Objects
 from assay_research.data.reading.annotations import Problem
@@ -16,16 +16,16 @@ from assay_research.data.reading.annotations import Problem
 
 @dataclass(frozen=True)
 class BoxSplit:
-    """Pictures and the boxes in them.
+    """Images and the boxes in them.
 
     Attributes:
         images: uint8 ``[n, height, width, 3]``, RGB, on the canvas.
-        boxes: one float32 ``[objects, 4]`` a picture: left, top, right, bottom in canvas pixels; none has no area.
-        labels: one int64 ``[objects]`` a picture: class indices from 0.
-        ignored: one bool ``[objects]`` a picture: objects that are neither learned nor held against a detector,
+        boxes: one float32 ``[objects, 4]`` an image: left, top, right, bottom in canvas pixels; none has no area.
+        labels: one int64 ``[objects]`` an image: class indices from 0.
+        ignored: one bool ``[objects]`` an image: objects that are neither learned nor held against a detector,
             COCO's crowds and VOC's difficult ones.
-        sizes: int64 ``[n, 2]``: height and width of each picture before it was put on the canvas, pixels.
-        names: of the pictures, for reports: a path relative to the data set, or an index.
+        sizes: int64 ``[n, 2]``: height and width of each image before it was put on the canvas, pixels.
+        names: of the images, for reports: a path relative to the data set, or an index.
     """
 
     images: Tensor
@@ -39,7 +39,7 @@ class BoxSplit:
         return len(self.images)
 
     def subset(self, indices: Sequence[int]) -> "BoxSplit":
-        """The pictures at these places, in this order."""
+        """The images at these places, in this order."""
         chosen = list(indices)
         boxes, labels, ignored = (tuple(each[i] for i in chosen) for each in (self.boxes, self.labels, self.ignored))
         names = tuple(self.names[i] for i in chosen)
@@ -53,7 +53,7 @@ class DetectionData:
     Attributes:
         name: what tables call it, ``bccd`` or ``diatoms``.
         classes: names, in the order of the labels: the most frequent first.
-        canvas: what every picture was put on.
+        canvas: what every image was put on.
         train, val, test: the splits; `val` chooses the checkpoint, `test` is scored once.
         problems: what reading it went on from, sorted by kind, then by file.
     """
@@ -69,7 +69,7 @@ class DetectionData:
     problems: tuple[Problem, ...] = field(default=(), kw_only=True)
 
     def fingerprint(self) -> str:
-        """Hex sha256 over class names, pictures and boxes of the splits in order: the same data give the same one."""
+        """Hex sha256 over class names, images and boxes of the splits in order: the same data give the same one."""
         digest = hashlib.sha256("\0".join(self.classes).encode())
         for split in (self.train, self.val, self.test):
             digest.update(f"{tuple(split.images.shape)}".encode())
@@ -85,7 +85,7 @@ class DetectionData:
         return channel_statistics(self.train.images)
 
     def objects(self) -> Objects:
-        """The boxes of every picture."""
+        """The boxes of every image."""
         splits = (self.train, self.val, self.test)
         labels, ignored, boxes = (
             np.concatenate([each.numpy() for split in splits for each in getattr(split, field)])

@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
-from assay_deploy.pictures.canvas import Canvas
+from assay_deploy.images.canvas import Canvas
 from assay_research.data.detection import BoxSplit, DetectionData
 from assay_research.data.reading.stratified import deal
 from assay_research.data.synthetic.flora import SPECIES
@@ -38,12 +38,12 @@ class DiatomCollection:
     """A set of micrographs before they are drawn: what lies in each, and which split it is in.
 
     Attributes:
-        slides: one a picture.
+        slides: one an image.
         classes: names of the species, the most frequent in this set first, those equally frequent by name.
-        parts: numbers of the pictures of train, val and test; pictures without a diatom are in none.
+        parts: numbers of the images of train, val and test; images without a diatom are in none.
         size: height and width, pixels.
         scale: pixels a micrometre.
-        seed: of the pictures.
+        seed: of the images.
     """
 
     slides: tuple[Slide, ...]
@@ -54,12 +54,12 @@ class DiatomCollection:
     seed: int
 
     def draw(self, index: int) -> Micrograph:
-        """One picture of the set."""
+        """One image of the set."""
         return take(self.slides[index], index, self.seed, self.size, self.scale)
 
 
 def collection(
-    pictures: int = 2197,
+    images: int = 2197,
     species: int = 68,
     height: int = 480,
     width: int = 640,
@@ -68,7 +68,7 @@ def collection(
     test_fraction: float = 0.2,
     seed: int = 0,
 ) -> DiatomCollection:
-    """Decide what lies in each picture; see `load`, which takes the same arguments.
+    """Decide what lies in each image; see `load`, which takes the same arguments.
 
     Raises:
         DataError: numbers that give no data set, or fractions that leave a split empty.
@@ -80,7 +80,7 @@ def collection(
     if not 10 <= field <= width / 2:
         raise DataError(f"field: expected 10 to {width / 2:g} micrometres on {width} pixels, got {field:g}")
     flora, size, scale = SPECIES[:species], (height, width), width / field
-    slides = tuple(prepare(i, seed, flora, size, scale) for i in range(pictures))
+    slides = tuple(prepare(i, seed, flora, size, scale) for i in range(images))
     counts = np.bincount([rank for slide in slides for rank in slide.ranks], minlength=species)
     order = sorted(range(species), key=lambda rank: (-counts[rank], flora[rank].name))
     inhabited = [i for i, slide in enumerate(slides) if slide.ranks]
@@ -88,7 +88,7 @@ def collection(
     sizes = (len(inhabited) - val - test, val, test)
     if min(sizes) < 1:
         raise DataError(
-            f"{len(inhabited)} of {pictures} pictures have diatoms; val_fraction={val_fraction:g} and test_fraction="
+            f"{len(inhabited)} of {images} images have diatoms; val_fraction={val_fraction:g} and test_fraction="
             f"{test_fraction:g} put {sizes[0]} in train, {val} in val and {test} in test: expected 1 or more in each"
         )
     present = np.zeros((len(inhabited), species), bool)
@@ -100,7 +100,7 @@ def collection(
 
 
 def load(
-    pictures: int = 2197,
+    images: int = 2197,
     species: int = 68,
     height: int = 480,
     width: int = 640,
@@ -109,34 +109,34 @@ def load(
     test_fraction: float = 0.2,
     seed: int = 0,
 ) -> DetectionData:
-    """Draw the pictures; their number and the species' are those of the Kaggle "Diatom data set", which they imitate.
+    """Draw the images; their number and the species' are those of the Kaggle "Diatom data set", which they imitate.
 
-    A picture depends on its number and on all arguments but `pictures` and the fractions: a large set begins with the
-    pictures of a small one. Pictures without a diatom, three in a hundred, count among `pictures` and are in no split.
+    An image depends on its number and on all arguments but `images` and the fractions: a large set begins with the
+    images of a small one. Images without a diatom, three in a hundred, count among `images` and are in no split.
 
     Args:
-        pictures: how many.
+        images: how many.
         species: how many, the most frequent ones.
-        height: of the pictures, pixels.
+        height: of the images, pixels.
         width: the same.
         field: micrometres that the width shows; a wider field has smaller diatoms.
-        val_fraction: of the pictures with diatoms.
+        val_fraction: of the images with diatoms.
         test_fraction: the same.
-        seed: of the pictures, and of the splits, which are stratified by species.
+        seed: of the images, and of the splits, which are stratified by species.
 
     Raises:
         DataError: numbers that give no data set, or fractions that leave a split empty.
     """
-    found = collection(pictures, species, height, width, field, val_fraction, test_fraction, seed)
+    found = collection(images, species, height, width, field, val_fraction, test_fraction, seed)
     name = "diatoms" if species == len(SPECIES) else f"diatoms-{species}"
     total = sum(len(part) for part in found.parts)
-    with tqdm(total=total, desc=f"drawing {name}", unit="picture", leave=False, disable=None) as bar:
+    with tqdm(total=total, desc=f"drawing {name}", unit="image", leave=False, disable=None) as bar:
         splits = [_drawn(found, part, bar) for part in found.parts]
     return DetectionData(name, found.classes, Canvas(height, width, "letterbox"), *splits)
 
 
 def _drawn(found: DiatomCollection, part: Sequence[int], bar: "tqdm[None]") -> BoxSplit:
-    """The pictures of one split."""
+    """The images of one split."""
     images = np.empty((len(part), *found.size, 3), np.uint8)
 
     def draw(row: int) -> Tensor:
@@ -165,7 +165,7 @@ def _drawn(found: DiatomCollection, part: Sequence[int], bar: "tqdm[None]") -> B
 def write_voc(folder: Path, found: DiatomCollection) -> None:
     """Save a set as a Pascal VOC folder: ``JPEGImages/``, ``Annotations/`` and ``ImageSets/Main/``.
 
-    All pictures are saved; those without a diatom are listed as training pictures. Coordinates are those of the pixels'
+    All images are saved; those without a diatom are listed as training images. Coordinates are those of the pixels'
     edges, from 0, as labelImg writes them.
 
     Raises:
@@ -173,7 +173,7 @@ def write_voc(folder: Path, found: DiatomCollection) -> None:
         OSError: the folder cannot be written.
     """
     if folder.is_dir() and any(folder.iterdir()):
-        raise DataError(f"'{folder}' is not empty: name a new folder, so that no other pictures are read with these")
+        raise DataError(f"'{folder}' is not empty: name a new folder, so that no other images are read with these")
     lists = folder / "ImageSets" / "Main"
     for each in (folder / "JPEGImages", folder / "Annotations", lists):
         each.mkdir(parents=True, exist_ok=True)
@@ -197,7 +197,7 @@ def write_voc(folder: Path, found: DiatomCollection) -> None:
 
     with ThreadPoolExecutor() as pool:
         saved = pool.map(save, everything)
-        for _ in tqdm(saved, total=len(everything), desc="saving diatoms", unit="picture", leave=False, disable=None):
+        for _ in tqdm(saved, total=len(everything), desc="saving diatoms", unit="image", leave=False, disable=None):
             pass
 
 
@@ -206,7 +206,7 @@ def _name(index: int) -> str:
 
 
 def _annotation(stem: str, size: tuple[int, int], names: Sequence[str], boxes: NDArray[np.int64]) -> Element:
-    """The XML of one picture."""
+    """The XML of one image."""
 
     def add(parent: Element, **texts: object) -> None:
         for tag, text in texts.items():
@@ -238,7 +238,7 @@ def main() -> None:
     except DataError as error:
         sys.exit(str(error))
     except OSError as error:
-        sys.exit(f"cannot write the pictures: {error}")
+        sys.exit(f"cannot write the images: {error}")
 
 
 if __name__ == "__main__":

@@ -8,18 +8,18 @@ import torch
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from assay_deploy.pictures.canvas import Canvas, place
+from assay_deploy.images.canvas import Canvas, place
 from assay_research.data.classification import ClassificationData, Split
 from assay_research.data.reading.splits import cut
 
 
 def load(size: int = 32, val_fraction: float = 0.1, test_fraction: float = 0.2, seed: int = 0) -> ClassificationData:
-    """Read the digits (Alpaydin and Kaynak, UCI, 1998), 8x8 grey, as RGB pictures on a square canvas.
+    """Read the digits (Alpaydin and Kaynak, UCI, 1998), 8x8 grey, as RGB images on a square canvas.
 
     Args:
         size: of the canvas, pixels.
-        val_fraction: of all pictures.
-        test_fraction: of all pictures.
+        val_fraction: of all images.
+        test_fraction: of all images.
         seed: of the split, which is stratified by class.
 
     Raises:
@@ -28,7 +28,7 @@ def load(size: int = 32, val_fraction: float = 0.1, test_fraction: float = 0.2, 
     digits = load_digits()
     canvas = Canvas(size, size)
     grey = np.round(digits.images * (255 / 16)).astype(np.uint8)
-    images = torch.from_numpy(np.stack([place(np.stack([picture] * 3, axis=-1), canvas) for picture in grey]))
+    images = torch.from_numpy(np.stack([place(np.stack([image] * 3, axis=-1), canvas) for image in grey]))
     labels = digits.target.astype(np.int64)
     classes = tuple(str(name) for name in digits.target_names)
     rest, test = cut(np.arange(len(labels)), labels, round(test_fraction * len(labels)), seed, "test", classes)
@@ -40,7 +40,7 @@ def load(size: int = 32, val_fraction: float = 0.1, test_fraction: float = 0.2, 
     return ClassificationData("digits", classes, canvas, *splits)
 
 
-def save_test_pictures(folder: Path) -> None:
+def save_test_images(folder: Path) -> None:
     """Write the held-out digits as ``<folder>/<class>/<index>.png``, on their canvas."""
     data = load()
     for image, label, name in zip(data.test.images.numpy(), data.test.labels, data.test.names, strict=True):
@@ -54,9 +54,9 @@ def main() -> None:
     if len(sys.argv) != 2:
         sys.exit("usage: python -m assay_research.data.digits <folder>")
     try:
-        save_test_pictures(Path(sys.argv[1]))
+        save_test_images(Path(sys.argv[1]))
     except OSError as error:
-        sys.exit(f"cannot write the pictures: {error}")
+        sys.exit(f"cannot write the images: {error}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Any folder of pictures whose class is the name of the folder they lie in."""
+"""Any folder of images whose class is the name of the folder they lie in."""
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -8,19 +8,19 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from assay_deploy.errors import PictureError
-from assay_deploy.pictures.canvas import Canvas, place
-from assay_deploy.pictures.decode import read_picture, suffixes
+from assay_deploy.errors import ImageError
+from assay_deploy.images.canvas import Canvas, place
+from assay_deploy.images.decode import read_image, suffixes
 from assay_research.data.classification import ClassificationData, Split
 from assay_research.data.reading.splits import cut
 from assay_research.errors import DataError
 
 SPLITS = ("train", "val", "test")
 CHUNK = 64
-"""Pictures a thread reads before it reports: few enough for a moving progress bar."""
+"""Images a thread reads before it reports: few enough for a moving progress bar."""
 
 NAMED = 100
-"""Pictures that cannot be read are named, so that one reading finds all there is to repair; more than these are only
+"""Images that cannot be read are named, so that one reading finds all there is to repair; more than these are only
 counted."""
 
 
@@ -34,25 +34,25 @@ def load(
 ) -> ClassificationData:
     """Read a folder of class folders, or one of ``train/``, ``val/`` and ``test/`` that each hold the class folders.
 
-    A split that has no folder is cut from the training pictures, stratified by class; without ``train/`` all pictures
-    are training pictures. So ``train/`` and ``test/`` keep their test pictures and only `val` is cut; with class
+    A split that has no folder is cut from the training images, stratified by class; without ``train/`` all images
+    are training images. So ``train/`` and ``test/`` keep their test images and only `val` is cut; with class
     folders alone both are. Cuts depend on `seed` and the sorted file names. Class folders are searched to any depth;
-    hidden files, and files whose suffix is no picture's, are left alone.
+    hidden files, and files whose suffix is no image's, are left alone.
 
-    Every picture is decoded here, before the first epoch: one that is damaged ends the reading, once all are tried, and
+    Every image is decoded here, before the first epoch: one that is damaged ends the reading, once all are tried, and
     never a training. What becomes of the files later, a training does not notice.
 
     Args:
         root: the folder.
         name: what tables call the data set; the folder's own name by default.
-        size: of the square canvas every picture is put on, pixels.
-        val_fraction: part of the training pictures, before anything is cut, that become `val` if it has no folder.
+        size: of the square canvas every image is put on, pixels.
+        val_fraction: part of the training images, before anything is cut, that become `val` if it has no folder.
         test_fraction: the same for `test`.
         seed: of the cuts.
 
     Raises:
         DataError: no such folder, no class folders, an empty class, fewer than two classes, splits with different
-            classes, names that are not UTF-8, a class too small to be cut, or pictures that cannot be read.
+            classes, names that are not UTF-8, a class too small to be cut, or images that cannot be read.
     """
     folder = Path(root).expanduser()
     canvas = Canvas(size, size)
@@ -91,7 +91,7 @@ def load(
 
 
 def _find(folder: Path) -> dict[str, dict[str, list[Path]]]:
-    """The splits that have a folder, ``train`` always: class name -> its pictures, sorted."""
+    """The splits that have a folder, ``train`` always: class name -> its images, sorted."""
     if not folder.is_dir():
         raise DataError(
             f"no folder '{folder}': data.root must be a folder of class folders, "
@@ -99,33 +99,33 @@ def _find(folder: Path) -> dict[str, dict[str, list[Path]]]:
         )
     names = [path.name for path in _folders(folder)]
     splits = [split for split in SPLITS if split in names]
-    # A class may be called train as well; a split holds class folders, a class holds pictures.
+    # A class may be called train as well; a split holds class folders, a class holds images.
     if not any(_folders(folder / split) for split in splits):
-        return {"train": {name: _pictures(folder / name) for name in names}}
+        return {"train": {name: _images(folder / name) for name in names}}
     odd = sorted(set(names) - set(SPLITS))
     if "train" not in splits or odd:
         raise DataError(
             f"'{folder}' holds {', '.join(names)}: expected train/ with class folders, and beside it at most val/ and "
             "test/. Rename what is a split, and move away what is not"
         )
-    return {split: {path.name: _pictures(path) for path in _folders(folder / split)} for split in splits}
+    return {split: {path.name: _images(path) for path in _folders(folder / split)} for split in splits}
 
 
 def _folders(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
 
 
-def _pictures(folder: Path) -> list[Path]:
+def _images(folder: Path) -> list[Path]:
     known = suffixes()
     return sorted(path for path in folder.rglob("*") if path.suffix.lower() in known and not path.name.startswith("."))
 
 
 def _classes(found: dict[str, dict[str, list[Path]]], folder: Path) -> tuple[str, ...]:
-    """The class names, sorted, once they are known to be the same in every split and to have pictures."""
+    """The class names, sorted, once they are known to be the same in every split and to have images."""
     classes = sorted(found["train"])
     if len(classes) < 2:
         raise DataError(
-            f"class folders in '{folder}': {len(classes)}, and a classifier needs two or more. Put the pictures of "
+            f"class folders in '{folder}': {len(classes)}, and a classifier needs two or more. Put the images of "
             f"each class into a folder of its name, such as '{folder / 'cat'}' and '{folder / 'dog'}'"
         )
     for split, by_class in found.items():
@@ -138,7 +138,7 @@ def _classes(found: dict[str, dict[str, list[Path]]], folder: Path) -> tuple[str
         empty = [each for each in classes if not by_class[each]]
         if empty:
             raise DataError(
-                f"'{folder}': no pictures in the class folder '{empty[0]}' of {split}: add some, or remove the folder"
+                f"'{folder}': no images in the class folder '{empty[0]}' of {split}: add some, or remove the folder"
             )
     return tuple(classes)
 
@@ -150,26 +150,26 @@ def _check_names(paths: list[Path]) -> None:
             str(path).encode()
         except UnicodeEncodeError as error:
             name = ascii(str(path))
-            raise DataError(f"{name}: expected names of folders and pictures in UTF-8; rename this one") from error
+            raise DataError(f"{name}: expected names of folders and images in UTF-8; rename this one") from error
 
 
 def _read(paths: list[Path], canvas: Canvas, name: str) -> NDArray[np.uint8]:
-    """Every picture on the canvas, uint8 ``[n, height, width, 3]``."""
+    """Every image on the canvas, uint8 ``[n, height, width, 3]``."""
     images = np.empty((len(paths), canvas.height, canvas.width, 3), np.uint8)
 
-    def read(first: int) -> list[PictureError]:
+    def read(first: int) -> list[ImageError]:
         errors = []
         for i in range(first, min(first + CHUNK, len(paths))):
             try:
-                images[i] = place(read_picture(paths[i]), canvas)
-            except PictureError as error:
+                images[i] = place(read_image(paths[i]), canvas)
+            except ImageError as error:
                 errors.append(error)
         return errors
 
-    errors: list[PictureError] = []
+    errors: list[ImageError] = []
     with (
         ThreadPoolExecutor() as pool,
-        tqdm(total=len(paths), desc=f"reading {name}", unit="picture", leave=False, disable=None) as bar,
+        tqdm(total=len(paths), desc=f"reading {name}", unit="image", leave=False, disable=None) as bar,
     ):
         for first, failed in zip(starts := range(0, len(paths), CHUNK), pool.map(read, starts), strict=True):
             errors += failed
@@ -177,7 +177,5 @@ def _read(paths: list[Path], canvas: Canvas, name: str) -> NDArray[np.uint8]:
     if errors:
         listed = "\n".join(f"  {error}" for error in errors[:NAMED])
         more = f"\n  and {len(errors) - NAMED} more" if len(errors) > NAMED else ""
-        raise DataError(
-            f"{len(errors)} of {len(paths)} pictures cannot be read; repair or remove them:\n{listed}{more}"
-        )
+        raise DataError(f"{len(errors)} of {len(paths)} images cannot be read; repair or remove them:\n{listed}{more}")
     return images

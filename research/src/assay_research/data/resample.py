@@ -1,7 +1,7 @@
-"""Scale, crop and flip a picture by two small matrices: one for its rows, one for its columns.
+"""Scale, crop and flip an image by two small matrices: one for its rows, one for its columns.
 
-Bilinear interpolation is separable and linear, so any mix of resize, crop, zero padding and mirror of a picture is
-``rows @ picture @ columns^T``. A batch with another mix for each picture is one batched matrix product, fast on
+Bilinear interpolation is separable and linear, so any mix of resize, crop, zero padding and mirror of an image is
+``rows @ image @ columns^T``. A batch with another mix for each image is one batched matrix product, fast on
 every device, and it exports to any format as a plain MatMul that all engines compute alike.
 """
 
@@ -10,14 +10,14 @@ from torch import Tensor
 
 
 def axis_weights(source: int, target: int, size: Tensor, offset: Tensor, flip: Tensor | None = None) -> Tensor:
-    """Weights that resize an axis, then crop (or zero-pad) it, then mirror it, for each picture of a batch.
+    """Weights that resize an axis, then crop (or zero-pad) it, then mirror it, for each image of a batch.
 
     The filter is the triangle that Pillow and torchvision call antialiased bilinear: as wide as one source pixel
     when enlarging, as one target pixel when shrinking, pixel centres at half-integers, weights renormalised at
-    the picture's edges.
+    the image's edges.
 
     Args:
-        source: length of the axis in the stored picture, pixels.
+        source: length of the axis in the stored image, pixels.
         target: length of the axis in the result, pixels.
         size: float ``[batch]``: length the axis is resized to before cropping, pixels.
         offset: float ``[batch]``: where the crop starts on the resized axis, pixels; what lies outside it is zero.

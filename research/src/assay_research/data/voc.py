@@ -1,8 +1,8 @@
-"""Any folder of pictures with Pascal VOC annotations: an XML file a picture.
+"""Any folder of images with Pascal VOC annotations: an XML file an image.
 
 Coordinates are taken as they are written: `xmin` and `ymin` are a box's left and top edge, `xmax` and `ymax` its right
-and bottom edge, in pixels from the picture's corner. So labelImg writes them: it truncates the corners as drawn and
-raises a 0 to 1 (its `convertPoints2BndBox`), and so BCCD is, whose coordinates run from 1 to the picture's full width.
+and bottom edge, in pixels from the image's corner. So labelImg writes them: it truncates the corners as drawn and
+raises a 0 to 1 (its `convertPoints2BndBox`), and so BCCD is, whose coordinates run from 1 to the image's full width.
 PASCAL's own sets count pixels from 1 and include the last; read this way, their boxes lack a pixel at the left and top.
 """
 
@@ -13,13 +13,13 @@ from xml.etree.ElementTree import Element, ParseError
 from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import fromstring
 
-from assay_deploy.pictures.canvas import Canvas
-from assay_deploy.pictures.decode import suffixes
+from assay_deploy.images.canvas import Canvas
+from assay_deploy.images.decode import suffixes
 from assay_research.data.detection import DetectionData
-from assay_research.data.reading.annotations import Annotations, Item, Kind, PictureEntry, Problem, number, validate
+from assay_research.data.reading.annotations import Annotations, ImageEntry, Item, Kind, Problem, number, validate
 from assay_research.data.reading.assembly import assemble
 from assay_research.data.reading.folders import (
-    PICTURES,
+    IMAGES,
     content,
     data_folder,
     files,
@@ -36,7 +36,7 @@ XMLS = ("annotations", "xmls", "xml", "labels")
 EDGES = ("xmin", "ymin", "xmax", "ymax")
 
 MAX_BYTES = 16 << 20
-"""A larger XML file or split list is not read: 16 MiB are some 50,000 objects in one picture."""
+"""A larger XML file or split list is not read: 16 MiB are some 50,000 objects in one image."""
 
 
 def load(
@@ -50,35 +50,35 @@ def load(
     classes: list[str] | None = None,
     keep_empty: bool = False,
     annotations: str | None = None,
-    pictures: str | None = None,
+    images: str | None = None,
     cache: str | None = "~/.cache/assay",
 ) -> DetectionData:
     """Read a VOC data set: ``JPEGImages/``, ``Annotations/`` and, if it is there, ``ImageSets/Main/``.
 
-    ``train.txt``, ``val.txt`` and ``test.txt`` of the last name the pictures of a split; a split without a list is cut
-    from the training pictures, stratified by class. ``trainval.txt`` stands in for a missing ``train.txt``; without
+    ``train.txt``, ``val.txt`` and ``test.txt`` of the last name the images of a split; a split without a list is cut
+    from the training images, stratified by class. ``trainval.txt`` stands in for a missing ``train.txt``; without
     either, what is in no list is for training. What is wrong with the data set is said on stderr, and left out.
 
     Args:
         root: the folder.
         name: what tables call the data set; the folder's own name by default.
-        height: of the canvas that pictures are letterboxed on, pixels.
+        height: of the canvas that images are letterboxed on, pixels.
         width: the same.
-        val_fraction: part of the training pictures, before anything is cut, that become `val` if it has no list.
+        val_fraction: part of the training images, before anything is cut, that become `val` if it has no list.
         test_fraction: the same for `test`.
         seed: of the cuts.
         classes: the only ones wanted; None takes all there are objects of.
-        keep_empty: whether pictures without objects are in the splits, as background to learn from.
-        annotations: the folder of XML files within `root`; None searches the usual ones, then beside the pictures.
-        pictures: the folder of pictures within `root`; None searches the usual ones, then `root` itself.
-        cache: where the pictures are kept at training size; None decodes them each time, into memory.
+        keep_empty: whether images without objects are in the splits, as background to learn from.
+        annotations: the folder of XML files within `root`; None searches the usual ones, then beside the images.
+        images: the folder of images within `root`; None searches the usual ones, then `root` itself.
+        cache: where the images are kept at training size; None decodes them each time, into memory.
 
     Raises:
         DataError: no such folder, no XML files, nothing that can be used, a class wanted that is not there, or a split
             that would be empty.
     """
     return assemble(
-        read(root, annotations, pictures, classes),
+        read(root, annotations, images, classes),
         name,
         Canvas(height, width, "letterbox"),
         val_fraction,
@@ -90,11 +90,11 @@ def load(
 
 
 def read(
-    root: str, annotations: str | None = None, pictures: str | None = None, classes: Sequence[str] | None = None
+    root: str, annotations: str | None = None, images: str | None = None, classes: Sequence[str] | None = None
 ) -> Annotations:
-    """Read the annotations, and of the pictures only the headers; see `load` for the arguments.
+    """Read the annotations, and of the images only the headers; see `load` for the arguments.
 
-    An XML file belongs to the picture with its own path but for the suffix, or else to the one it names.
+    An XML file belongs to the image with its own path but for the suffix, or else to the one it names.
 
     Raises:
         DataError: no such folder, no XML files, or a class wanted that is not there.
@@ -102,19 +102,19 @@ def read(
     folder = data_folder(root, "a folder of Pascal VOC annotations, which holds JPEGImages/ and Annotations/")
     problems: list[Problem] = []
     try:
-        picture_folder = subfolder(folder, pictures, PICTURES, "pictures") or folder
-        xml_folder = subfolder(folder, annotations, XMLS, "annotations") or picture_folder
+        image_folder = subfolder(folder, images, IMAGES, "images") or folder
+        xml_folder = subfolder(folder, annotations, XMLS, "annotations") or image_folder
         xmls = {_stem(path, xml_folder): path for path in files(xml_folder, [".xml"])}
         found: dict[str, list[Path]] = {}
-        for path in files(picture_folder, suffixes()):
-            found.setdefault(_stem(path, picture_folder), []).append(path)
+        for path in files(image_folder, suffixes()):
+            found.setdefault(_stem(path, image_folder), []).append(path)
         splits = _splits(folder, xmls, problems)
     except OSError as error:
         raise DataError(f"'{folder}' cannot be searched: {error}") from error
     if not xmls:
         raise DataError(
             f"no .xml files in '{xml_folder}': data.root must hold JPEGImages/ and Annotations/, or name your own "
-            "folders with data.pictures=<folder> and data.annotations=<folder>"
+            "folders with data.images=<folder> and data.annotations=<folder>"
         )
     entries = []
     for stem, path in xmls.items():
@@ -123,11 +123,11 @@ def read(
         if isinstance(parsed, str):
             problems.append(Problem(file, Kind.BROKEN_FILE, parsed))
             continue
-        picture = _picture(parsed, found.get(stem, []), picture_folder, folder)
-        if isinstance(picture, Path):
-            entries.append(PictureEntry(file, file, picture, splits.get(stem), _declared(parsed), list(_items(parsed))))
+        image = _image(parsed, found.get(stem, []), image_folder, folder)
+        if isinstance(image, Path):
+            entries.append(ImageEntry(file, file, image, splits.get(stem), _declared(parsed), list(_items(parsed))))
         else:
-            problems.append(Problem(file, *picture))
+            problems.append(Problem(file, *image))
     taken = {entry.path for entry in entries}
     problems += [
         Problem(relative(path, folder), Kind.UNANNOTATED, "has no annotation file")
@@ -143,7 +143,7 @@ def _stem(path: Path, folder: Path) -> str:
 
 
 def _splits(root: Path, known: Mapping[str, Path], problems: list[Problem]) -> dict[str, str]:
-    """The split of each annotation that a list names; test pictures are not trained on, whatever another list says."""
+    """The split of each annotation that a list names; test images are not trained on, whatever another list says."""
     folder = root / "ImageSets" / "Main"
     lists = {split: folder / f"{split}.txt" for split in ("test", "val", "train")}
     whole = not is_file(lists["train"])
@@ -179,18 +179,18 @@ def _parse(path: Path) -> Element | str:
     return root
 
 
-def _picture(root: Element, alike: Sequence[Path], pictures: Path, folder: Path) -> Path | tuple[Kind, str]:
-    """The picture an annotation belongs to, or why there is none."""
+def _image(root: Element, alike: Sequence[Path], images: Path, folder: Path) -> Path | tuple[Kind, str]:
+    """The image an annotation belongs to, or why there is none."""
     name = (root.findtext("filename") or "").strip()
     if alike:
         return next((path for path in alike if path.name == name), alike[0])
     if not name:
-        return Kind.MISSING_PICTURE, "no picture of the same name, and it names none"
-    path = within(pictures, name, folder, pictures)
+        return Kind.MISSING_IMAGE, "no image of the same name, and it names none"
+    path = within(images, name, folder, images)
     if path is None:
         return Kind.FOREIGN_PATH, f"'{name}' leads out of the data set"
     if not is_file(path):
-        return Kind.MISSING_PICTURE, f"no picture of the same name, and no '{name}' in {relative(pictures, folder)}"
+        return Kind.MISSING_IMAGE, f"no image of the same name, and no '{name}' in {relative(images, folder)}"
     return path
 
 

@@ -134,7 +134,7 @@ class Experiment:
             data = trainer.data
             say(
                 f"run {run.folder}: {data.name}, {len(data.train)} train, {len(data.val)} val, {len(data.test)} test "
-                f"pictures, on {self.hardware()}, {epochs} epochs to go"
+                f"images, on {self.hardware()}, {epochs} epochs to go"
             )
             self.loggers.open(Start(run.folder, run.name, plain, self._timed_history()))
             try:
@@ -221,7 +221,7 @@ class Experiment:
         self.loggers.finish(summary)
         self.loggers.close()
         say(
-            f"best epoch {trainer.best_epoch}: {_words(best, 'val_')}; on {len(data.test)} test pictures: "
+            f"best epoch {trainer.best_epoch}: {_words(best, 'val_')}; on {len(data.test)} test images: "
             + _words(outcome.scores, "test_")
         )
         say(outcome.fit)

@@ -24,7 +24,7 @@ PREDICTORS = ("roi_heads.box_predictor.", "head.classification_head.cls_logits."
 class Detector(nn.Module):
     """Torchvision's modules do the work; its resizing and normalising alone is left out.
 
-    Pictures come normalised, on a canvas, and all of one size.
+    Images come normalised, on a canvas, and all of one size.
 
     Args:
         model: `FasterRCNN` or `RetinaNet`.
@@ -42,7 +42,7 @@ class Detector(nn.Module):
 
     Shape:
         - Input: float32 ``[batch, 3, height, width]``, normalised, and where losses are asked for a dict for each
-          picture: ``boxes`` float32 ``[objects, 4]``, left, top, right, bottom in canvas pixels, none without area,
+          image: ``boxes`` float32 ``[objects, 4]``, left, top, right, bottom in canvas pixels, none without area,
           and ``labels`` int64 ``[objects]`` from 0.
         - Output: `Detections`; or, with targets, the losses by name, float32 scalars. Which of them does not depend
           on the mode, which is BatchNorm's alone.

@@ -1,4 +1,4 @@
-"""What a detector finds in a batch of pictures."""
+"""What a detector finds in a batch of images."""
 
 from typing import NamedTuple
 
@@ -6,7 +6,7 @@ from torch import Tensor
 
 
 class Detections(NamedTuple):
-    """Boxes of a batch, as many places a picture as the detector gives at most; the empty ones come last.
+    """Boxes of a batch, as many places an image as the detector gives at most; the empty ones come last.
 
     Attributes:
         boxes: float32 ``[batch, detections, 4]``: left, top, right, bottom in canvas pixels.
@@ -18,14 +18,14 @@ class Detections(NamedTuple):
     scores: Tensor
     labels: Tensor
 
-    def picture(self, index: int) -> "Found":
-        """What was found in one picture, the empty places left out."""
+    def image(self, index: int) -> "Found":
+        """What was found in one image, the empty places left out."""
         there = self.labels[index] >= 0
         return Found(self.boxes[index][there], self.scores[index][there], self.labels[index][there])
 
 
 class Found(NamedTuple):
-    """Boxes found in one picture.
+    """Boxes found in one image.
 
     Attributes:
         boxes: float32 ``[found, 4]``: left, top, right, bottom, pixels.

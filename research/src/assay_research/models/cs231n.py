@@ -20,7 +20,7 @@ CHANNELS = (32, 16)
 """Of the three-layer network's convolutions."""
 
 
-# Barebones: weights are tensors in a list, a network is a function of pictures and weights.
+# Barebones: weights are tensors in a list, a network is a function of images and weights.
 
 
 def two_layer_fc(images: Tensor, weights: list[Tensor]) -> Tensor:
@@ -50,7 +50,7 @@ class Barebones(nn.Module):
     """A function and its list of weights, held so that they are trained and saved like any other network's.
 
     Args:
-        network: from pictures and weights to logits.
+        network: from images and weights to logits.
         weights: in the order the function takes them.
     """
 

@@ -59,7 +59,7 @@ def faster_rcnn(
         trainable: see `Detector`.
         score_threshold: boxes are kept above it.
         nms_threshold: of two boxes of a class with a larger IoU, the one with the lower score is left out.
-        detections: boxes a picture at most, those of the highest scores.
+        detections: boxes an image at most, those of the highest scores.
 
     Raises:
         ValueError: no such backbone, or what `Detector` refuses.
@@ -140,7 +140,7 @@ def small_retinanet(
     nms_threshold: float = 0.5,
     detections: int = 300,
 ) -> Detector:
-    """Build a RetinaNet that learns small pictures in minutes on a CPU, from random weights.
+    """Build a RetinaNet that learns small images in minutes on a CPU, from random weights.
 
     A residual network of four stages with BatchNorm, at strides of 4, 8, 16 and 32 pixels; a feature pyramid on the
     last three and with one level more, at a stride of 64; GroupNorm in the head.

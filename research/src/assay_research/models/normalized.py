@@ -1,4 +1,4 @@
-"""A network with the channel statistics of its training pictures."""
+"""A network with the channel statistics of its training images."""
 
 from typing import Any, Protocol, runtime_checkable
 
@@ -21,7 +21,7 @@ class Pretrained(Protocol):
 
 
 class Normalized(nn.Module):
-    """A network that takes pictures in [0, 1] and normalises them by its training set's own statistics.
+    """A network that takes images in [0, 1] and normalises them by its training set's own statistics.
 
     The statistics are buffers, so they travel with the weights and exist once.
 

@@ -1,4 +1,4 @@
-"""Residual networks for 32x32 pictures, as deep as their stages have blocks."""
+"""Residual networks for 32x32 images, as deep as their stages have blocks."""
 
 import torch.nn.functional as F
 from torch import Tensor, nn

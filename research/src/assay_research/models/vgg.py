@@ -1,4 +1,4 @@
-"""VGG A to E of any width, for 32x32 pictures, and their fully convolutional form for dense evaluation."""
+"""VGG A to E of any width, for 32x32 images, and their fully convolutional form for dense evaluation."""
 
 from collections.abc import Sequence
 
@@ -98,10 +98,10 @@ def head(width: int, hidden: int, classes: int, dropout: float) -> list[nn.Modul
 
 
 def dense(network: nn.Sequential, stride: int = 32) -> nn.Sequential:
-    """The same network for pictures of any size: the head slides over the whole map, and its logits are averaged.
+    """The same network for images of any size: the head slides over the whole map, and its logits are averaged.
 
     This is the dense evaluation of the paper's section 3.2, after OverFeat (arXiv:1312.6229). Every `stride` pixels
-    there is one answer, so a 40x40 picture has 1 at stride 32, 4 at stride 8 and 9 at stride 4. Where `stride` is
+    there is one answer, so a 40x40 image has 1 at stride 32, 4 at stride 8 and 9 at stride 4. Where `stride` is
     less than the network's 32, the last pools move by one pixel and what follows is dilated, which is exact: every
     answer of the coarser stride is among those of the finer.
 

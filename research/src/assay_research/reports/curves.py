@@ -83,9 +83,9 @@ def draw(curves: Sequence[LearningCurve], path: Path, title: str | None = None, 
         fontsize="small",
         ncols=columns,
     )
-    picture = io.BytesIO()
-    figure.savefig(picture, dpi=dpi, format="png", metadata={"Software": None})
-    write_atomically(picture.getvalue(), path)
+    image = io.BytesIO()
+    figure.savefig(image, dpi=dpi, format="png", metadata={"Software": None})
+    write_atomically(image.getvalue(), path)
 
 
 def _look(i: int, curves: Sequence[LearningCurve]) -> dict[str, Any]:

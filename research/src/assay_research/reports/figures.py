@@ -83,12 +83,12 @@ def over_epochs(axes: Axes, label: str) -> None:
 
 
 def short(name: str, length: int) -> str:
-    """A name that fits over a small picture."""
+    """A name that fits over a small image."""
     return name if len(name) <= length else name[: length - 1] + "…"
 
 
 def brief(name: str) -> str:
-    """A class' name for over a small picture; a species' genus by its first letters, as biologists write it.
+    """A class' name for over a small image; a species' genus by its first letters, as biologists write it.
 
     They are two, and the whole has as many characters as it takes to tell Gomphonema from Gyrosigma acuminatum and
     Navicula cryptotenella from N. cryptotenelloides.
@@ -98,6 +98,6 @@ def brief(name: str) -> str:
 
 
 def tail(name: str, length: int) -> str:
-    """The end of a name, which tells pictures apart; its beginning is a folder that many share."""
+    """The end of a name, which tells images apart; its beginning is a folder that many share."""
     name = name if len(name) <= length else name.rpartition("/")[2]
     return name if len(name) <= length else "…" + name[1 - length :]

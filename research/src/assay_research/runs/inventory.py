@@ -101,7 +101,7 @@ def _score(value: object) -> float | None:
 
 
 def _data_name(data: object) -> str:
-    """``photos`` of a folder of pictures, ``digits`` of the builder in data/digits.py."""
+    """``photos`` of a folder of images, ``digits`` of the builder in data/digits.py."""
     if not isinstance(data, dict):
         return "?"
     root = data.get("root") if str(data.get("_target_")).endswith("image_folder.load") else None

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from assay_deploy.errors import AssayError
-from assay_deploy.pictures.canvas import Canvas, View
+from assay_deploy.images.canvas import Canvas, View
 from assay_research.config.build import build_model, load_data, read_views
 from assay_research.data.protocol import Data
 from assay_research.errors import CheckpointError
@@ -22,7 +22,7 @@ class Trained:
         model: from float32 ``[batch, 3, height, width]`` in [0, 1] to logits or `Detections`; in eval mode; the
             averaged weights where they were kept.
         classes: names, in the order of the logits or labels.
-        canvas: what its pictures are put on.
+        canvas: what its images are put on.
         views: what it looks at when tested; the first is the plain view.
     """
 
@@ -121,6 +121,6 @@ def load_checked(run: Run, name: str, device: torch.device, data: Data, fingerpr
     if state.get("fingerprint") != fingerprint:
         raise CheckpointError(
             f"'{run.checkpoint(name)}' was not trained on the data set '{data.name}' as it is now: its "
-            "pictures, labels or splits have changed, and scores would say nothing. Give the old data set back"
+            "images, labels or splits have changed, and scores would say nothing. Give the old data set back"
         )
     return load(run, name, device), int(state.get("epoch", 0))

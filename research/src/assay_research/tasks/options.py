@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from assay_deploy.pictures.canvas import View
+from assay_deploy.images.canvas import View
 from assay_research.config.build import read_views
 from assay_research.config.schema import EvaluationOptions
 from assay_research.errors import ConfigError

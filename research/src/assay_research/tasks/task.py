@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Protocol, TypeVar
 
 import torch
 
-from assay_deploy.pictures.canvas import View
+from assay_deploy.images.canvas import View
 from assay_research.config.schema import EvaluationOptions
 from assay_research.data.protocol import Data
 from assay_research.models.normalized import Normalized
@@ -36,7 +36,7 @@ class Outcome:
 
 
 class Task(Protocol[DataT, TrainerT]):
-    """A kind of question that models answer about pictures, with data and a trainer of its own.
+    """A kind of question that models answer about images, with data and a trainer of its own.
 
     Attributes:
         model: a model of the kind, in words: ``a classifier``.
@@ -61,7 +61,7 @@ class Task(Protocol[DataT, TrainerT]):
         label_smoothing: float,
         options: LoopOptions,
     ) -> TrainerT:
-        """A trainer, once one picture went all the way through the model.
+        """A trainer, once one image went all the way through the model.
 
         Args:
             model: on its device.

@@ -33,7 +33,7 @@ class Yardstick:
 
 
 def spread(n: int, most: int) -> Tensor:
-    """Which training pictures to look at: `most` of n at even distances, for those of a class may stand together.
+    """Which training images to look at: `most` of n at even distances, for those of a class may stand together.
 
     Returns:
         int64 ``[min(n, most)]``, rising.
@@ -43,11 +43,11 @@ def spread(n: int, most: int) -> Tensor:
 
 
 def fit(history: Sequence[dict[str, float]], train_score: float, by: Yardstick) -> str:
-    """Judge a training by its curves and by one look at training pictures as they are.
+    """Judge a training by its curves and by one look at training images as they are.
 
     Args:
         history: a record an epoch, as `Loop.history` has them; at least one.
-        train_score: the kept model's on training pictures, without augmentation and in eval mode, in [0, 1].
+        train_score: the kept model's on training images, without augmentation and in eval mode, in [0, 1].
         by: what that score is.
 
     Returns:

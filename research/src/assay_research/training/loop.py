@@ -50,17 +50,17 @@ class Loop(ABC):
     The last, partial batch of an epoch is left out (the order is new every epoch).
 
     Args:
-        model: takes pictures in [0, 1]; its channel statistics are set.
+        model: takes images in [0, 1]; its channel statistics are set.
         data: the three splits.
         optimizer: over the model's parameters; its learning rates are the base rates of the schedule.
         schedule: factor on the base rates.
-        batch_size: pictures a step, of all processes together, capped by the training split's size.
+        batch_size: images a step, of all processes together, capped by the training split's size.
         accumulate: parts each process takes its share of a batch in, for batches that do not fit into memory; the
             gradient is the same but for BatchNorm, whose statistics are those of a part.
         clip_grad_norm: largest norm of the whole gradient; None does not clip.
         ema_decay: decay a step of an exponential moving average of the weights, which is then the result; None: none.
         stopping: when to stop early.
-        seed: of the order of pictures and of their augmentation.
+        seed: of the order of images and of their augmentation.
         device: where everything lives.
         dtype: what forward passes compute in; bfloat16 means autocast.
         compile_mode: of `torch.compile`, one of `COMPILE_MODES`; None runs the model as it is.
@@ -151,7 +151,7 @@ class Loop(ABC):
         """This process's share of a batch, augmented, in `accumulate` parts.
 
         Args:
-            indices: of the training pictures of the whole batch, int64 ``[batch_size]`` on the device.
+            indices: of the training images of the whole batch, int64 ``[batch_size]`` on the device.
         """
 
     @abstractmethod
@@ -160,11 +160,11 @@ class Loop(ABC):
 
     @abstractmethod
     def validate(self) -> dict[str, float]:
-        """How good `result` is on the validation pictures: ``val_loss``, `CHOSEN` and more."""
+        """How good `result` is on the validation images: ``val_loss``, `CHOSEN` and more."""
 
     @abstractmethod
     def leave_unvaried(self) -> None:
-        """Have training pictures come as they are from now on, so that a batch can be learned by heart.
+        """Have training images come as they are from now on, so that a batch can be learned by heart.
 
         Raises:
             ConfigError: no batch can, for the loss of this task does not end near 0.
@@ -244,7 +244,7 @@ class Loop(ABC):
         return True
 
     def train_batch(self, indices: Tensor) -> list[float]:
-        """One step on these training pictures, int64 ``[batch_size]`` on the device: `MEASURED`, losses in nats.
+        """One step on these training images, int64 ``[batch_size]`` on the device: `MEASURED`, losses in nats.
 
         Waits for the device; `train` does not.
         """
@@ -293,7 +293,7 @@ class Loop(ABC):
         return record[self.CHOSEN], -record["val_loss"]
 
     def order(self) -> Tensor:
-        """This epoch's order of the training pictures, a function of seed and epoch alone."""
+        """This epoch's order of the training images, a function of seed and epoch alone."""
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
         return torch.randperm(len(self.data.train), generator=generator).to(self.device)
 
@@ -327,7 +327,7 @@ class Loop(ABC):
         """
         if state.get("fingerprint") != self.fingerprint:
             raise CheckpointError(
-                f"the data set '{self.data.name}' is not the one this run was trained on: its pictures, labels or "
+                f"the data set '{self.data.name}' is not the one this run was trained on: its images, labels or "
                 "splits have changed. Give the old data set back, or start a new run"
             )
         try:

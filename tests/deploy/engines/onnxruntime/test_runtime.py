@@ -10,7 +10,7 @@ from assay_deploy.engines.onnxruntime.runtime import MINIMUM
 def _predict(site: Path, bundle: Path) -> subprocess.CompletedProcess[str]:
     """Run predict with the packages of `site` and the standard library alone (-S)."""
     return subprocess.run(
-        [sys.executable, "-S", "-m", "assay_deploy", "predict", str(bundle), "picture.png"],
+        [sys.executable, "-S", "-m", "assay_deploy", "predict", str(bundle), "image.png"],
         capture_output=True,
         text=True,
         env={"PYTHONPATH": str(site)},

@@ -34,7 +34,7 @@ def test_a_session_reproduces_the_probe(session: Session, bundle: Path) -> None:
     np.testing.assert_allclose(scores, probe[output if output == "logits" else "probabilities_tta"], atol=1e-5)
 
 
-def test_a_batch_computes_what_its_pictures_do_one_by_one(session: Session, bundle: Path) -> None:
+def test_a_batch_computes_what_its_images_do_one_by_one(session: Session, bundle: Path) -> None:
     images = np.load(bundle / "probe.npz")["images"]
     (output,) = session.outputs
     singly = np.concatenate([session.run(images[i : i + 1])[output] for i in range(len(images))])

@@ -15,7 +15,7 @@ import torch
 from assay_deploy.errors import AssayError
 from assay_research.data import coco, voc
 from assay_research.data.detection import DetectionData
-from tests.research.data.annotated import coco_of_ten, picture, voc_of_ten
+from tests.research.data.annotated import coco_of_ten, image, voc_of_ten
 
 SETTINGS: dict[str, Any] = {"height": 24, "width": 32, "val_fraction": 0.2, "test_fraction": 0.2, "cache": None}
 
@@ -119,7 +119,7 @@ def assert_inside(opened: list[str], root: Path) -> None:
 
 def test_of_damaged_xml(tmp_path: Path, opened: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     root = voc_of_ten(tmp_path / "voc")
-    picture(tmp_path / "secret.png")
+    image(tmp_path / "secret.png")
     valid = {}
     for path in sorted((root / "Annotations").iterdir()):  # so that the names the annotations give are looked for
         (root / "JPEGImages" / f"{path.stem}.png").rename(root / "JPEGImages" / f"diatom {path.stem}.png")
@@ -144,7 +144,7 @@ def test_of_damaged_xml(tmp_path: Path, opened: list[str], capsys: pytest.Captur
 
 def test_of_damaged_json(tmp_path: Path, opened: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     root = coco_of_ten(tmp_path / "coco")
-    picture(tmp_path / "secret.png")
+    image(tmp_path / "secret.png")
     file = root / "annotations" / "instances.json"
     valid = file.read_bytes()
     survived = refused = 0

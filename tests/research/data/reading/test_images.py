@@ -1,4 +1,4 @@
-"""Pictures are decoded once: a cache is what was decoded, or is made anew."""
+"""Images are decoded once: a cache is what was decoded, or is made anew."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -9,17 +9,17 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from assay_deploy.pictures.canvas import Canvas, place
-from assay_deploy.pictures.decode import read_picture
-from assay_research.data.reading import pictures as cached_pictures
-from assay_research.data.reading.pictures import read_placed
-from tests.research.data.annotated import picture
+from assay_deploy.images.canvas import Canvas, place
+from assay_deploy.images.decode import read_image
+from assay_research.data.reading import images as cached_images
+from assay_research.data.reading.images import read_placed
+from tests.research.data.annotated import image
 
 CANVAS = Canvas(24, 32, "letterbox")
 
 
 def test_cache_is_mapped_instead_of_decoded_and_writing_to_it_stays_in_memory(tmp_path: Path) -> None:
-    paths = [picture(tmp_path / f"{i}.png") for i in range(3)]
+    paths = [image(tmp_path / f"{i}.png") for i in range(3)]
     first, _ = read_placed(paths, [(30, 50)] * 3, CANVAS, "set", tmp_path / "cache")
     for path in paths:  # nothing that could be decoded any more, and nothing by which to notice
         status = path.stat()
@@ -59,7 +59,7 @@ def misshapen(content: bytes) -> bytes:
     ],
 )
 def test_damaged_cache_is_made_anew(tmp_path: Path, suffix: str, damage: Callable[[bytes], bytes]) -> None:
-    paths = [picture(tmp_path / f"{i}.png") for i in range(3)]
+    paths = [image(tmp_path / f"{i}.png") for i in range(3)]
     arguments = (paths, [(30, 50)] * 3, CANVAS, "set", tmp_path / "cache")
     expected = read_placed(*arguments)[0].copy()
     (file,) = (tmp_path / "cache").glob(f"*{suffix}")
@@ -70,8 +70,8 @@ def test_damaged_cache_is_made_anew(tmp_path: Path, suffix: str, damage: Callabl
     assert file.read_bytes() == whole
 
 
-def test_cache_depends_on_pictures_order_and_canvas(tmp_path: Path) -> None:
-    paths = [picture(tmp_path / f"{i}.png") for i in range(3)]
+def test_cache_depends_on_images_order_and_canvas(tmp_path: Path) -> None:
+    paths = [image(tmp_path / f"{i}.png") for i in range(3)]
 
     def read(paths: list[Path], canvas: Canvas = CANVAS) -> NDArray[np.uint8]:
         return read_placed(paths, [(30, 50)] * len(paths), canvas, "set", tmp_path / "cache")[0]
@@ -82,16 +82,16 @@ def test_cache_depends_on_pictures_order_and_canvas(tmp_path: Path) -> None:
     assert read(paths, Canvas(12, 16, "letterbox")).shape == (3, 12, 16, 3)
     Image.fromarray(np.zeros((30, 50, 3), np.uint8)).save(paths[1])
     os.utime(paths[1], ns=(0, 1))
-    assert np.array_equal(read(paths)[1], place(read_picture(paths[1]), CANVAS))
+    assert np.array_equal(read(paths)[1], place(read_image(paths[1]), CANVAS))
 
 
 def test_cache_that_cannot_be_written_is_done_without(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    paths = [picture(tmp_path / "a.png")]
+    paths = [image(tmp_path / "a.png")]
     (tmp_path / "file").write_text("no folder")
     images, failed = read_placed(paths, [(30, 50)], CANVAS, "set", tmp_path / "file" / "cache")
-    assert np.array_equal(images[0], place(read_picture(paths[0]), CANVAS))
+    assert np.array_equal(images[0], place(read_image(paths[0]), CANVAS))
     assert not failed
-    assert "pictures cannot be cached in" in capsys.readouterr().err
+    assert "images cannot be cached in" in capsys.readouterr().err
 
 
 def test_interrupted_writing_leaves_no_cache(tmp_path: Path) -> None:
@@ -100,5 +100,5 @@ def test_interrupted_writing_leaves_no_cache(tmp_path: Path) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        cached_pictures._write(tmp_path / "set.npy", (2, 24, 32, 3), interrupted(), {})
+        cached_images._write(tmp_path / "set.npy", (2, 24, 32, 3), interrupted(), {})
     assert not list(tmp_path.iterdir())

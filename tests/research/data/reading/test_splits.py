@@ -45,5 +45,5 @@ def test_a_class_too_small_for_both_parts_is_named(counts: tuple[int, ...]) -> N
 
 @pytest.mark.parametrize("count", [0, -3, 180, 500])
 def test_a_cut_of_nothing_or_everything_is_refused(count: int) -> None:
-    with pytest.raises(DataError, match=f"val: expected 1 to 179 of 180 pictures to cut off, got {count}"):
+    with pytest.raises(DataError, match=f"val: expected 1 to 179 of 180 images to cut off, got {count}"):
         cut(ALL, LABELS, count, 0, "val", CLASSES)

@@ -19,7 +19,7 @@ def test_dealt_parts_have_their_sizes_and_every_class_is_learned() -> None:
 
 def test_every_class_is_learned_even_where_least_is_for_training() -> None:
     present = np.zeros((50, 9), np.bool_)
-    present[np.arange(18), np.arange(18) // 2] = True  # two pictures a class, and 32 without any
+    present[np.arange(18), np.arange(18) // 2] = True  # two images a class, and 32 without any
     parts = deal(present, [10, 20, 20], seed=0)
     assert np.bincount(parts).tolist() == [10, 20, 20]
     assert present[parts == 0].sum(0).tolist() == [1] * 9
@@ -38,5 +38,5 @@ def test_dealt_parts_share_every_class_more_evenly_than_chance() -> None:
     assert unevenness(deal(present, sizes, seed=0)) < 0.2 * by_chance
 
 
-def test_pictures_without_any_class_are_dealt_too() -> None:
+def test_images_without_any_class_are_dealt_too() -> None:
     assert np.bincount(deal(np.zeros((10, 2), np.bool_), [6, 2, 2], seed=0)).tolist() == [6, 2, 2]

@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image, ImageDraw, ImageEnhance, ImageFilter
 
-from assay_deploy.pictures.canvas import Canvas
+from assay_deploy.images.canvas import Canvas
 from assay_research.data.classification import ClassificationData, Split
 from assay_research.data.detection import BoxSplit, DetectionData
 from assay_research.reports.dataset.collection import collect
@@ -19,7 +19,7 @@ from assay_research.reports.dataset.statistics import (
     explore,
     fences,
     imbalance,
-    objects_per_picture,
+    objects_per_image,
     outliers,
     shapes,
     smaller_than,
@@ -46,16 +46,16 @@ def jpeg(image: Image.Image) -> Image.Image:
     return Image.open(content)
 
 
-def split(pictures: list[np.ndarray], objects: list[list[tuple]], sizes: list[tuple[int, int]], name: str) -> BoxSplit:
+def split(images: list[np.ndarray], objects: list[list[tuple]], sizes: list[tuple[int, int]], name: str) -> BoxSplit:
     """Objects are (left, top, right, bottom, label, ignored) on the canvas."""
     columns = [np.array(each, np.float32).reshape(-1, 6) for each in objects]
     return BoxSplit(
-        torch.from_numpy(np.stack(pictures)),
+        torch.from_numpy(np.stack(images)),
         tuple(torch.from_numpy(each[:, :4].copy()) for each in columns),
         tuple(torch.from_numpy(each[:, 4].astype(np.int64)) for each in columns),
         tuple(torch.from_numpy(each[:, 5] > 0) for each in columns),
         torch.tensor(sizes),
-        tuple(f"{name}/{i}.png" for i in range(len(pictures))),
+        tuple(f"{name}/{i}.png" for i in range(len(images))),
     )
 
 
@@ -65,12 +65,12 @@ def some_images(*seeds: int) -> list[np.ndarray]:
 
 @pytest.fixture
 def data() -> DetectionData:
-    """Five pictures of 640x480 and one of 48x96; seven objects, one of them ignored; one picture in two splits."""
+    """Five images of 640x480 and one of 48x96; seven objects, one of them ignored; one image in two splits."""
     box = (0, 0, 16, 12)
     sizes = [(480, 640)] * 3
     train = split(some_images(0, 1, 2), [[(*box, 0, 0), (*box, 1, 0)], [(*box, 0, 0)], []], sizes, "train")
     val = split(some_images(3, 0), [[(*box, 0, 0)], [(*box, 0, 1)]], sizes[:2], "val")
-    # A picture of 48 rows and 96 columns lies on rows 8 to 40 of the canvas, at two thirds of its size.
+    # An image of 48 rows and 96 columns lies on rows 8 to 40 of the canvas, at two thirds of its size.
     test = split(some_images(5), [[(16, 8, 48, 24, 1, 0), (0, 8, 8, 16, 0, 0)]], [(48, 96)], "test")
     return DetectionData("made", ("cat", "dog"), CANVAS, train, val, test)
 
@@ -85,13 +85,13 @@ def test_imbalance_leaves_out_classes_without_objects():
     assert imbalance([0, 0]) == 1
 
 
-def test_pictures_without_objects_count_zero():
+def test_images_without_objects_count_zero():
     owners = np.array([0, 0, 2])
-    assert objects_per_picture(owners, 4).tolist() == [2, 0, 1, 0]
+    assert objects_per_image(owners, 4).tolist() == [2, 0, 1, 0]
     assert without_objects(owners, 4).tolist() == [1, 3]
 
 
-def test_shapes_are_measured_in_the_picture_and_on_the_canvas():
+def test_shapes_are_measured_in_the_image_and_on_the_canvas():
     measured = shapes(np.array([[10.0, 20, 50, 30]]), np.array([[5, 10, 25, 15]], np.float32), np.array([[100, 200]]))
     assert (measured.width, measured.height, measured.area) == (40, 10, 400)
     assert measured.share == pytest.approx(0.02)
@@ -123,7 +123,7 @@ def test_neither_few_objects_nor_nearly_equal_ones_have_outliers():
 
 
 def test_coverage_is_the_part_of_a_cell_that_boxes_cover():
-    # The first box covers the left half and a quarter of the height of its picture, the second nothing but the top.
+    # The first box covers the left half and a quarter of the height of its image, the second nothing but the top.
     boxes = np.array([[0.0, 0, 50, 10], [0, 0, 30, 5]])
     covered = coverage(boxes, np.array([[40, 100], [10, 30]]), cells=2)
     assert covered == pytest.approx(np.array([[0.75, 0.5], [0, 0]]))
@@ -140,7 +140,7 @@ def test_a_size_at_the_limit_is_not_smaller():
     assert smaller_than(np.array([7.9, 8, 15, 40]), [8, 16, 32]) == [1, 3, 3]
 
 
-def test_collection_brings_boxes_back_to_their_pictures(data):
+def test_collection_brings_boxes_back_to_their_images(data):
     found = collect(data)
     assert found.splits.tolist() == [0, 0, 0, 1, 1, 2]
     assert found.owners.tolist() == [0, 0, 1, 3, 4, 5, 5]
@@ -154,27 +154,27 @@ def test_exploration_counts_what_is_learned(data):
     seen = explore(collect(data))
     assert seen.counts.tolist() == [[2, 1], [1, 0], [1, 1]]
     assert seen.ignored == 1
-    assert seen.per_picture.tolist() == [2, 1, 0, 1, 0, 2]
+    assert seen.per_image.tolist() == [2, 1, 0, 1, 0, 2]
     assert seen.empty.tolist() == [2]  # and not the one whose only object is ignored
     assert seen.shapes is not None
     assert seen.shapes.area[-2:] == pytest.approx([48 * 24, 144])
 
 
-def test_the_same_picture_in_two_splits_is_a_leak(data):
+def test_the_same_image_in_two_splits_is_a_leak(data):
     seen = explore(collect(data))
     assert (seen.pairs.first.tolist(), seen.pairs.second.tolist()) == ([0], [4])
     assert seen.pairs.exact.tolist() == [True]
     assert leaks(seen).tolist() == [True]
     worst = findings(seen)[0]
     assert worst.level == "bad"
-    assert "In 1 pair, pictures of two splits show the same scene, 1 of them exact copies" in worst.what
+    assert "In 1 pair, images of two splits show the same scene, 1 of them exact copies" in worst.what
 
 
 def test_findings_name_classes_that_cannot_be_scored_or_learned(data):
     said = [each.what for each in findings(explore(collect(data)))]
     assert "1 class without objects in val, which cannot be scored there: 'dog'." in said
     assert "2 classes with fewer than 20 training objects: 'cat', 'dog'." in said
-    assert "1 picture without any object." in said
+    assert "1 image without any object." in said
 
 
 def test_findings_tell_of_objects_too_small_for_the_canvas(data):
@@ -182,7 +182,7 @@ def test_findings_tell_of_objects_too_small_for_the_canvas(data):
     assert "83% of the objects are smaller than 16x16 pixels on the 64x48 canvas." in said
 
 
-def test_pictures_of_a_classifier_have_no_boxes_to_measure():
+def test_images_of_a_classifier_have_no_boxes_to_measure():
     images = torch.from_numpy(np.stack(some_images(0, 1, 2, 3)))
     part = Split(images, torch.tensor([0, 1, 1, 1]), tuple("abcd"))
     seen = explore(collect(ClassificationData("made", ("cat", "dog"), Canvas(48, 64), part, part, part)))
@@ -204,7 +204,7 @@ COPIES = {
 
 @pytest.mark.parametrize("change", COPIES.values(), ids=COPIES)
 @pytest.mark.parametrize("all_pairs", [100, 0], ids=["every pair", "near hashes"])
-def test_a_changed_copy_is_found_among_other_pictures(change, all_pairs):
+def test_a_changed_copy_is_found_among_other_images(change, all_pairs):
     images = [np.asarray(scenery(seed)) for seed in range(12)]
     found = alike([*images, np.asarray(change(scenery(7)))], all_pairs)
     assert (found.first.tolist(), found.second.tolist()) == ([7], [12])
@@ -232,13 +232,13 @@ def test_one_object_in_the_same_pose_does_not_make_two_scenes_alike():
     assert len(alike(scenes)) == 0
 
 
-def test_pictures_of_one_colour_are_alike_only_if_it_is_the_same():
+def test_images_of_one_colour_are_alike_only_if_it_is_the_same():
     plain = [np.full((30, 40, 3), level, np.uint8) for level in (0, 90, 0)]
     found = alike(plain)
     assert (found.first.tolist(), found.second.tolist(), found.exact.tolist()) == ([0], [2], [True])
 
 
-def test_a_single_picture_is_like_no_other():
+def test_a_single_image_is_like_no_other():
     assert len(alike([np.asarray(scenery(0))])) == 0
 
 

@@ -22,7 +22,7 @@ def sample(n: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 @pytest.mark.parametrize("n", [1, 8, 11, 32])
-def test_sample_predictions_are_drawn_for_any_number_of_pictures(tmp_path: Path, n: int) -> None:
+def test_sample_predictions_are_drawn_for_any_number_of_images(tmp_path: Path, n: int) -> None:
     sample_predictions(*sample(n), ("cat", "dog", "an uncommonly long name"), tmp_path / "samples.png", "pets")
     assert pixels(tmp_path / "samples.png").std() > 5
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from assay_deploy.pictures.canvas import Canvas, View
+from assay_deploy.images.canvas import Canvas, View
 from assay_research.data.classification import Split
 from assay_research.errors import ConfigError
 from assay_research.models.cs231n import sequential_convnet
@@ -55,14 +55,14 @@ def test_metrics_are_those_computed_by_hand():
     assert scores.ece == pytest.approx((0.3 + 0.6 + 0.2 + 0.6) / 4)  # each answer is alone in its bin
 
 
-def test_balanced_accuracy_leaves_out_a_class_without_pictures():
+def test_balanced_accuracy_leaves_out_a_class_without_images():
     logits = torch.tensor([[9.0, 0.0, 0.0], [9.0, 0.0, 0.0], [9.0, 0.0, 0.0], [9.0, 0.0, 0.0]])
     scores = measure(logits, torch.tensor([0, 0, 0, 1]), ("cat", "dog", "emu"))
     assert scores.top1 == 0.75
     assert scores.balanced_accuracy == 0.5  # one of cats, none of dogs; there is no emu to be wrong about
 
 
-def test_expected_calibration_error_weighs_bins_by_their_pictures():
+def test_expected_calibration_error_weighs_bins_by_their_images():
     confidence = torch.tensor([0.61, 0.63, 0.65, 0.99])
     bins = reliability(confidence, torch.tensor([True, False, False, True]))
     assert bins.count == [0] * 9 + [3] + [0] * 4 + [1]
@@ -87,7 +87,7 @@ def test_top5_counts_the_five_most_likely():
     assert (scores.top1, scores.top5) == (0.1, 0.5)
 
 
-def test_a_class_without_pictures_has_no_accuracy_and_logits_that_are_not_finite_do_not_stop_the_rest():
+def test_a_class_without_images_has_no_accuracy_and_logits_that_are_not_finite_do_not_stop_the_rest():
     scores = measure(torch.eye(3)[:2], torch.tensor([0, 1]), ("cat", "dog", "emu"))
     assert math.isnan(scores.per_class["emu"])
     diverged = measure(torch.full((2, 3), math.nan), torch.tensor([0, 1]), ("cat", "dog", "emu"))
@@ -119,15 +119,15 @@ def test_dense_at_the_stride_of_the_network_is_the_network(model):
 
 @pytest.mark.parametrize("stride", [4, 8, 16])
 def test_dense_answers_of_a_finer_stride_hold_those_of_the_coarser(model, stride):
-    picture = torch.randn(2, 3, 64, 96)
-    fine, coarse = (dense(model.network, each)[:-1].eval()(picture) for each in (stride, 32))
+    image = torch.randn(2, 3, 64, 96)
+    fine, coarse = (dense(model.network, each)[:-1].eval()(image) for each in (stride, 32))
     assert coarse.shape[2:] == (2, 3)
     assert fine.shape[2:] == (32 // stride + 1, 64 // stride + 1)
     every = 32 // stride
     torch.testing.assert_close(fine[..., ::every, ::every], coarse, rtol=1e-4, atol=1e-5)
 
 
-def test_dense_view_resizes_the_whole_picture_and_crops_nothing(model):
+def test_dense_view_resizes_the_whole_image_and_crops_nothing(model):
     graph = DenseView(model, CANVAS, View(size=40), 8).eval()
     split = some_images(3)
     resized = nn.functional.interpolate(

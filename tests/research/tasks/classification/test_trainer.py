@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from assay_deploy.pictures.canvas import Canvas
+from assay_deploy.images.canvas import Canvas
 from assay_research.config.schema import Stopping
 from assay_research.data.augment import Augment
 from assay_research.data.classification import ClassificationData, Split
@@ -21,7 +21,7 @@ AUGMENT = Augment(flip=True, scale=[8, 10], brightness=0.2, contrast=0.2, satura
 
 
 def bars(n: int, seed: int) -> Split:
-    """Pictures of 8x8 pixels with a bright horizontal (0) or vertical (1) bar in noise."""
+    """Images of 8x8 pixels with a bright horizontal (0) or vertical (1) bar in noise."""
     generator = torch.Generator().manual_seed(seed)
     images = torch.randint(0, 80, (n, 8, 8, 3), generator=generator, dtype=torch.uint8)
     labels = torch.arange(n) % 2
@@ -148,7 +148,7 @@ def test_averaged_weights_are_what_is_evaluated(data):
     assert not torch.equal(weight, averaged)
 
 
-def test_statistics_of_the_training_pictures_travel_with_the_weights(data):
+def test_statistics_of_the_training_images_travel_with_the_weights(data):
     trainer = make(data)
     pixels = data.train.images.double() / 255
     assert trainer.model.mean.flatten() == pytest.approx(pixels.mean((0, 1, 2)), abs=1e-5)

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.transforms.v2 import functional as reference
 
-from assay_deploy.pictures.canvas import Canvas, View
+from assay_deploy.images.canvas import Canvas, View
 from assay_research.tasks.classification.views import Views
 
 CANVAS = Canvas(16, 24)
@@ -27,7 +27,7 @@ def seen(view: View) -> Tensor:
     return Views(Pixels(), CANVAS, [view])(some_images()).unflatten(1, (3, CANVAS.height, CANVAS.width))
 
 
-def test_plain_view_is_the_picture_to_the_bit() -> None:
+def test_plain_view_is_the_image_to_the_bit() -> None:
     assert torch.equal(seen(View()), some_images().permute(0, 3, 1, 2) / 255)
 
 
@@ -36,7 +36,7 @@ def test_plain_view_is_the_picture_to_the_bit() -> None:
     [("center", 4, 6), ("top_left", 0, 0), ("top_right", 0, 12), ("bottom_left", 8, 0), ("bottom_right", 8, 12)],
 )
 @pytest.mark.parametrize("flip", [False, True])
-def test_view_is_a_crop_of_the_resized_picture(crop: str, top: int, left: int, flip: bool) -> None:
+def test_view_is_a_crop_of_the_resized_image(crop: str, top: int, left: int, flip: bool) -> None:
     resized = reference.resize(some_images().permute(0, 3, 1, 2) / 255, [24], antialias=True)
     expected = resized[:, :, top : top + 16, left : left + 24]
     found = seen(View(size=24, crop=crop, flip=flip))

@@ -1,4 +1,4 @@
-"""The metrics of a detector are those of pycocotools on the same detections, in the pictures' own pixels."""
+"""The metrics of a detector are those of pycocotools on the same detections, in the images' own pixels."""
 
 import logging
 import math
@@ -13,7 +13,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 from torch import Tensor
 
-from assay_deploy.pictures.canvas import Canvas, boxes_from_canvas, boxes_to_canvas
+from assay_deploy.images.canvas import Canvas, boxes_from_canvas, boxes_to_canvas
 from assay_research.data.detection import BoxSplit
 from assay_research.models.boxes import Found
 from assay_research.tasks.detection.metrics import SUMMARY, evaluate, measure
@@ -27,7 +27,7 @@ def split_of(
     ignored: Sequence[Tensor] | None = None,
     sizes: Sequence[tuple[int, int]] | None = None,
 ) -> BoxSplit:
-    """Black pictures with these objects on the canvas."""
+    """Black images with these objects on the canvas."""
     n = len(boxes)
     return BoxSplit(
         images=torch.zeros(n, 1, 1, 3, dtype=torch.uint8),
@@ -39,7 +39,7 @@ def split_of(
     )
 
 
-def one_picture(
+def one_image(
     objects: list[tuple[list[float], int]], found: list[tuple[list[float], float, int]]
 ) -> tuple[list[Found], BoxSplit]:
     boxes, labels = [box for box, _ in objects], [label for _, label in objects]
@@ -88,22 +88,22 @@ def random_split(n: int, classes: int, seed: int, canvas: Canvas, crowds: float 
 
 
 def reference(found: Sequence[Found], split: BoxSplit, canvas: Canvas, classes: int) -> COCOeval:
-    """What pycocotools makes of the same boxes, brought back to their pictures one by one."""
+    """What pycocotools makes of the same boxes, brought back to their images one by one."""
 
-    def annotation(box: Tensor, label: Tensor, picture: int) -> dict:
-        left, top, right, bottom = boxes_from_canvas(box.numpy()[None], sizes[picture], canvas)[0].tolist()
+    def annotation(box: Tensor, label: Tensor, image: int) -> dict:
+        left, top, right, bottom = boxes_from_canvas(box.numpy()[None], sizes[image], canvas)[0].tolist()
         bbox = [left, top, right - left, bottom - top]
-        return {"image_id": picture, "category_id": int(label), "bbox": bbox, "area": bbox[2] * bbox[3]}
+        return {"image_id": image, "category_id": int(label), "bbox": bbox, "area": bbox[2] * bbox[3]}
 
     sizes = [(int(height), int(width)) for height, width in split.sizes]
     truth = [
-        annotation(box, label, picture) | {"iscrowd": int(crowd)}
-        for picture, objects in enumerate(zip(split.boxes, split.labels, split.ignored, strict=True))
+        annotation(box, label, image) | {"iscrowd": int(crowd)}
+        for image, objects in enumerate(zip(split.boxes, split.labels, split.ignored, strict=True))
         for box, label, crowd in zip(*objects, strict=True)
     ]
     results = [
-        annotation(box, label, picture) | {"score": float(score)}
-        for picture, each in enumerate(found)
+        annotation(box, label, image) | {"score": float(score)}
+        for image, each in enumerate(found)
         for box, score, label in zip(*each, strict=True)
     ]
     coco = COCO()
@@ -146,7 +146,7 @@ def assert_as_pycocotools(found: Sequence[Found], split: BoxSplit, canvas: Canva
 
 @pytest.fixture(scope="module")
 def bccd_truth(bccd: Path) -> Callable[[Canvas], BoxSplit]:
-    """The objects of BCCD's 72 test pictures."""
+    """The objects of BCCD's 72 test images."""
     classes = ("RBC", "WBC", "Platelets")
     boxes, labels, sizes = [], [], []
     for stem in (bccd / "ImageSets" / "Main" / "test.txt").read_text().split():
@@ -199,31 +199,31 @@ def test_random_detections_score_as_with_pycocotools(
 
 
 def test_all_found_in_place_is_one_and_nothing_found_is_zero() -> None:
-    found, split = one_picture([([10, 10, 60, 60], 0)], [([10, 10, 60, 60], 0.3, 0)])
+    found, split = one_image([([10, 10, 60, 60], 0)], [([10, 10, 60, 60], 0.3, 0)])
     perfect = measure(found, split, SQUARE, ["a"])
     assert (perfect.map, perfect.map50, perfect.map75, perfect.mar1, perfect.map_medium) == (1, 1, 1, 1, 1)
     assert math.isnan(perfect.map_small)
-    found, split = one_picture([([10, 10, 60, 60], 0)], [])
+    found, split = one_image([([10, 10, 60, 60], 0)], [])
     nothing = measure(found, split, SQUARE, ["a"])
     assert (nothing.map, nothing.map50, nothing.mar100) == (0, 0, 0)
-    assert (nothing.pictures, nothing.objects) == (1, 1)
+    assert (nothing.images, nothing.objects) == (1, 1)
 
 
 def test_half_of_the_objects_found_is_read_off_at_51_of_101_recalls() -> None:
     objects = [([0, 0, 20, 20], 0), ([50, 50, 70, 70], 0)]
-    found, split = one_picture(objects, [([0, 0, 20, 20], 0.9, 0)])
+    found, split = one_image(objects, [([0, 0, 20, 20], 0.9, 0)])
     assert measure(found, split, SQUARE, ["a"]).map == pytest.approx(51 / 101)
 
 
 def test_a_box_counts_at_the_thresholds_its_iou_reaches() -> None:
-    found, split = one_picture([([0, 0, 100, 50], 0)], [([0, 0, 62, 50], 0.9, 0)])  # IoU 0.62: at 0.5, 0.55, 0.6
+    found, split = one_image([([0, 0, 100, 50], 0)], [([0, 0, 62, 50], 0.9, 0)])  # IoU 0.62: at 0.5, 0.55, 0.6
     scores = measure(found, split, SQUARE, ["a"])
     assert scores.map == pytest.approx(0.3)
     assert (scores.map50, scores.map75) == (1, 0)
 
 
 def test_a_class_without_objects_is_nan_and_counts_for_nothing() -> None:
-    found, split = one_picture([([0, 0, 20, 20], 1)], [([0, 0, 20, 20], 0.9, 1), ([0, 0, 20, 20], 0.9, 0)])
+    found, split = one_image([([0, 0, 20, 20], 1)], [([0, 0, 20, 20], 0.9, 1), ([0, 0, 20, 20], 0.9, 0)])
     scores = measure(found, split, SQUARE, ["a", "b"])
     assert math.isnan(scores.ap["a"])
     assert math.isnan(scores.ap50["a"])
@@ -231,14 +231,14 @@ def test_a_class_without_objects_is_nan_and_counts_for_nothing() -> None:
 
 
 def test_without_objects_everything_is_nan() -> None:
-    found, split = one_picture([], [([0, 0, 20, 20], 0.9, 0)])
+    found, split = one_image([], [([0, 0, 20, 20], 0.9, 0)])
     scores = measure(found, split, SQUARE, ["a"])
     assert all(math.isnan(getattr(scores, key)) for key in SUMMARY)
     assert scores.objects == 0
 
 
 def test_what_lies_on_an_ignored_object_counts_neither_way() -> None:
-    found, split = one_picture(
+    found, split = one_image(
         [([0, 0, 20, 20], 0), ([50, 50, 90, 90], 0)], [([51, 51, 89, 89], 0.9, 0), ([0, 0, 20, 20], 0.8, 0)]
     )
     ignoring = split_of(split.boxes, split.labels, [torch.tensor([False, True])])
@@ -246,8 +246,8 @@ def test_what_lies_on_an_ignored_object_counts_neither_way() -> None:
     assert (scores.map, scores.objects) == (1, 1)
 
 
-def test_sizes_are_those_of_the_picture_and_not_of_the_canvas() -> None:
-    # 20x20 pixels of a 200x100 picture, which the canvas shows at half its size, are small on both; 60x60 of it are
+def test_sizes_are_those_of_the_image_and_not_of_the_canvas() -> None:
+    # 20x20 pixels of a 200x100 image, which the canvas shows at half its size, are small on both; 60x60 of it are
     # medium there and small on the canvas.
     canvas = Canvas(100, 100, "letterbox")
     for side, size in ((20.0, "map_small"), (60.0, "map_medium")):
@@ -258,7 +258,7 @@ def test_sizes_are_those_of_the_picture_and_not_of_the_canvas() -> None:
         assert sum(not math.isnan(scores.__dict__[key]) for key in ("map_small", "map_medium", "map_large")) == 1
 
 
-def test_boxes_on_the_letterbox_margin_are_cut_off_with_the_picture() -> None:
+def test_boxes_on_the_letterbox_margin_are_cut_off_with_the_image() -> None:
     split = split_of([torch.tensor([[0.0, 25, 50, 75]])], [torch.tensor([0])], sizes=[(50, 100)])
     reaching_out = Found(torch.tensor([[-9.0, 0, 50, 99]]), torch.tensor([0.9]), torch.tensor([0]))
     assert measure([reaching_out], split, SQUARE, ["a"]).map == 1
@@ -267,9 +267,9 @@ def test_boxes_on_the_letterbox_margin_are_cut_off_with_the_picture() -> None:
 def test_measuring_says_nothing(capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     for found, split in (
-        one_picture([([0, 0, 20, 20], 0)], [([0, 0, 20, 20], 0.9, 0)]),
-        one_picture([([0, 0, 20, 20], 0)], []),
-        one_picture([], []),
+        one_image([([0, 0, 20, 20], 0)], [([0, 0, 20, 20], 0.9, 0)]),
+        one_image([([0, 0, 20, 20], 0)], []),
+        one_image([], []),
     ):
         measure(found, split, SQUARE, ["a"])
     assert capfd.readouterr() == ("", "")

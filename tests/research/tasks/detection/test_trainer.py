@@ -72,7 +72,7 @@ def test_ignored_objects_are_no_targets_and_not_held_against_the_detector(data):
     assert torch.isfinite(torch.tensor(trainer.train_batch(torch.arange(8)))).all()
 
 
-def test_accumulated_parts_see_the_pictures_that_the_whole_batch_sees(data):
+def test_accumulated_parts_see_the_images_that_the_whole_batch_sees(data):
     whole, parts = make(data), make(data, accumulate=2)
     together = list(parts.parts(torch.arange(8)))
     (images, targets), *rest = whole.parts(torch.arange(8))

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.ops import batched_nms
 
-from assay_deploy.pictures.canvas import Canvas, View
+from assay_deploy.images.canvas import Canvas, View
 from assay_research.models.boxes import Detections
 from assay_research.tasks.detection.views import BoxViews, fuse, suppress
 
@@ -62,7 +62,7 @@ def test_what_one_view_finds_lies_where_the_plain_view_finds_it(size: int | None
     assert not found.boxes[found.labels < 0].any()
 
 
-def test_a_mirrored_picture_seen_mirrored_is_the_picture() -> None:
+def test_a_mirrored_image_seen_mirrored_is_the_image() -> None:
     mirrored = BoxViews(Spots(), CANVAS, [View(flip=True)])(some_images().flip(2))
     plain = look(View())
     torch.testing.assert_close(mirrored.boxes[..., [1, 3]], plain.boxes[..., [1, 3]])
@@ -111,7 +111,7 @@ def test_fusion_is_as_exact_under_autocast() -> None:
 
 
 class Fixed(nn.Module):
-    """Finds the same boxes in every picture."""
+    """Finds the same boxes in every image."""
 
     def __init__(self, boxes: list[list[float]]) -> None:
         super().__init__()
@@ -127,7 +127,7 @@ class Fixed(nn.Module):
 
 
 def detections(*rows: tuple[list[float], float, int]) -> Detections:
-    """Of one picture: box, score and label."""
+    """Of one image: box, score and label."""
     boxes, scores, labels = zip(*rows, strict=True)
     return Detections(torch.tensor([boxes], dtype=torch.float32), torch.tensor([scores]), torch.tensor([labels]))
 
@@ -232,7 +232,7 @@ def test_where_clusters_are_apart_boxes_and_scores_are_the_papers(views: int) ->
     for i in range(4):
         expected = paper(Detections(*(each[i : i + 1] for each in found)), views, 0.55)
         assert len(expected) == 20
-        one = fused.picture(i)
+        one = fused.image(i)
         torch.testing.assert_close(one.boxes, torch.tensor([row[0] for row in expected]))
         torch.testing.assert_close(one.scores, torch.tensor([row[1] for row in expected]))
         assert one.labels.tolist() == [row[2] for row in expected]
@@ -249,8 +249,8 @@ def test_suppression_is_torchvisions(iou: float) -> None:
     for i in range(3):
         expected = batched_nms(boxes[i], scores[i], labels[i], iou)
         assert len(expected) < 290
-        torch.testing.assert_close(found.picture(i).boxes, boxes[i][expected])
-        assert torch.equal(found.picture(i).labels, labels[i][expected])
+        torch.testing.assert_close(found.image(i).boxes, boxes[i][expected])
+        assert torch.equal(found.image(i).labels, labels[i][expected])
 
 
 def test_of_equal_scores_the_first_is_kept() -> None:
@@ -258,7 +258,7 @@ def test_of_equal_scores_the_first_is_kept() -> None:
     assert suppress(everywhere, torch.tensor([[0.5, 0.5, 0.5, 0.5]])).tolist() == [[True, False, False, False]]
 
 
-def test_one_more_picture_in_the_batch_changes_nothing() -> None:
+def test_one_more_image_in_the_batch_changes_nothing() -> None:
     found = crowd(3, 20, 3, jitter=12, generator=torch.Generator().manual_seed(2))
     whole, alone = fuse(found, 3, 0.55, 30), fuse(Detections(*(each[1:2] for each in found)), 3, 0.55, 30)
     for one, other in zip(whole, alone, strict=True):

@@ -34,7 +34,7 @@ BOOKKEEPING = frozenset((
 # fmt: on
 """Operators that may sit on the CPU of a CUDA session. ONNX Runtime moves whatever computes a shape there on
 purpose, since a shape is needed on the CPU and is a few integers. Every operator named here has a CUDA kernel for
-all float types, so one of them that is found on the CPU computes a shape, and no picture passes through it."""
+all float types, so one of them that is found on the CPU computes a shape, and no image passes through it."""
 
 CUDA_OPTIONS = {
     # The default, EXHAUSTIVE, times every algorithm anew for each batch size it meets.

@@ -1,1 +1,1 @@
-"""Read annotations, folders, pictures and splits: what several data formats share."""
+"""Read annotations, folders, images and splits: what several data formats share."""

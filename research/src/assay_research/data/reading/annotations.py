@@ -1,4 +1,4 @@
-"""Pictures and the boxes drawn in them, whatever format they came in, with every problem named and none fatal."""
+"""Images and the boxes drawn in them, whatever format they came in, with every problem named and none fatal."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from assay_deploy.errors import PictureError
+from assay_deploy.errors import ImageError
 from assay_research.data.reading.folders import relative
-from assay_research.data.reading.pictures import read_sizes
+from assay_research.data.reading.images import read_sizes
 from assay_research.errors import DataError
 
 ROUNDING = 0.01
-"""Pixels by which a box may reach over its picture's edge before that is told: sums of rounded decimals do."""
+"""Pixels by which a box may reach over its image's edge before that is told: sums of rounded decimals do."""
 
 
 class Kind(StrEnum):
@@ -24,20 +24,20 @@ class Kind(StrEnum):
 
     BROKEN_FILE = "annotation files that cannot be read, left out"
     BROKEN_ENTRY = "entries that cannot be used, left out"
-    FOREIGN_PATH = "pictures said to lie outside the data set, left out"
-    MISSING_PICTURE = "pictures that are missing, left out"
-    DAMAGED_PICTURE = "pictures that cannot be read, left out"
-    DUPLICATE = "pictures annotated more than once, taken the first time"
-    UNANNOTATED = "pictures without an annotation file, left out"
-    IN_TWO_SPLITS = "pictures listed in two splits, kept in one"
-    IN_NO_SPLIT = "pictures in no split, left out"
-    NO_OBJECTS = "pictures without objects, in a split only if keep_empty is true"
-    WRONG_SIZE = "pictures of another size than declared, taken as they are"
+    FOREIGN_PATH = "images said to lie outside the data set, left out"
+    MISSING_IMAGE = "images that are missing, left out"
+    DAMAGED_IMAGE = "images that cannot be read, left out"
+    DUPLICATE = "images annotated more than once, taken the first time"
+    UNANNOTATED = "images without an annotation file, left out"
+    IN_TWO_SPLITS = "images listed in two splits, kept in one"
+    IN_NO_SPLIT = "images in no split, left out"
+    NO_OBJECTS = "images without objects, in a split only if keep_empty is true"
+    WRONG_SIZE = "images of another size than declared, taken as they are"
     UNKNOWN_CLASS = "objects of an unknown class, dropped"
     NO_NUMBERS = "boxes that are not four finite numbers, dropped"
     NO_AREA = "boxes that are empty or inverted, dropped"
-    OUTSIDE = "boxes outside their picture, dropped"
-    CLIPPED = "boxes partly outside their picture, cut off at its edge"
+    OUTSIDE = "boxes outside their image, dropped"
+    CLIPPED = "boxes partly outside their image, cut off at its edge"
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Problem:
     """Something wrong with a data set that reading it went on from.
 
     Attributes:
-        file: what to open to see it, relative to the data set: an annotation file, a split list or a picture.
+        file: what to open to see it, relative to the data set: an annotation file, a split list or an image.
         kind: what sort it is.
         what: the problem, in words.
 
@@ -66,15 +66,15 @@ class Problem:
 
 @dataclass(frozen=True, eq=False)
 class Annotation:
-    """One picture and the objects in it that can be used.
+    """One image and the objects in it that can be used.
 
     Attributes:
-        path: of the picture, which is there and has a readable header; its pixels were not looked at.
+        path: of the image, which is there and has a readable header; its pixels were not looked at.
         name: for reports: the path relative to the data set.
-        height: of the upright picture, pixels.
+        height: of the upright image, pixels.
         width: the same.
-        boxes: float64 ``[objects, 4]``: left, top, right, bottom in the picture's own pixels; each has an area and
-            lies within the picture.
+        boxes: float64 ``[objects, 4]``: left, top, right, bottom in the image's own pixels; each has an area and
+            lies within the image.
         classes: the class of each object.
         ignored: bool ``[objects]``: neither learned nor held against a detector: COCO's crowds, VOC's difficult ones.
         split: ``train``, ``val`` or ``test`` where the data set says so.
@@ -102,18 +102,18 @@ class Annotations:
     Attributes:
         root: its folder.
         classes: names of all classes there are objects of, the most frequent first, those equally frequent by name.
-        pictures: sorted by name; those without objects are among them.
+        images: sorted by name; those without objects are among them.
         problems: sorted by kind, then by file.
     """
 
     root: Path
     classes: tuple[str, ...]
-    pictures: tuple[Annotation, ...]
+    images: tuple[Annotation, ...]
     problems: tuple[Problem, ...]
 
     def counts(self) -> dict[str, int]:
         """Objects of each class, in the order of the classes; ignored ones do not count."""
-        return _counts(self.pictures, self.classes)
+        return _counts(self.images, self.classes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +123,7 @@ class Item:
     Attributes:
         label: which one it is, for problems: ``object 3``.
         name: of its class, stripped; one that is empty or cannot be printed is a problem.
-        box: left, top, right, bottom in the picture's pixels; NaN for what was no number.
+        box: left, top, right, bottom in the image's pixels; NaN for what was no number.
         ignored: whether it is a crowd or difficult.
     """
 
@@ -134,13 +134,13 @@ class Item:
 
 
 @dataclass(frozen=True, slots=True)
-class PictureEntry:
-    """A picture and its objects as they were written.
+class ImageEntry:
+    """An image and its objects as they were written.
 
     Attributes:
         file: what problems of its objects are told of, relative to the data set.
         source: the annotation file it stands in, relative to the data set.
-        path: of the picture; a regular file.
+        path: of the image; a regular file.
         split: where the data set puts it.
         declared: height and width, NaN for what was no number; None if nothing is declared.
         items: its objects.
@@ -155,13 +155,13 @@ class PictureEntry:
 
 
 def validate(
-    root: Path, entries: Iterable[PictureEntry], classes: Sequence[str] | None, found: Iterable[Problem]
+    root: Path, entries: Iterable[ImageEntry], classes: Sequence[str] | None, found: Iterable[Problem]
 ) -> Annotations:
     """Keep what can be used of the entries, and name the rest.
 
     Args:
         root: the data set's folder, absolute.
-        entries: the pictures, as a reader found them; of several entries of one picture the first counts.
+        entries: the images, as a reader found them; of several entries of one image the first counts.
         classes: the only ones wanted; None wants all there are.
         found: the problems the reader had with the files.
 
@@ -169,28 +169,28 @@ def validate(
         DataError: a wanted class that no object is of.
     """
     problems = list(found)
-    first: dict[Path, PictureEntry] = {}
+    first: dict[Path, ImageEntry] = {}
     for entry in entries:
         if (other := first.setdefault(entry.path, entry)) is not entry:
             what = f"annotated in {other.source} and again in {entry.source}"
             problems.append(Problem(relative(entry.path, root), Kind.DUPLICATE, what))
-    pictures = []
+    images = []
     for entry, size in zip(first.values(), read_sizes(list(first)), strict=True):
-        if isinstance(size, PictureError):
+        if isinstance(size, ImageError):
             name = relative(entry.path, root)
-            problems.append(Problem(name, Kind.DAMAGED_PICTURE, str(size).removeprefix(f"{entry.path}: ")))
+            problems.append(Problem(name, Kind.DAMAGED_IMAGE, str(size).removeprefix(f"{entry.path}: ")))
         else:
-            pictures.append(_checked(entry, size, root, classes, problems))
-    if any(picture.split == "train" for picture in pictures):
+            images.append(_checked(entry, size, root, classes, problems))
+    if any(image.split == "train" for image in images):
         problems += [
-            Problem(picture.name, Kind.IN_NO_SPLIT, "is in none of the splits the data set names")
-            for picture in pictures
-            if picture.split is None
+            Problem(image.name, Kind.IN_NO_SPLIT, "is in none of the splits the data set names")
+            for image in images
+            if image.split is None
         ]
-    names = classes if classes is not None else {name for picture in pictures for name in picture.classes}
-    counts = _counts(pictures, names)
+    names = classes if classes is not None else {name for image in images for name in image.classes}
+    counts = _counts(images, names)
     absent = [name for name in classes or () if not counts[name]]
-    if absent and pictures:
+    if absent and images:
         raise DataError(
             f"classes wanted that no usable object in '{root}' is of: {', '.join(absent)}. Leave classes=null to get "
             f"all there are, or name others\n{listing(problems)}"
@@ -199,7 +199,7 @@ def validate(
     return Annotations(
         root,
         tuple(sorted(counts, key=lambda name: (-counts[name], name))),
-        tuple(sorted(pictures, key=attrgetter("name"))),
+        tuple(sorted(images, key=attrgetter("name"))),
         tuple(sorted(problems, key=lambda problem: (kinds.index(problem.kind), problem.file))),
     )
 
@@ -231,9 +231,9 @@ def printable(text: str, limit: int = 300) -> str:
 
 
 def _checked(
-    entry: PictureEntry, size: tuple[int, int], root: Path, wanted: Sequence[str] | None, problems: list[Problem]
+    entry: ImageEntry, size: tuple[int, int], root: Path, wanted: Sequence[str] | None, problems: list[Problem]
 ) -> Annotation:
-    """The picture with those of its objects that can be used; the rest becomes problems."""
+    """The image with those of its objects that can be used; the rest becomes problems."""
     height, width = size
     edges = np.array([width, height, width, height], np.float64)
     boxes = np.array([item.box for item in entry.items], np.float64).reshape(-1, 4)
@@ -256,13 +256,13 @@ def _checked(
             kept.append(i)
         if kind is not None:
             place = "from {:g}, {:g} to {:g}, {:g}".format(*item.box)
-            what = f"{item.label} ({item.name if named else 'no class name'}) {place} in a picture of {width}x{height}"
+            what = f"{item.label} ({item.name if named else 'no class name'}) {place} in an image of {width}x{height}"
             problems.append(Problem(entry.file, kind, what))
     if entry.declared is not None and entry.declared != size:
         tall, wide = entry.declared
-        what = f"declared {wide:g}x{tall:g}, the picture is {width}x{height}"
+        what = f"declared {wide:g}x{tall:g}, the image is {width}x{height}"
         problems.append(Problem(entry.file, Kind.WRONG_SIZE, what))
-    picture = Annotation(
+    image = Annotation(
         entry.path,
         printable(relative(entry.path, root)),
         height,
@@ -272,19 +272,19 @@ def _checked(
         np.array([entry.items[i].ignored for i in kept], np.bool_),
         entry.split,
     )
-    if picture.empty:
+    if image.empty:
         what = "has no objects but ignored ones" if kept else "has no objects left" if entry.items else "has no objects"
         problems.append(Problem(entry.file, Kind.NO_OBJECTS, what))
-    return picture
+    return image
 
 
 def _have_area(boxes: NDArray[np.float64]) -> NDArray[np.bool_]:
     return np.asarray(np.all(boxes[:, 2:] > boxes[:, :2], axis=1))
 
 
-def _counts(pictures: Iterable[Annotation], names: Iterable[str]) -> dict[str, int]:
+def _counts(images: Iterable[Annotation], names: Iterable[str]) -> dict[str, int]:
     counts = dict.fromkeys(names, 0)
-    for picture in pictures:
-        for name, ignored in zip(picture.classes, picture.ignored, strict=True):
+    for image in images:
+        for name, ignored in zip(image.classes, image.ignored, strict=True):
             counts[name] += not ignored
     return counts

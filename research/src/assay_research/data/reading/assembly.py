@@ -1,4 +1,4 @@
-"""Annotated pictures become a data set for detection: in three splits, on one canvas."""
+"""Annotated images become a data set for detection: in three splits, on one canvas."""
 
 import sys
 from collections.abc import Mapping, Sequence
@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from assay_deploy.pictures.canvas import Canvas, boxes_to_canvas
+from assay_deploy.images.canvas import Canvas, boxes_to_canvas
 from assay_research.data.detection import BoxSplit, DetectionData
 from assay_research.data.reading.annotations import Annotation, Annotations, Kind, Problem, listing
-from assay_research.data.reading.pictures import read_placed
+from assay_research.data.reading.images import read_placed
 from assay_research.data.reading.stratified import deal
 from assay_research.errors import DataError
 
@@ -31,33 +31,33 @@ def assemble(
     keep_empty: bool,
     cache: str | None,
 ) -> DetectionData:
-    """Split the pictures, put them on the canvas, and say on stderr what is wrong with the data set.
+    """Split the images, put them on the canvas, and say on stderr what is wrong with the data set.
 
     Args:
         found: what a reader made of the data set.
         name: what tables call it; its folder's own name by default.
-        canvas: what every picture is put on.
-        val_fraction: part of the training pictures that become `val` if the data set has none.
+        canvas: what every image is put on.
+        val_fraction: part of the training images that become `val` if the data set has none.
         test_fraction: the same for `test`.
         seed: of the cuts.
-        keep_empty: whether pictures without objects are in the splits.
-        cache: the folder the placed pictures are kept in; None keeps them in memory.
+        keep_empty: whether images without objects are in the splits.
+        cache: the folder the placed images are kept in; None keeps them in memory.
 
     Raises:
         DataError: nothing is left to train on, or a split is empty.
     """
     name = name or found.root.resolve().name
     splits = _splits(found, val_fraction, test_fraction, seed, keep_empty)
-    ordered = [picture for split in SPLITS for picture in splits[split]]
+    ordered = [image for split in SPLITS for image in splits[split]]
     images, failed = read_placed(
-        [picture.path for picture in ordered],
-        [(picture.height, picture.width) for picture in ordered],
+        [image.path for image in ordered],
+        [(image.height, image.width) for image in ordered],
         canvas,
         name,
         None if cache is None else Path(cache).expanduser(),
     )
-    # Annotations alone do not tell of pictures whose header is good and whose pixels are not.
-    damaged = (Problem(ordered[i].name, Kind.DAMAGED_PICTURE, failed[i]) for i in failed)
+    # Annotations alone do not tell of images whose header is good and whose pixels are not.
+    damaged = (Problem(ordered[i].name, Kind.DAMAGED_IMAGE, failed[i]) for i in failed)
     kinds = list(Kind)
     problems = sorted([*found.problems, *damaged], key=lambda each: (kinds.index(each.kind), each.file))
     if problems:
@@ -69,7 +69,7 @@ def assemble(
         part = _split(splits[split], pixels[first : first + len(splits[split])], canvas, classes)
         good = [i for i in range(len(part)) if first + i not in failed]
         if not good:
-            raise DataError(f"'{found.root}': none of the {len(part)} pictures of {split} can be read")
+            raise DataError(f"'{found.root}': none of the {len(part)} images of {split} can be read")
         parts.append(part if len(good) == len(part) else part.subset(good))
         first += len(splits[split])
     return DetectionData(name, found.classes, canvas, *parts, problems=tuple(problems))
@@ -78,33 +78,31 @@ def assemble(
 def _splits(
     found: Annotations, val_fraction: float, test_fraction: float, seed: int, keep_empty: bool
 ) -> dict[str, list[Annotation]]:
-    """The pictures of each split: as the data set has it, or cut from the training pictures."""
-    if all(picture.empty for picture in found.pictures):
-        raise DataError(f"no picture in '{found.root}' has an object to learn\n{listing(found.problems)}")
-    given = {picture.split for picture in found.pictures}
-    usable = [picture for picture in found.pictures if keep_empty or not picture.empty]
-    splits = {split: [picture for picture in usable if picture.split == split] for split in SPLITS}
+    """The images of each split: as the data set has it, or cut from the training images."""
+    if all(image.empty for image in found.images):
+        raise DataError(f"no image in '{found.root}' has an object to learn\n{listing(found.problems)}")
+    given = {image.split for image in found.images}
+    usable = [image for image in found.images if keep_empty or not image.empty]
+    splits = {split: [image for image in usable if image.split == split] for split in SPLITS}
     if "train" not in given:
-        splits["train"] = [picture for picture in usable if picture.split is None]
+        splits["train"] = [image for image in usable if image.split is None]
     pool = splits["train"]
     cuts = [(split, part) for split, part in (("val", val_fraction), ("test", test_fraction)) if split not in given]
     sizes = [round(fraction * len(pool)) for _, fraction in cuts]
     if not all(size > 0 for size in sizes) or sum(sizes) >= len(pool):
         wanted = " and ".join(f"{size} for {split}" for (split, _), size in zip(cuts, sizes, strict=True))
         raise DataError(
-            f"'{found.root}' has {len(pool)} training pictures with objects"
+            f"'{found.root}' has {len(pool)} training images with objects"
             + (f", of which data.val_fraction and data.test_fraction cut {wanted}: " if cuts else ": ")
             + "each split needs one at least"
         )
     for split in set(given) & {"val", "test"}:
         if not splits[str(split)]:
-            raise DataError(
-                f"'{found.root}': no picture of {split} has an object; data.keep_empty=true keeps the others"
-            )
+            raise DataError(f"'{found.root}': no image of {split} has an object; data.keep_empty=true keeps the others")
     classes = {name: i for i, name in enumerate(found.classes)}
     present = np.zeros((len(pool), len(classes)), np.bool_)
-    for i, picture in enumerate(pool):
-        for name, ignored in zip(picture.classes, picture.ignored, strict=True):
+    for i, image in enumerate(pool):
+        for name, ignored in zip(image.classes, image.ignored, strict=True):
             present[i, classes[name]] |= not ignored
     parts = deal(present, [len(pool) - sum(sizes), *sizes], seed)
     for part, split in enumerate(["train", *(split for split, _ in cuts)]):

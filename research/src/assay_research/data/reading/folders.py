@@ -6,8 +6,8 @@ from pathlib import Path, PureWindowsPath
 
 from assay_research.errors import DataError
 
-PICTURES = ("jpegimages", "images", "imgs", "pictures")
-"""Folders that pictures usually lie in, in lower case, likeliest first."""
+IMAGES = ("jpegimages", "images", "imgs", "pictures")
+"""Folders that images usually lie in, in lower case, likeliest first."""
 
 
 def data_folder(root: str, expected: str) -> Path:

@@ -1,4 +1,4 @@
-"""Cut a split from labelled pictures: seeded, and with the same share of every class."""
+"""Cut a split from labelled images: seeded, and with the same share of every class."""
 
 from collections.abc import Sequence
 
@@ -21,7 +21,7 @@ def cut(
 
     Args:
         indices: int64 ``[n]``, into `labels`.
-        labels: int64, the class of every picture.
+        labels: int64, the class of every image.
         count: how many of `indices` are cut off.
         seed: the same seed gives the same cut.
         what: the name of the split that is cut off, for errors.
@@ -34,7 +34,7 @@ def cut(
         DataError: none or all would be cut off, a seed that cannot be, or a class too small to be in both parts.
     """
     if not 0 < count < len(indices):
-        raise DataError(f"{what}: expected 1 to {len(indices) - 1} of {len(indices)} pictures to cut off, got {count}")
+        raise DataError(f"{what}: expected 1 to {len(indices) - 1} of {len(indices)} images to cut off, got {count}")
     if not 0 <= seed < 2**32:
         raise DataError(f"data.seed must be from 0 to {2**32 - 1}, got {seed}")
     try:
@@ -45,8 +45,8 @@ def cut(
         counts = np.bincount(labels[indices], minlength=len(classes))
         fewest = int(np.argmin(counts))
         raise DataError(
-            f"{what}: cannot cut {count} of {len(indices)} pictures so that each of {len(classes)} classes is in "
-            f"both parts; the smallest, '{classes[fewest]}', has {counts[fewest]}. Add pictures, leave small classes "
+            f"{what}: cannot cut {count} of {len(indices)} images so that each of {len(classes)} classes is in "
+            f"both parts; the smallest, '{classes[fewest]}', has {counts[fewest]}. Add images, leave small classes "
             "out, or cut off another number"
         )
     return np.sort(rest), np.sort(off)

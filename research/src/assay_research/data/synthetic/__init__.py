@@ -1,1 +1,1 @@
-"""Draw microscope pictures of diatoms, for tests and demonstrations."""
+"""Draw microscope images of diatoms, for tests and demonstrations."""

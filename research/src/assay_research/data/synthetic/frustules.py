@@ -28,7 +28,7 @@ class Specimen:
         species: what it is.
         length: along the apical axis, micrometres.
         breadth: across it, micrometres.
-        angle: of the apical axis to the picture's rows, radians.
+        angle: of the apical axis to the image's rows, radians.
         mirrored: whether it lies with its other face up.
         raphe: whether the face that is up has one.
         focus: how far it lies from the focal plane, micrometres.
@@ -58,7 +58,7 @@ class Specimen:
 
 @dataclass(frozen=True)
 class Drawing:
-    """A valve in its window of a picture.
+    """A valve in its window of an image.
 
     Attributes:
         top: the window's first row.
@@ -112,22 +112,22 @@ def half_breadth(position: Floats, outline: Outline, heads: float) -> Floats:
 
 
 def window(
-    centre: tuple[float, float], reach: tuple[float, float], scale: float, picture: tuple[int, int]
+    centre: tuple[float, float], reach: tuple[float, float], scale: float, image: tuple[int, int]
 ) -> tuple[int, int, Floats, Floats]:
-    """The part of a picture that something and its halo may cover.
+    """The part of an image that something and its halo may cover.
 
     Args:
-        centre: x and y of its middle in the picture, pixels.
+        centre: x and y of its middle in the image, pixels.
         reach: half its width and half its height, micrometres.
         scale: pixels a micrometre.
-        picture: height and width, pixels; the window is cut off there.
+        image: height and width, pixels; the window is cut off there.
 
     Returns:
         Top row and left column, and of its pixels' middles the micrometres right of the centre, float32
         ``[1, width]``, and below it, ``[height, 1]``.
     """
     firsts, offsets = [], []
-    for middle, half, size in zip(centre, reach, picture[::-1], strict=True):
+    for middle, half, size in zip(centre, reach, image[::-1], strict=True):
         room = (half + MARGIN) * scale
         first, end = max(0, int(np.floor(middle - room))), min(size, int(np.ceil(middle + room)))
         firsts.append(first)
@@ -141,7 +141,7 @@ class Valve:
     Attributes:
         specimen: whose they are.
         blur: standard deviation of all that blurs it, micrometres.
-        top: the window's first row in the picture.
+        top: the window's first row in the image.
         left: the window's first column.
         x: float32 ``[height, width]``: micrometres along the apical axis from its middle.
         u: the same, the ends at -1 and 1.
@@ -153,19 +153,19 @@ class Valve:
         margin: how near to the margin, 0 on the apical axis and 1 at the outline.
     """
 
-    def __init__(self, specimen: Specimen, centre: tuple[float, float], scale: float, picture: tuple[int, int]) -> None:
+    def __init__(self, specimen: Specimen, centre: tuple[float, float], scale: float, image: tuple[int, int]) -> None:
         """Lay the coordinates.
 
         Args:
             specimen: the valve.
-            centre: x and y of its middle in the picture, pixels.
+            centre: x and y of its middle in the image, pixels.
             scale: pixels a micrometre.
-            picture: height and width, pixels; the window is cut off there.
+            image: height and width, pixels; the window is cut off there.
         """
         outline, disc = specimen.species.outline, specimen.species.genus.family == "disc"
         self.specimen = specimen
         self.blur = float(np.hypot(np.hypot(RESOLUTION, 0.25 * specimen.focus), 0.3 / scale))
-        self.top, self.left, across, down = window(centre, specimen.reach, scale, picture)
+        self.top, self.left, across, down = window(centre, specimen.reach, scale, image)
         cos, sin = np.float32(np.cos(specimen.angle)), np.float32(np.sin(specimen.angle))
         self.x: Floats = across * cos + down * sin
         y: Floats = (down * cos - across * sin) * np.float32(-1 if specimen.mirrored else 1)
@@ -212,19 +212,19 @@ def draw(
     specimen: Specimen,
     centre: tuple[float, float],
     scale: float,
-    picture: tuple[int, int],
+    image: tuple[int, int],
     light: tuple[float, float] = (0.0, 0.0),
 ) -> Drawing:
     """Draw one valve.
 
     Args:
         specimen: the valve.
-        centre: x and y of its middle in the picture, pixels.
+        centre: x and y of its middle in the image, pixels.
         scale: pixels a micrometre.
-        picture: height and width, pixels.
+        image: height and width, pixels.
         light: where oblique light comes from, across and down; its length is its strength.
     """
-    valve = Valve(specimen, centre, scale, picture)
+    valve = Valve(specimen, centre, scale, image)
     inner = valve.beyond(-valve.distance - 2 * valve.blur)
     contrast = _rim(valve, light) + inner * _ornament(valve)
     return Drawing(valve.top, valve.left, contrast * np.float32(specimen.contrast), valve.mask)

@@ -1,4 +1,4 @@
-"""Pictures of diatoms under a light microscope, each drawn from a seed and its number alone."""
+"""Images of diatoms under a light microscope, each drawn from a seed and its number alone."""
 
 from dataclasses import dataclass
 
@@ -14,7 +14,7 @@ TAIL = (2.0, -1.4)
 the Kaggle data set's validation split holds: 91, 63, 37, 39, 36 of ranks 1 to 5, 16 of 9, 6 of 17, 1 of 68."""
 
 OBJECTS = (0.03, 0.68, 0.21, 0.06, 0.02)
-"""Shares of the pictures with 0, 1, ... objects; 1.36 on average, 1.40 where there are any."""
+"""Shares of the images with 0, 1, ... objects; 1.36 on average, 1.40 where there are any."""
 
 CROWDING = 0.3
 """Boxes that overlap by more (IoU) are placed again, and stay after `TRIES`."""
@@ -26,12 +26,12 @@ GOLDEN = (5**0.5 - 1) / 2
 
 @dataclass(frozen=True)
 class Slide:
-    """What lies in a picture, before it is drawn.
+    """What lies in an image, before it is drawn.
 
     Attributes:
         ranks: of the species, from 0.
         specimens: as many.
-        centres: x and y of each in the picture, pixels.
+        centres: x and y of each in the image, pixels.
     """
 
     ranks: tuple[int, ...]
@@ -41,7 +41,7 @@ class Slide:
 
 @dataclass(frozen=True)
 class Micrograph:
-    """A picture and the bounds of what lies in it.
+    """An image and the bounds of what lies in it.
 
     Attributes:
         image: uint8 ``[height, width, 3]``, RGB.
@@ -52,17 +52,17 @@ class Micrograph:
     boxes: Floats
 
 
-def prepare(index: int, seed: int, flora: tuple[Species, ...], picture: tuple[int, int], scale: float) -> Slide:
-    """Decide what lies in a picture.
+def prepare(index: int, seed: int, flora: tuple[Species, ...], image: tuple[int, int], scale: float) -> Slide:
+    """Decide what lies in an image.
 
-    The first object of successive pictures walks through the species with steps of the golden ratio, so that even a
+    The first object of successive images walks through the species with steps of the golden ratio, so that even a
     small set holds all of them in about their shares; the others are drawn by chance.
 
     Args:
-        index: of the picture.
+        index: of the image.
         seed: of the set.
         flora: the species, the most frequent first.
-        picture: height and width, pixels.
+        image: height and width, pixels.
         scale: pixels a micrometre.
     """
     random = np.random.default_rng([seed, index])
@@ -76,31 +76,31 @@ def prepare(index: int, seed: int, flora: tuple[Species, ...], picture: tuple[in
     for specimen in specimens:
         reach = np.array(specimen.reach) * scale
         for _ in range(TRIES):
-            box = np.stack([_centre(reach, picture, random), reach])
+            box = np.stack([_centre(reach, image, random), reach])
             if all(_overlap(box, other) < CROWDING for other in bounds):
                 break
         bounds.append(box)
     return Slide(tuple(ranks), specimens, tuple((float(each[0, 0]), float(each[0, 1])) for each in bounds))
 
 
-def take(slide: Slide, index: int, seed: int, picture: tuple[int, int], scale: float) -> Micrograph:
+def take(slide: Slide, index: int, seed: int, image: tuple[int, int], scale: float) -> Micrograph:
     """Draw a slide.
 
     Args:
-        slide: what lies in the picture.
-        index: of the picture.
+        slide: what lies in the image.
+        index: of the image.
         seed: of the set.
-        picture: height and width, pixels.
+        image: height and width, pixels.
         scale: pixels a micrometre.
     """
     random = np.random.default_rng([seed, index, 1])
     direction, strength = random.uniform(0, 2 * np.pi), random.uniform(0, 0.14)
     light = (float(strength * np.cos(direction)), float(strength * np.sin(direction)))
-    passed = _background(random, picture, scale)
+    passed = _background(random, image, scale)
     _litter(passed, random, scale)
     boxes = np.zeros((len(slide.specimens), 4), np.float32)
     for specimen, centre, box in zip(slide.specimens, slide.centres, boxes, strict=True):
-        drawing = draw(specimen, centre, scale, picture, light)
+        drawing = draw(specimen, centre, scale, image, light)
         height, width = drawing.contrast.shape
         passed[drawing.top : drawing.top + height, drawing.left : drawing.left + width] *= 1 + drawing.contrast
         rows, columns = (np.flatnonzero(drawing.mask.any(axis)) for axis in (1, 0))
@@ -109,9 +109,9 @@ def take(slide: Slide, index: int, seed: int, picture: tuple[int, int], scale: f
     return Micrograph(_expose(passed, random), boxes)
 
 
-def _centre(reach: NDArray[np.float64], picture: tuple[int, int], random: np.random.Generator) -> NDArray[np.float64]:
-    """Where a box of half that width and height lies: in the picture if it fits, and rather in the middle of it."""
-    size = np.array(picture[::-1])
+def _centre(reach: NDArray[np.float64], image: tuple[int, int], random: np.random.Generator) -> NDArray[np.float64]:
+    """Where a box of half that width and height lies: in the image if it fits, and rather in the middle of it."""
+    size = np.array(image[::-1])
     edge = np.where(reach + 2 < size / 2, reach + 2, size / 4)
     return np.asarray(edge + (size - 2 * edge) * random.beta(1.7, 1.7, 2))
 
@@ -123,18 +123,18 @@ def _overlap(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
     return float(common / (4 * np.prod(one[1]) + 4 * np.prod(other[1]) - common))
 
 
-def _background(random: np.random.Generator, picture: tuple[int, int], scale: float) -> Floats:
+def _background(random: np.random.Generator, image: tuple[int, int], scale: float) -> Floats:
     """Light that passes the empty slide, 1 on average: uneven lamp, mounting medium, what lies far out of focus."""
-    height, width = picture
+    height, width = image
     across, down = np.linspace(-1, 1, width, dtype=np.float32), np.linspace(-1, 1, height, dtype=np.float32)[:, None]
     tilt, fall = random.uniform(-0.06, 0.06, 2).astype(np.float32), np.float32(random.uniform(0.02, 0.1))
     light: Floats = 1 + tilt[0] * across + tilt[1] * down - fall * (across**2 + down**2 - np.float32(0.67))
     texture = np.zeros((2, 2), np.float32)
     for grain, strength in ((14.0, 0.02), (4.0, 0.012), (1.3, 0.009)):
-        rows, columns = (max(2, round(length / scale / grain)) for length in picture)
+        rows, columns = (max(2, round(length / scale / grain)) for length in image)
         finer = random.standard_normal((rows, columns), dtype=np.float32) * np.float32(strength)
         texture = _enlarged(texture, (rows, columns)) + finer
-    light += _enlarged(texture, picture)
+    light += _enlarged(texture, image)
     return light
 
 
@@ -155,20 +155,20 @@ def _litter(light: Floats, random: np.random.Generator, scale: float) -> None:
 
 
 def _speck(
-    random: np.random.Generator, centre: tuple[float, float], scale: float, picture: tuple[int, int]
+    random: np.random.Generator, centre: tuple[float, float], scale: float, image: tuple[int, int]
 ) -> tuple[int, int, Floats]:
     size = random.gamma(2.0, 0.18) + 0.5 / scale
-    top, left, across, down = window(centre, (3 * size, 3 * size), scale, picture)
+    top, left, across, down = window(centre, (3 * size, 3 * size), scale, image)
     squared = (across**2 + down**2) / np.float32(size**2)
     depth = np.float32(random.uniform(0.1, 0.5))
     return top, left, depth * (np.float32(0.45) * np.exp(-squared / 5) - np.exp(-squared / 2))
 
 
 def _grain(
-    random: np.random.Generator, centre: tuple[float, float], scale: float, picture: tuple[int, int]
+    random: np.random.Generator, centre: tuple[float, float], scale: float, image: tuple[int, int]
 ) -> tuple[int, int, Floats]:
     size, sides = 0.5 + random.gamma(1.6, 0.55), int(random.integers(5, 10))
-    top, left, across, down = window(centre, (1.3 * size, 1.3 * size), scale, picture)
+    top, left, across, down = window(centre, (1.3 * size, 1.3 * size), scale, image)
     turns = (np.arange(sides) + random.uniform(-0.4, 0.4, sides)) * (2 * np.pi / sides)
     long, narrow = random.uniform(0, np.pi), random.uniform(0.4, 1)
     faces = random.uniform(0.75, 1.0, sides) * np.hypot(np.cos(turns - long), narrow * np.sin(turns - long)) * size
@@ -186,10 +186,10 @@ def _grain(
 
 
 def _fibre(
-    random: np.random.Generator, centre: tuple[float, float], scale: float, picture: tuple[int, int]
+    random: np.random.Generator, centre: tuple[float, float], scale: float, image: tuple[int, int]
 ) -> tuple[int, int, Floats]:
     half, turn = random.uniform(5, 25), random.uniform(0, np.pi)
-    top, left, across, down = window(centre, (half, half), scale, picture)
+    top, left, across, down = window(centre, (half, half), scale, image)
     x = across * np.float32(np.cos(turn)) + down * np.float32(np.sin(turn))
     y = down * np.float32(np.cos(turn)) - across * np.float32(np.sin(turn))
     curve = np.float32(random.uniform(-0.6, 0.6) / half)
@@ -201,10 +201,10 @@ def _fibre(
 
 
 def _dust(
-    random: np.random.Generator, centre: tuple[float, float], scale: float, picture: tuple[int, int]
+    random: np.random.Generator, centre: tuple[float, float], scale: float, image: tuple[int, int]
 ) -> tuple[int, int, Floats]:
     size = random.uniform(2.5, 9)
-    top, left, across, down = window(centre, (1.6 * size, 1.6 * size), scale, picture)
+    top, left, across, down = window(centre, (1.6 * size, 1.6 * size), scale, image)
     distance = np.sqrt(across**2 + down**2) / np.float32(size)
     ring = np.exp(-(((distance - 1) / 0.16) ** 2))
     disc = np.exp(-(distance**6))
@@ -212,7 +212,7 @@ def _dust(
 
 
 def _expose(light: Floats, random: np.random.Generator) -> NDArray[np.uint8]:
-    """The camera's picture: grey to yellowish, with its noise.
+    """The camera's image: grey to yellowish, with its noise.
 
     Noise is a sum of random bytes, the first two common to the channels: near enough to normal once it is rounded, and
     ten times as fast to draw.

@@ -1,11 +1,11 @@
-"""A data set with all its splits in one: flat arrays of pictures and objects, for statistics and galleries."""
+"""A data set with all its splits in one: flat arrays of images and objects, for statistics and galleries."""
 
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from assay_deploy.pictures.canvas import Canvas, boxes_from_canvas
+from assay_deploy.images.canvas import Canvas, boxes_from_canvas
 from assay_research.data.protocol import Data
 from assay_research.data.reading.annotations import printable
 
@@ -14,21 +14,21 @@ SPLITS = ("train", "val", "test")
 
 @dataclass(frozen=True, eq=False)
 class Collection:
-    """The pictures and objects of a data set as flat arrays, all splits in one.
+    """The images and objects of a data set as flat arrays, all splits in one.
 
     Attributes:
         name: of the data set.
         classes: names, in the order of the labels.
-        canvas: what every picture was put on.
+        canvas: what every image was put on.
         images: uint8 ``[height, width, 3]`` each, on the canvas; views of the data set's, which may lie on disk.
-        names: of the pictures.
-        sizes: int64 ``[pictures, 2]``: their own height and width, pixels.
-        splits: int64 ``[pictures]``, into `SPLITS`.
-        owners: int64 ``[objects]``, the picture each object is in, rising.
+        names: of the images.
+        sizes: int64 ``[images, 2]``: their own height and width, pixels.
+        splits: int64 ``[images]``, into `SPLITS`.
+        owners: int64 ``[objects]``, the image each object is in, rising.
         labels: int64 ``[objects]``.
         ignored: bool ``[objects]``: neither learned nor held against a detector.
         canvas_boxes: float32 ``[objects, 4]``: left, top, right, bottom in canvas pixels; None where objects are
-            whole pictures, each with one class.
+            whole images, each with one class.
     """
 
     name: str
@@ -44,7 +44,7 @@ class Collection:
     canvas_boxes: NDArray[np.float32] | None
 
     def unpadded(self) -> list[NDArray[np.uint8]]:
-        """Views of the pictures on their canvases, without the margins, uint8 ``[height, width, 3]`` each."""
+        """Views of the images on their canvases, without the margins, uint8 ``[height, width, 3]`` each."""
         windows = [self.canvas.window(height, width) for height, width in self.sizes.tolist()]
         return [
             image[top : top + height, left : left + width]
@@ -59,14 +59,14 @@ class Collection:
         return Collection(*parts, self.owners[keep], self.labels[keep], self.ignored[keep], boxes)
 
     def boxes(self) -> NDArray[np.float64]:
-        """The boxes in their pictures' own pixels, ``[objects, 4]``."""
+        """The boxes in their images' own pixels, ``[objects, 4]``."""
         assert self.canvas_boxes is not None
         ends = np.searchsorted(self.owners, np.arange(len(self.names) + 1))
-        per_picture = [
+        per_image = [
             boxes_from_canvas(self.canvas_boxes[start:end], (height, width), self.canvas)
             for start, end, (height, width) in zip(ends[:-1], ends[1:], self.sizes.tolist(), strict=True)
         ]
-        return np.concatenate(per_picture).astype(np.float64)
+        return np.concatenate(per_image).astype(np.float64)
 
 
 def collect(data: Data) -> Collection:

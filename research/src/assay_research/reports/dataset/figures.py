@@ -1,4 +1,4 @@
-"""Figures of a data set: its classes, how many objects a picture holds, how large they are and where they lie."""
+"""Figures of a data set: its classes, how many objects an image holds, how large they are and where they lie."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -59,12 +59,12 @@ def classes(counts: NDArray[np.int64], names: Sequence[str], path: Path, title: 
     save(figure, path)
 
 
-def objects_per_picture(counts: NDArray[np.int64], splits: NDArray[np.int64], path: Path, title: str) -> None:
-    """Draw how many pictures hold how many objects.
+def objects_per_image(counts: NDArray[np.int64], splits: NDArray[np.int64], path: Path, title: str) -> None:
+    """Draw how many images hold how many objects.
 
     Args:
-        counts: objects of each picture.
-        splits: of the pictures, into `SPLITS`.
+        counts: objects of each image.
+        splits: of the images, into `SPLITS`.
         path: the image file to write; its suffix chooses the format.
         title: of the figure.
     """
@@ -80,7 +80,7 @@ def objects_per_picture(counts: NDArray[np.int64], splits: NDArray[np.int64], pa
     )
     median = float(np.median(counts))
     axes.axvline(median, color="black", linestyle=":", linewidth=1, label=f"median {median:g}")
-    axes.set(xlabel="objects in a picture", ylabel="pictures")
+    axes.set(xlabel="objects in an image", ylabel="images")
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.legend(frameon=False)
@@ -96,10 +96,10 @@ def shapes(
     path: Path,
     title: str,
 ) -> None:
-    """Draw histograms of the area of boxes, as a part of their picture's, and of their aspect ratio.
+    """Draw histograms of the area of boxes, as a part of their image's, and of their aspect ratio.
 
     Args:
-        share: of the picture's area, in (0, 1], of n objects.
+        share: of the image's area, in (0, 1], of n objects.
         aspect: width by height of the same.
         labels: of the same.
         names: of the classes; few have a histogram each, which sums to 1.
@@ -108,7 +108,7 @@ def shapes(
     """
     figure = Figure(figsize=(9, 3.4), layout="constrained")
     figure.suptitle(title)
-    panels = ((share, "area of a box, part of its picture's"), (aspect, "aspect ratio, width by height"))
+    panels = ((share, "area of a box, part of its image's"), (aspect, "aspect ratio, width by height"))
     for axes, (values, label) in zip(figure.subplots(1, 2), panels, strict=True):
         _histograms(axes, values, labels, names)
         axes.set(xscale="log", xlabel=label, ylabel="share of the class" if len(names) <= OVERLAID else "objects")
@@ -158,11 +158,11 @@ def canvas_sizes(
 
 
 def places(maps: Mapping[str, NDArray[np.float64]], aspect: float, path: Path, title: str) -> None:
-    """Draw where in a picture objects lie.
+    """Draw where in an image objects lie.
 
     Args:
         maps: what they are of -> ``[rows, columns]``, the mean number of boxes over a place.
-        aspect: height by width of a typical picture.
+        aspect: height by width of a typical image.
         path: the image file to write; its suffix chooses the format.
         title: of the figure.
     """

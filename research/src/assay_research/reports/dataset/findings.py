@@ -22,7 +22,7 @@ MANY_SMALL = 0.05
 """Part of the objects under `SMALL` from which that is said."""
 
 UNIFORM = 2
-"""Look-alike pairs a picture from which likeness tells nothing: all pictures are of one kind, as written digits are."""
+"""Look-alike pairs an image from which likeness tells nothing: all images are of one kind, as written digits are."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ def leaks(seen: Exploration) -> NDArray[np.bool_]:
 
 
 def uniform(seen: Exploration) -> bool:
-    """Whether so many pictures look alike that it means nothing."""
+    """Whether so many images look alike that it means nothing."""
     return int((~seen.pairs.exact).sum()) > UNIFORM * len(seen.collection.names)
 
 
@@ -69,9 +69,9 @@ def _alike(seen: Exploration) -> Iterator[DatasetFinding]:
         yield DatasetFinding(
             "look-alikes",
             "bad",
-            f"In {amount(leaking, 'pair')}, pictures of two splits show the same scene{also}: what is learned from one "
+            f"In {amount(leaking, 'pair')}, images of two splits show the same scene{also}: what is learned from one "
             "is tested on the other, and scores come out too good.",
-            "Put both pictures of each into the same split, or remove one.",
+            "Put both images of each into the same split, or remove one.",
         )
     if within:
         copies = int((~across & exact).sum())
@@ -79,14 +79,14 @@ def _alike(seen: Exploration) -> Iterator[DatasetFinding]:
         yield DatasetFinding(
             "look-alikes",
             "look" if copies else "note",
-            f"In {amount(within, 'pair')}, pictures of one split show the same scene{also}.",
-            "They teach and test less than as many different pictures would; remove copies.",
+            f"In {amount(within, 'pair')}, images of one split show the same scene{also}.",
+            "They teach and test less than as many different images would; remove copies.",
         )
     if uniform(seen):
         yield DatasetFinding(
             "look-alikes",
             "note",
-            f"{len(seen.pairs):,} pairs of pictures look alike: these pictures are too uniform for likeness to tell "
+            f"{len(seen.pairs):,} pairs of images look alike: these images are too uniform for likeness to tell "
             "copies from others, and only exact copies are told of.",
         )
 
@@ -96,7 +96,7 @@ def _classes(seen: Exploration) -> Iterator[DatasetFinding]:
     for split, counts in zip(SPLITS, seen.counts, strict=True):
         missing = [name for name, count in zip(classes, counts, strict=True) if not count]
         if missing and counts.any():
-            advice = "Cut the splits anew, stratified by class, or add pictures."
+            advice = "Cut the splits anew, stratified by class, or add images."
             effect = "cannot be learned" if split == "train" else "cannot be scored there"
             what = f"{amount(len(missing), 'class', 'classes')} without objects in {split}, which {effect}: "
             yield DatasetFinding("classes", "bad" if split == "train" else "look", what + some(missing) + ".", advice)
@@ -148,7 +148,7 @@ def _objects(seen: Exploration) -> Iterator[DatasetFinding]:
             "look",
             f"{small / n:.0%} of the objects are smaller than {SMALL}x{SMALL} pixels on the "
             f"{canvas.width}x{canvas.height} canvas.",
-            "Train on a larger canvas, if the pictures have more pixels than that.",
+            "Train on a larger canvas, if the images have more pixels than that.",
         )
     odd = {each.index for each in (*seen.odd_sizes, *seen.odd_aspects)}
     if odd:
@@ -156,13 +156,13 @@ def _objects(seen: Exploration) -> Iterator[DatasetFinding]:
             "outliers",
             "look",
             f"{amount(len(odd), 'object')} ({len(odd) / n:.1%}) of a size or shape unusual for the class.",
-            "Look at the first ones: a wrong class, a box around two objects, or one cut off at the picture's edge?",
+            "Look at the first ones: a wrong class, a box around two objects, or one cut off at the image's edge?",
         )
     if len(seen.empty):
         yield DatasetFinding(
-            "pictures",
+            "images",
             "look",
-            f"{amount(len(seen.empty), 'picture')} without any object.",
+            f"{amount(len(seen.empty), 'image')} without any object.",
             "As background they teach a detector to stay silent; make sure that nothing in them was forgotten.",
         )
 

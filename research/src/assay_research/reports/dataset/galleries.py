@@ -31,7 +31,7 @@ CONTEXT = 0.25
 
 
 def samples(collection: Collection, path: Path, title: str, seed: int = 0) -> None:
-    """Draw pictures that were drawn by lot, with their boxes and classes."""
+    """Draw images that were drawn by lot, with their boxes and classes."""
     with_objects = np.unique(collection.owners)
     chosen = np.random.default_rng(seed).permutation(with_objects)[:SAMPLES]
     figure, cells = _grid(len(chosen), 3, 3.3, 3.3 * _tallness(collection, chosen) + 0.25)
@@ -50,7 +50,7 @@ def samples(collection: Collection, path: Path, title: str, seed: int = 0) -> No
 
 
 def specimens(collection: Collection, side: NDArray[np.float64], path: Path, title: str) -> None:
-    """Draw one object of every class: of those that lie within their picture, the nearest to the class' median size.
+    """Draw one object of every class: of those that lie within their image, the nearest to the class' median size.
 
     Args:
         collection: with boxes.
@@ -97,15 +97,15 @@ def outliers(collection: Collection, found: Sequence[tuple[int, str]], path: Pat
 
 
 def pairs(collection: Collection, found: Pairs, path: Path, title: str) -> None:
-    """Draw pictures that look alike side by side, those in two splits framed."""
+    """Draw images that look alike side by side, those in two splits framed."""
     shown = min(PAIRS, len(found))
     both = np.stack([found.first[:shown], found.second[:shown]], axis=1)
     columns = min(2, shown)
     figure, cells = _grid(2 * shown, 2 * columns, 2.5, 2.5 * _tallness(collection, both.ravel()) + 0.35)
     figure.suptitle(title)
-    pictures = collection.unpadded()
+    images = collection.unpadded()
     for axes, i, likeness in zip(cells, both.ravel().tolist(), found.likeness.repeat(2), strict=False):
-        axes.imshow(pictures[i])
+        axes.imshow(images[i])
         axes.set_title(tail(collection.names[i], 34), fontsize=7)
         axes.set_xlabel(f"{SPLITS[collection.splits[i]]}, likeness {likeness:.2f}", fontsize=7, color=GREY)
     leaks = (collection.splits[both[:, 0]] != collection.splits[both[:, 1]]).repeat(2)
@@ -115,13 +115,13 @@ def pairs(collection: Collection, found: Pairs, path: Path, title: str) -> None:
 
 
 def empty(collection: Collection, chosen: NDArray[np.int64], path: Path, title: str) -> None:
-    """Draw pictures in which nothing is annotated."""
+    """Draw images in which nothing is annotated."""
     chosen = chosen[:EMPTY]
     figure, cells = _grid(len(chosen), 4, 2.5, 2.5 * _tallness(collection, chosen) + 0.25)
     figure.suptitle(title)
-    pictures = collection.unpadded()
+    images = collection.unpadded()
     for axes, i in zip(cells, chosen.tolist(), strict=False):
-        axes.imshow(pictures[i])
+        axes.imshow(images[i])
         axes.set_title(f"{tail(collection.names[i], 28)}  ({SPLITS[collection.splits[i]]})", fontsize=7, color=GREY)
     save(figure, path)
 
@@ -142,13 +142,13 @@ def _grid(n: int, columns: int, width: float, height: float) -> tuple[Figure, li
 
 
 def _tallness(collection: Collection, chosen: NDArray[np.int64]) -> float:
-    """Height by width of the tallest of the pictures, within reason."""
+    """Height by width of the tallest of the images, within reason."""
     height, width = collection.sizes[chosen].T
     return float((height / width).max(initial=0.4).clip(max=1.6))
 
 
 def _crop(axes: Axes, collection: Collection, i: int) -> None:
-    """Show an object and what is around it, from its canvas; no more than there is of the picture, where it fits."""
+    """Show an object and what is around it, from its canvas; no more than there is of the image, where it fits."""
     assert collection.canvas_boxes is not None
     owner = int(collection.owners[i])
     top, left, height, width = collection.canvas.window(*collection.sizes[owner].tolist())

@@ -1,4 +1,4 @@
-"""Find pictures of one and the same scene, be they copies, photographed twice, or shifted against each other."""
+"""Find images of one and the same scene, be they copies, photographed twice, or shifted against each other."""
 
 import hashlib
 from collections.abc import Sequence
@@ -16,37 +16,37 @@ SIDE = 32
 """Pixels a side of the thumbnails that are compared."""
 
 PEAK = 0.35
-"""Of the correlation over all shifts, from which two pictures are looked at more closely."""
+"""Of the correlation over all shifts, from which two images are looked at more closely."""
 
 PARTS = 4
-"""A side: what two pictures have in common is compared in so many rows and columns."""
+"""A side: what two images have in common is compared in so many rows and columns."""
 
 ALIKE = 0.6
-"""Likeness from which two pictures are named. In BCCD 21 pairs reach it, and all show one field of cells twice. Of the
+"""Likeness from which two images are named. In BCCD 21 pairs reach it, and all show one field of cells twice. Of the
 2,254,626 pairs of the drawn diatoms, whose peak is high where two lie in the same pose, none does. JPEG quality 40
 leaves a copy 0.85 or more; one that a crop of 5% scaled up may be missed."""
 
 CLOSER = 50
-"""Pictures that each is compared with closely, at most: of pictures of one kind, as written digits are, many peak."""
+"""Images that each is compared with closely, at most: of images of one kind, as written digits are, many peak."""
 
 ALL_PAIRS = 4000
-"""Pictures up to which every pair is compared, at some 10 microseconds each. Of more, only pairs whose hashes are near
-each other are; that still finds copies, but few shifted pictures."""
+"""Images up to which every pair is compared, at some 10 microseconds each. Of more, only pairs whose hashes are near
+each other are; that still finds copies, but few shifted images."""
 
 NEAR = 30
-"""Of 128 bits of hash, how many may differ. Copies differ in up to 15, unlike pictures rarely in fewer than 37."""
+"""Of 128 bits of hash, how many may differ. Copies differ in up to 15, unlike images rarely in fewer than 37."""
 
 
 @dataclass(frozen=True, eq=False)
 class Pairs:
-    """Pairs of pictures that look alike, the most alike first.
+    """Pairs of images that look alike, the most alike first.
 
     Attributes:
-        first: int64 ``[pairs]``, a picture.
+        first: int64 ``[pairs]``, an image.
         second: int64 ``[pairs]``, a later one.
         likeness: float64 ``[pairs]``, `ALIKE` to 1.
         exact: bool ``[pairs]``: every pixel is the same.
-        everywhere: whether every pair of pictures was compared, and not only those of similar hashes.
+        everywhere: whether every pair of images was compared, and not only those of similar hashes.
     """
 
     first: NDArray[np.int64]
@@ -63,8 +63,8 @@ class Pairs:
         return Pairs(self.first[order], self.second[order], self.likeness[order], self.exact[order], self.everywhere)
 
 
-def alike(pictures: Sequence[NDArray[np.uint8]], all_pairs: int = ALL_PAIRS) -> Pairs:
-    """The pairs of pictures that show the same scene.
+def alike(images: Sequence[NDArray[np.uint8]], all_pairs: int = ALL_PAIRS) -> Pairs:
+    """The pairs of images that show the same scene.
 
     Two grey thumbnails are laid over each other where their cross-correlation over all shifts is greatest; their
     likeness is the median of the correlations of the parts they have in common there. So an object in the same pose
@@ -73,18 +73,18 @@ def alike(pictures: Sequence[NDArray[np.uint8]], all_pairs: int = ALL_PAIRS) -> 
     Brightness and contrast do not. Mirrored and rotated copies are not found.
 
     Args:
-        pictures: n of uint8 ``[height, width, 3]``, of any sizes.
-        all_pairs: of more pictures than these only those with near hashes are compared.
+        images: n of uint8 ``[height, width, 3]``, of any sizes.
+        all_pairs: of more images than these only those with near hashes are compared.
     """
-    n = len(pictures)
-    grey = [Image.fromarray(picture).convert("L") for picture in pictures]
+    n = len(images)
+    grey = [Image.fromarray(image).convert("L") for image in images]
     thumbnails = np.stack([np.asarray(each.resize((SIDE, SIDE), Image.Resampling.BOX), np.float32) for each in grey])
     white, fine, hashes = whitened(thumbnails), without_coarse(thumbnails), gradient_hashes(grey)
     spectra = torch.fft.rfft2(torch.from_numpy(white))
-    _, identities = np.unique(np.array([_digest(picture) for picture in pictures]), return_inverse=True)
+    _, identities = np.unique(np.array([_digest(image) for image in images]), return_inverse=True)
     everywhere = n <= all_pairs
     found: list[tuple[int, int, float]] = []
-    for i in tqdm(range(n - 1), desc="comparing pictures", unit="picture", leave=False, disable=None):
+    for i in tqdm(range(n - 1), desc="comparing images", unit="image", leave=False, disable=None):
         others = np.arange(i + 1, n)
         if not everywhere:
             others = others[np.bitwise_count(hashes[i] ^ hashes[i + 1 :]).sum(1) <= NEAR]
@@ -108,7 +108,7 @@ def whitened(thumbnails: NDArray[np.float32]) -> NDArray[np.float32]:
     """Thumbnails whose Fourier transform was divided by the root of its magnitudes, of mean 0 and unit energy.
 
     Halfway to phase correlation (Kuglin and Hines, 1975): a common vignette, or one dark object, would otherwise make
-    all pictures alike. Of a picture of one colour nothing is left.
+    all images alike. Of an image of one colour nothing is left.
 
     Args:
         thumbnails: float32 ``[n, SIDE, SIDE]``.
@@ -172,7 +172,7 @@ def gradient_hashes(grey: Sequence[Image.Image]) -> NDArray[np.uint64]:
     """Whether brightness rises from each cell of an 8x8 grid to the next, rightwards and downwards: dHash.
 
     Args:
-        grey: n pictures of mode L.
+        grey: n images of mode L.
 
     Returns:
         uint64 ``[n, 2]``.
@@ -186,6 +186,6 @@ def gradient_hashes(grey: Sequence[Image.Image]) -> NDArray[np.uint64]:
     return np.packbits(rises, axis=1).view(np.uint64)
 
 
-def _digest(picture: NDArray[np.uint8]) -> str:
-    """Of size and pixels: the same for the same picture in another file format, where nothing was lost."""
-    return hashlib.sha256(f"{picture.shape}".encode() + np.ascontiguousarray(picture).tobytes()).hexdigest()
+def _digest(image: NDArray[np.uint8]) -> str:
+    """Of size and pixels: the same for the same image in another file format, where nothing was lost."""
+    return hashlib.sha256(f"{image.shape}".encode() + np.ascontiguousarray(image).tobytes()).hexdigest()

@@ -29,7 +29,7 @@ ROWS = 500
 """Of a table that the page shows; what is left out is counted."""
 
 FIGURES = (
-    *("classes.png", "samples.png", "specimens.png", "empty.png", "objects_per_picture.png", "boxes.png"),
+    *("classes.png", "samples.png", "specimens.png", "empty.png", "objects_per_image.png", "boxes.png"),
     *("canvas_sizes.png", "outliers.png", "places.png", "pairs.png"),
 )
 """Files that a report may leave beside it."""
@@ -112,17 +112,17 @@ def facts(seen: Exploration) -> list[tuple[str, str, str]]:
     splits = [f"{count:,} {split}" for split, count in zip(SPLITS, np.bincount(collection.splits), strict=False)]
     ratio = imbalance(total.tolist())
     found = [
-        ("pictures", f"{len(collection.names):,}", ", ".join(splits)),
+        ("images", f"{len(collection.names):,}", ", ".join(splits)),
         ("classes", f"{len(collection.classes):,}", f"{ratio:,.1f} objects of the first for each of the rarest"),
     ]
     if seen.shapes is None:
         return found
-    least, middle, most = np.quantile(seen.per_picture, [0, 0.5, 1])
-    found.append(("objects", f"{total.sum():,}", f"{middle:g} in the median picture, {least:g} to {most:g}"))
+    least, middle, most = np.quantile(seen.per_image, [0, 0.5, 1])
+    found.append(("objects", f"{total.sum():,}", f"{middle:g} in the median image, {least:g} to {most:g}"))
     if len(collection.labels):
         width, height = np.median(seen.shapes.width), np.median(seen.shapes.height)
         share, side = np.median(seen.shapes.share), np.median(seen.shapes.side)
-        remark = f"{percent(share)} of the picture; as large as {side:.0f}x{side:.0f} on the canvas"
+        remark = f"{percent(share)} of the image; as large as {side:.0f}x{side:.0f} on the canvas"
         found.append(("median object", f"{width:.0f}x{height:.0f} px", remark))
     return found
 
@@ -131,7 +131,7 @@ def _sections(seen: Exploration, folder: Path) -> Iterator[Section]:
     yield _classes(seen, folder)
     yield _samples(seen, folder)
     if seen.shapes is not None and len(seen.collection.labels):
-        yield _per_picture(seen, folder)
+        yield _per_image(seen, folder)
         yield _sizes(seen, folder)
         yield _outliers(seen, folder)
         yield _places(seen, folder)
@@ -162,9 +162,9 @@ def _classes(seen: Exploration, folder: Path) -> Section:
 
 def _samples(seen: Exploration, folder: Path) -> Section:
     collection, path = seen.collection, folder / "samples.png"
-    galleries.samples(collection, path, f"{printable(collection.name)}: pictures drawn by lot")
-    shown = [(path, "pictures with their boxes and classes")]
-    text = "Pictures drawn by lot, as a model gets them. Are the boxes tight, and is every object annotated?"
+    galleries.samples(collection, path, f"{printable(collection.name)}: images drawn by lot")
+    shown = [(path, "images with their boxes and classes")]
+    text = "Images drawn by lot, as a model gets them. Are the boxes tight, and is every object annotated?"
     if seen.shapes is not None and len(collection.labels):
         typical = folder / "specimens.png"
         galleries.specimens(collection, seen.shapes.side, typical, "An object of every class, of its median size")
@@ -172,28 +172,26 @@ def _samples(seen: Exploration, folder: Path) -> Section:
         text += " Below them one object of every class, the one nearest to its median size."
     if len(seen.empty):
         none = folder / "empty.png"
-        galleries.empty(collection, seen.empty, none, f"Pictures without objects: {len(seen.empty):,}")
-        shown.append((none, "pictures without objects"))
-        text += " Last, pictures in which nothing is annotated: was anything forgotten?"
+        galleries.empty(collection, seen.empty, none, f"Images without objects: {len(seen.empty):,}")
+        shown.append((none, "images without objects"))
+        text += " Last, images in which nothing is annotated: was anything forgotten?"
     names = [(collection.names[i], SPLITS[collection.splits[i]]) for i in seen.empty.tolist()]
-    tables = (Table("Pictures without objects", ("picture", "split"), names),) if names else ()
-    return Section("pictures", "Pictures", text, tuple(shown), tables)
+    tables = (Table("Images without objects", ("image", "split"), names),) if names else ()
+    return Section("images", "Images", text, tuple(shown), tables)
 
 
-def _per_picture(seen: Exploration, folder: Path) -> Section:
-    counts, path = seen.per_picture, folder / "objects_per_picture.png"
-    figures.objects_per_picture(counts, seen.collection.splits, path, "Objects in a picture")
+def _per_image(seen: Exploration, folder: Path) -> Section:
+    counts, path = seen.per_image, folder / "objects_per_image.png"
+    figures.objects_per_image(counts, seen.collection.splits, path, "Objects in an image")
     order = np.argsort(-counts, kind="stable")[:10].tolist()
     names, splits = seen.collection.names, seen.collection.splits
     rows = [(names[i], SPLITS[splits[i]], f"{counts[i]:,}") for i in order]
     text = (
-        f"A picture holds {counts.mean():.1f} objects on average and {np.median(counts):g} in the median; the fullest "
+        f"An image holds {counts.mean():.1f} objects on average and {np.median(counts):g} in the median; the fullest "
         f"{counts.max():,}. A detector has to be allowed more detections than that (torchvision's default is 100)."
     )
-    table = Table("The fullest pictures", ("picture", "split", "objects"), rows, (2,))
-    return Section(
-        "per-picture", "Objects in a picture", text, ((path, "histogram of objects in a picture"),), (table,)
-    )
+    table = Table("The fullest images", ("image", "split", "objects"), rows, (2,))
+    return Section("per-image", "Objects in an image", text, ((path, "histogram of objects in an image"),), (table,))
 
 
 def _sizes(seen: Exploration, folder: Path) -> Section:
@@ -217,11 +215,11 @@ def _sizes(seen: Exploration, folder: Path) -> Section:
     small = ", ".join(f"{count:,} ({percent(count / n)}) under {limit} px" for limit, count in limits.items())
     text = (
         f"Half of the boxes cover {percent(np.quantile(measured.share, 0.25))} to "
-        f"{percent(np.quantile(measured.share, 0.75))} of their picture. {percent(longish)} are longer than 2:1, the "
+        f"{percent(np.quantile(measured.share, 0.75))} of their image. {percent(longish)} are longer than 2:1, the "
         "most elongated of the usual anchors. Where a model sees them, on the canvas, the size of an object is the "
         f"root of its area: {small}. COCO calls those under 32 px small."
     )
-    head = ("class", "area, px", "of the picture", "width : height", "on the canvas, px")
+    head = ("class", "area, px", "of the image", "width : height", "on the canvas, px")
     return Section(
         "shapes",
         "Size and shape",
@@ -258,7 +256,7 @@ def _outliers(seen: Exploration, folder: Path) -> Section:
         rows.append(
             (collection.names[owner], SPLITS[collection.splits[owner]], name, what, unit.format(each.value), usual)
         )
-    head = ("picture", "split", "class", "what", "value", "fences of the class")
+    head = ("image", "split", "class", "what", "value", "fences of the class")
     return Section(
         "outliers", "Outliers", text, ((path, "the farthest outliers"),), (Table("Outliers", head, rows, (4, 5)),)
     )
@@ -274,12 +272,12 @@ def _places(seen: Exploration, folder: Path) -> Section:
             if of_class.any():
                 maps[f"{brief(name)}: {of_class.sum():,}"] = coverage(boxes[of_class], sizes[of_class])
     aspect = float(np.median(collection.sizes[:, 0] / collection.sizes[:, 1]))
-    figures.places(maps, aspect, path, "Where objects lie in their pictures")
+    figures.places(maps, aspect, path, "Where objects lie in their images")
     inner = maps[next(iter(maps))]
     cells = len(inner) // 4
     middle = inner[cells:-cells, cells:-cells].mean() / max(inner.mean(), 1e-12)
     text = (
-        "Every box covers its part of a map of the picture. A model learns such habits: where objects always lie in "
+        "Every box covers its part of a map of the image. A model learns such habits: where objects always lie in "
         f"the middle, it finds none at the edges. Here the middle quarter is covered {middle:.2f} times as much as the "
         "whole on average."
     )
@@ -289,19 +287,19 @@ def _places(seen: Exploration, folder: Path) -> Section:
 def _pairs(seen: Exploration, folder: Path) -> Section:
     collection, found = seen.collection, seen.pairs
     across = leaks(seen)
-    searched = "Every pair of pictures was compared"
+    searched = "Every pair of images was compared"
     if not found.everywhere:
-        searched = "Of so many pictures only pairs with similar hashes were compared, which finds few shifted ones,"
+        searched = "Of so many images only pairs with similar hashes were compared, which finds few shifted ones,"
     text = (
         f"{searched} at the shift that makes them most alike. Their likeness is how well they agree there, all over "
         f"what they have in common: {ALIKE:g} or more is most likely the same scene, and 1 a copy. Mirrored and "
         "rotated copies are not found."
     )
     if not len(found):
-        return Section("look-alikes", "Look-alikes and leakage", text + " No two pictures look alike.")
+        return Section("look-alikes", "Look-alikes and leakage", text + " No two images look alike.")
     text += f" {amount(len(found), 'pair')} found, {int(across.sum()):,} of them in two splits (framed)."
     if uniform(seen):
-        text += " That many say only that the pictures are of one kind."
+        text += " That many say only that the images are of one kind."
     order = np.lexsort((-found.likeness, ~across))
     chosen = found.take(order)
     path = folder / "pairs.png"
@@ -314,10 +312,10 @@ def _pairs(seen: Exploration, folder: Path) -> Section:
         rows.append(
             (collection.names[first], collection.names[second], leak + " and ".join(dict.fromkeys(splits)), kind)
         )
-    head = ("picture", "and", "split", "likeness")
+    head = ("image", "and", "split", "likeness")
     table = Table("Pairs that look alike", head, rows, (3,))
     return Section(
-        "look-alikes", "Look-alikes and leakage", text, ((path, "pairs of pictures that look alike"),), (table,)
+        "look-alikes", "Look-alikes and leakage", text, ((path, "pairs of images that look alike"),), (table,)
     )
 
 

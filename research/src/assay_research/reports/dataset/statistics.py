@@ -43,9 +43,9 @@ def imbalance(counts: Iterable[int]) -> float:
     return max(present) / min(present) if present else 1.0
 
 
-def objects_per_picture(owners: NDArray[np.int64], pictures: int) -> NDArray[np.int64]:
-    """How many objects each picture holds, ``[pictures]``."""
-    return np.bincount(owners, minlength=pictures)
+def objects_per_image(owners: NDArray[np.int64], images: int) -> NDArray[np.int64]:
+    """How many objects each image holds, ``[images]``."""
+    return np.bincount(owners, minlength=images)
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,8 +53,8 @@ class Shapes:
     """Sizes and shapes of n boxes, an entry each.
 
     Attributes:
-        width, height: pixels of the picture.
-        share: of the picture's area, in (0, 1].
+        width, height: pixels of the image.
+        share: of the image's area, in (0, 1].
         aspect: width by height.
         side: of a square of the box's area on the canvas, pixels.
     """
@@ -67,7 +67,7 @@ class Shapes:
 
     @property
     def area(self) -> NDArray[np.float64]:
-        """Pixels of the picture."""
+        """Pixels of the image."""
         return self.width * self.height
 
 
@@ -75,9 +75,9 @@ def shapes(boxes: NDArray[np.float64], canvas_boxes: NDArray[np.float32], sizes:
     """Measure boxes.
 
     Args:
-        boxes: ``[n, 4]``: left, top, right, bottom in the picture's own pixels.
+        boxes: ``[n, 4]``: left, top, right, bottom in the image's own pixels.
         canvas_boxes: the same in canvas pixels.
-        sizes: ``[n, 2]``: height and width of the picture of each box, pixels.
+        sizes: ``[n, 2]``: height and width of the image of each box, pixels.
     """
     # A box can be as thin as rounding makes it, and logarithms are taken.
     width, height = np.maximum(boxes[:, 2:] - boxes[:, :2], 1e-3).T
@@ -131,11 +131,11 @@ def outliers(values: NDArray[np.float64], labels: NDArray[np.int64]) -> list[Out
 
 
 def coverage(boxes: NDArray[np.float64], sizes: NDArray[np.int64], cells: int = GRID) -> NDArray[np.float64]:
-    """How many boxes cover each place of a picture, on average over the boxes.
+    """How many boxes cover each place of an image, on average over the boxes.
 
     Args:
-        boxes: ``[n, 4]``: left, top, right, bottom in the picture's own pixels.
-        sizes: ``[n, 2]``: height and width of the picture of each, pixels.
+        boxes: ``[n, 4]``: left, top, right, bottom in the image's own pixels.
+        sizes: ``[n, 2]``: height and width of the image of each, pixels.
         cells: a side of the map.
 
     Returns:
@@ -158,9 +158,9 @@ def smaller_than(side: NDArray[np.float64], limits: Sequence[float] = LIMITS) ->
     return [int((side < limit).sum()) for limit in limits]
 
 
-def without_objects(owners: NDArray[np.int64], pictures: int) -> NDArray[np.int64]:
-    """The pictures that hold no object at all."""
-    return np.flatnonzero(objects_per_picture(owners, pictures) == 0)
+def without_objects(owners: NDArray[np.int64], images: int) -> NDArray[np.int64]:
+    """The images that hold no object at all."""
+    return np.flatnonzero(objects_per_image(owners, images) == 0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -172,9 +172,9 @@ class Exploration:
         problems: what reading it went on from.
         ignored: objects that are neither learned nor counted here.
         counts: objects by ``[split][class]``.
-        per_picture: objects of each picture.
-        empty: pictures without any object, ignored ones included.
-        pairs: pictures that look alike.
+        per_image: objects of each image.
+        empty: images without any object, ignored ones included.
+        pairs: images that look alike.
         shapes: of the objects; None for a data set without boxes.
         odd_sizes: objects whose side, the root of their area on the canvas, is unlike that of others of their class.
         odd_aspects: the same for width by height.
@@ -184,7 +184,7 @@ class Exploration:
     problems: tuple[Problem, ...]
     ignored: int
     counts: NDArray[np.int64]
-    per_picture: NDArray[np.int64]
+    per_image: NDArray[np.int64]
     empty: NDArray[np.int64]
     pairs: Pairs
     shapes: Shapes | None
@@ -204,7 +204,7 @@ def explore(whole: Collection, problems: Sequence[Problem] = ()) -> Exploration:
         problems=tuple(problems),
         ignored=len(whole.labels) - len(labels),
         counts=class_counts(labels, collection.splits[owners], len(collection.classes)),
-        per_picture=objects_per_picture(owners, n),
+        per_image=objects_per_image(owners, n),
         empty=without_objects(whole.owners, n),
         pairs=alike(collection.unpadded()),
         shapes=measured,

@@ -39,9 +39,9 @@ INTRODUCTION = """\
 
 Made by `nox -s results` from the files in [results](results); `nox -s results -- <run or sweep folder>` adds runs.
 
-How a figure counts: the checkpoint is chosen by the score on validation pictures, cut from the training split (5,000
-of CIFAR-10's 50,000), and the test pictures are scored once, with that checkpoint. *Measured* is top-1 (of detectors,
-mAP@50) on the test pictures as they are, *with views* the same with the answers to the experiment's views averaged or
+How a figure counts: the checkpoint is chosen by the score on validation images, cut from the training split (5,000
+of CIFAR-10's 50,000), and the test images are scored once, with that checkpoint. *Measured* is top-1 (of detectors,
+mAP@50) on the test images as they are, *with views* the same with the answers to the experiment's views averaged or
 fused. Both are the mean over seeds ± the sample standard deviation. *Published* is what the authors of the original
 report; a row that is a link is a model of others on the same data set, with what its source reports. *Goal* is for the
 data set of its row; an experiment not measured yet shows the goal on the original data set. *Seconds* is the mean over
@@ -202,7 +202,7 @@ def _verdict(
 
 
 def _plain(about: Mapping[str, Any], run: Mapping[str, Any] = MappingProxyType({})) -> str:
-    """Key of a study's score on the test pictures as they are; of a study that publishes none, the run's own."""
+    """Key of a study's score on the test images as they are; of a study that publishes none, the run's own."""
     return str(about.get("metric", metric_of(run).scores[0])).removesuffix("_tta")
 
 

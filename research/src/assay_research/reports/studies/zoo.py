@@ -29,9 +29,9 @@ HEIGHT, WIDTH = 240, 320
 INTRODUCTION = """\
 # Models
 
-What each `model=<name>` builds for {classes} classes and {side}x{side} pictures: the maps its convolutions make, as how
+What each `model=<name>` builds for {classes} classes and {side}x{side} images: the maps its convolutions make, as how
 many x channels x height x width, the widths its fully connected layers lead through, its parameters, and the
-floating-point operations of one picture's forward pass, where a multiply-add of a convolution or a fully connected
+floating-point operations of one image's forward pass, where a multiply-add of a convolution or a fully connected
 layer counts as two and nothing else counts.
 
     python -m assay_research.reports.studies.zoo docs/models.md
@@ -46,7 +46,7 @@ DETECTORS = """\
 
 What each builds for {classes} classes and {height}x{width} canvases, which are padded to whole strides of 32 pixels:
 the levels of the pyramid that objects are looked for on, the anchors on all of them together, how many boxes Faster
-R-CNN looks at again at most (proposals), the parameters, and the floating-point operations of one picture's forward
+R-CNN looks at again at most (proposals), the parameters, and the floating-point operations of one image's forward
 pass, counted as above, with as many proposals.
 
 """
@@ -56,7 +56,7 @@ DETECTOR_COLUMNS = ("model", "pyramid", "anchors", "proposals", "parameters", "F
 
 @dataclass(frozen=True)
 class Model:
-    """One classifier of the zoo; shapes are of one picture, without the batch.
+    """One classifier of the zoo; shapes are of one image, without the batch.
 
     Attributes:
         name: what ``model=`` calls it.
@@ -94,7 +94,7 @@ class Model:
 
 @dataclass(frozen=True)
 class DetectorModel:
-    """One detector of the zoo; shapes are of one picture, without the batch.
+    """One detector of the zoo; shapes are of one image, without the batch.
 
     Attributes:
         name: what ``model=`` calls it.
@@ -164,12 +164,12 @@ def measure(path: Path) -> Model | DetectorModel:
 
 
 def _classifier(name: str, model: nn.Module) -> Model:
-    picture = torch.empty(1, 3, SIDE, SIDE)
+    image = torch.empty(1, 3, SIDE, SIDE)
     with FlopCounterMode(display=False) as counter, _Shapes() as shapes:
-        logits: Tensor = model(picture)
+        logits: Tensor = model(image)
     return Model(
         name,
-        tuple(picture.shape[1:]),
+        tuple(image.shape[1:]),
         tuple(shapes.maps),
         tuple(shapes.widths),
         tuple(logits.shape[1:]),

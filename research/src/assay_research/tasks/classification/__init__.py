@@ -1,1 +1,1 @@
-"""Classification: one class a picture."""
+"""Classification: one class an image."""

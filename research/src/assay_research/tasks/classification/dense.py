@@ -1,9 +1,9 @@
-"""Look at pictures through a view, cropped or dense."""
+"""Look at images through a view, cropped or dense."""
 
 import torch
 from torch import Tensor, nn
 
-from assay_deploy.pictures.canvas import Canvas, View
+from assay_deploy.images.canvas import Canvas, View
 from assay_research.data.classification import Split
 from assay_research.data.resample import axis_weights, resample
 from assay_research.errors import ConfigError
@@ -14,7 +14,7 @@ from assay_research.tasks.classification.views import Views
 
 
 def sliding(model: nn.Module, stride: int) -> Normalized:
-    """A classifier's fully convolutional form, for pictures of any size from the canvas' up.
+    """A classifier's fully convolutional form, for images of any size from the canvas' up.
 
     Args:
         model: a network of `assay_research.models.vgg.stages` and `head`; its weights are shared.
@@ -42,7 +42,7 @@ class DenseView(nn.Module):
 
     Args:
         model: see `sliding`.
-        canvas: size of the pictures.
+        canvas: size of the images.
         view: its size and flip; the crop says nothing here.
         stride: see `sliding`.
 
@@ -79,13 +79,13 @@ class DenseView(nn.Module):
 def look(
     model: nn.Module, canvas: Canvas, view: View, split: Split, device: torch.device, stride: int | None = None
 ) -> Tensor:
-    """A classifier's answer to every picture of a split, seen through one view, in float32.
+    """A classifier's answer to every image of a split, seen through one view, in float32.
 
     Args:
         model: on the device.
-        canvas: size of the pictures.
+        canvas: size of the images.
         view: what is shown of them.
-        split: n pictures; fastest where they are on the device.
+        split: n images; fastest where they are on the device.
         device: where to compute.
         stride: of dense evaluation, pixels; None crops the view to the canvas' size.
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from assay_deploy.pictures.canvas import View
+from assay_deploy.images.canvas import View
 from assay_research.config.schema import EvaluationOptions
 from assay_research.data.classification import ClassificationData, Split
 from assay_research.errors import DeviceError
@@ -42,7 +42,7 @@ def evaluate_classifiers(
     """
     looks = choose_looks(options, views_of(run))
     subject = ClassifierSubject(run.name, data, options.split, data.fingerprint(), looks)
-    split = subject.pictures.to(device)
+    split = subject.images.to(device)
     results = []
     with tqdm(total=len(names), unit="checkpoint", leave=False, disable=not sys.stderr.isatty()) as bar:
         for name in names:
@@ -58,7 +58,7 @@ def evaluate_classifiers(
 
 
 def choose_looks(options: EvaluationOptions, own: tuple[View, ...]) -> dict[str, Look]:
-    """The ways to look at pictures that the options ask for: plain, and if there are more, tta and dense.
+    """The ways to look at images that the options ask for: plain, and if there are more, tta and dense.
 
     Args:
         options: of the command line.

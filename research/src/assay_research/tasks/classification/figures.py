@@ -22,10 +22,10 @@ LONGEST = 32
 
 
 def confusion_matrix(confusion: Sequence[Sequence[int]], classes: Sequence[str], path: Path, title: str) -> None:
-    """Draw a confusion matrix: a row is a true class, coloured by the share of its pictures, with its accuracy.
+    """Draw a confusion matrix: a row is a true class, coloured by the share of its images, with its accuracy.
 
     Args:
-        confusion: pictures by ``[true class][predicted class]``.
+        confusion: images by ``[true class][predicted class]``.
         classes: names.
         path: the image file to write; its suffix chooses the format.
         title: of the figure.
@@ -92,11 +92,11 @@ def worst_mistakes(
     path: Path,
     title: str,
 ) -> None:
-    """Draw pictures a classifier was sure of and wrong about; none is a figure that says so.
+    """Draw images a classifier was sure of and wrong about; none is a figure that says so.
 
     Args:
         images: uint8 ``[n, height, width, 3]``.
-        names: of the pictures.
+        names: of the images.
         truths: true classes.
         answers: classes it gave.
         confidence: in its answers, in [0, 1].
@@ -128,7 +128,7 @@ def sample_predictions(
     path: Path,
     title: str,
 ) -> None:
-    """Draw pictures with the class the model gives each and how sure it is, mistakes marked.
+    """Draw images with the class the model gives each and how sure it is, mistakes marked.
 
     Args:
         images: uint8 ``[n, height, width, 3]``.

@@ -22,7 +22,7 @@ def top1(outputs: Tensor, labels: Tensor) -> float:
 
 
 def average(views: Sequence[Tensor]) -> Tensor:
-    """Average the probabilities of several views of the same pictures.
+    """Average the probabilities of several views of the same images.
 
     Args:
         views: logits ``[n, classes]`` of each view.
@@ -35,10 +35,10 @@ def average(views: Sequence[Tensor]) -> Tensor:
 
 @dataclass(frozen=True)
 class Reliability:
-    """Pictures by the confidence of their answer, the probability of the class it names, in bins of equal width.
+    """Images by the confidence of their answer, the probability of the class it names, in bins of equal width.
 
     Attributes:
-        count: pictures in each bin.
+        count: images in each bin.
         confidence: their mean confidence; 0 in an empty bin.
         accuracy: the fraction of them that is right; 0 in an empty bin.
     """
@@ -74,18 +74,18 @@ def reliability(confidence: Tensor, correct: Tensor, bins: int = BINS) -> Reliab
 
 @dataclass(frozen=True)
 class Scores:
-    """How well one set of logits names the classes of n pictures.
+    """How well one set of logits names the classes of n images.
 
     Attributes:
-        n: pictures.
+        n: images.
         cross_entropy: mean, nats.
         top1: fraction whose most likely class is the true one.
         top5: fraction whose true class is among the five most likely; among all, where there are fewer.
-        balanced_accuracy: mean of `per_class` over the classes that have pictures: each counts the same, however many
-            pictures it has (Brodersen et al. 2010, doi:10.1109/ICPR.2010.764).
+        balanced_accuracy: mean of `per_class` over the classes that have images: each counts the same, however many
+            images it has (Brodersen et al. 2010, doi:10.1109/ICPR.2010.764).
         ece: expected calibration error over 15 bins, in [0, 1].
-        per_class: class name -> fraction of its pictures that are named right; NaN where it has none.
-        confusion: pictures by ``[true class][predicted class]``.
+        per_class: class name -> fraction of its images that are named right; NaN where it has none.
+        confusion: images by ``[true class][predicted class]``.
         reliability: what `ece` sums up.
     """
 
@@ -101,7 +101,7 @@ class Scores:
 
 
 def measure(logits: Tensor, labels: Tensor, classes: Sequence[str]) -> Scores:
-    """Every metric of a classifier's answers; nothing is NaN unless the logits are, or a class has no pictures.
+    """Every metric of a classifier's answers; nothing is NaN unless the logits are, or a class has no images.
 
     Args:
         logits: float ``[n, classes]``. Probabilities go in as their logarithm, as `average` gives them.
@@ -130,7 +130,7 @@ def measure(logits: Tensor, labels: Tensor, classes: Sequence[str]) -> Scores:
 
 
 def worst_mistakes(logits: Tensor, labels: Tensor, count: int) -> Tensor:
-    """The pictures that a classifier is surest to know and does not.
+    """The images that a classifier is surest to know and does not.
 
     Args:
         logits: float ``[n, classes]``.
@@ -138,7 +138,7 @@ def worst_mistakes(logits: Tensor, labels: Tensor, count: int) -> Tensor:
         count: how many at most.
 
     Returns:
-        int64 ``[<= count]``, into the pictures, on the CPU, by falling confidence in the wrong class.
+        int64 ``[<= count]``, into the images, on the CPU, by falling confidence in the wrong class.
     """
     confidence, predicted = logits.double().softmax(1).max(1)
     wrong = (predicted != labels.to(logits.device)).nonzero().flatten()

@@ -8,19 +8,19 @@ from typing import Any
 
 from torch import Tensor
 
-from assay_deploy.pictures.canvas import View
+from assay_deploy.images.canvas import View
 from assay_research.data.classification import ClassificationData, Split
 from assay_research.runs import finite_json
 from assay_research.tasks.classification.metrics import Scores, worst_mistakes
 from assay_research.terminal import say
 
 MISTAKES = 32
-"""Pictures in the gallery."""
+"""Images in the gallery."""
 
 
 @dataclass(frozen=True)
 class Look:
-    """One way to look at a picture.
+    """One way to look at an image.
 
     Attributes:
         views: their probabilities are averaged.
@@ -54,12 +54,12 @@ class ClassifierSubject:
     looks: dict[str, Look]
 
     @property
-    def pictures(self) -> Split:
+    def images(self) -> Split:
         """Of the split."""
         return {"val": self.data.val, "test": self.data.test}[self.split]
 
     def __str__(self) -> str:
-        return f"{self.run}: {self.data.name} {self.split}, n {len(self.pictures)}"
+        return f"{self.run}: {self.data.name} {self.split}, n {len(self.images)}"
 
     def name(self, look: str) -> str:
         """A way to look, for tables and legends."""
@@ -71,7 +71,7 @@ class ClassifierSubject:
             "run": self.run,
             "dataset": self.data.name,
             "split": self.split,
-            "n": len(self.pictures),
+            "n": len(self.images),
             "fingerprint": self.fingerprint,
             "looks": {name: asdict(look) for name, look in self.looks.items()},
         }
@@ -100,7 +100,7 @@ def report_one(result: ClassifierResult, logits: Tensor, subject: ClassifierSubj
     """
     from assay_research.tasks.classification import figures  # matplotlib, which only figures need
 
-    plain, split, classes = result.scores["plain"], subject.pictures, subject.data.classes
+    plain, split, classes = result.scores["plain"], subject.images, subject.data.classes
     path = folder / f"{result.checkpoint}-{subject.split}.json"
     finite_json.write(subject.record() | asdict(result), path)
     title = (

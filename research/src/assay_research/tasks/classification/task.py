@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from assay_deploy.pictures.canvas import View
+from assay_deploy.images.canvas import View
 from assay_research.config.schema import EvaluationOptions
 from assay_research.data.augment import Augment, augment, draw
 from assay_research.data.classification import ClassificationData, Split
@@ -26,15 +26,15 @@ from assay_research.tasks.task import Outcome, Task
 from assay_research.training import diagnosis
 from assay_research.training.loop import LoopOptions
 
-FIT = diagnosis.Yardstick(TOP1.val, "accuracy", "{:.3f} of training pictures right, {:.3f} of validation pictures")
+FIT = diagnosis.Yardstick(TOP1.val, "accuracy", "{:.3f} of training images right, {:.3f} of validation images")
 
 
 class ClassificationTask(Task[ClassificationData, ClassifierTrainer]):
-    """A picture has one class, of which the model gives the logits."""
+    """An image has one class, of which the model gives the logits."""
 
     model = "a classifier"
     augment_module = "data.augment"
-    augment_advice = "augment=boxes is for detectors; a classifier takes augment=pictures"
+    augment_advice = "augment=boxes is for detectors; a classifier takes augment=images"
     options = frozenset({"dense"})
 
     def build_trainer(
@@ -94,18 +94,18 @@ class ClassificationTask(Task[ClassificationData, ClassifierTrainer]):
 
 
 def _try_out(model: Normalized, data: ClassificationData, settings: Augment, views: Sequence[View]) -> None:
-    """Send one picture all the way, so that what does not fit is known before anything is trained."""
+    """Send one image all the way, so that what does not fit is known before anything is trained."""
     device = model.mean.device
-    picture = data.train.images[:1].to(device)
+    image = data.train.images[:1].to(device)
     try:
         with torch.no_grad():
-            logits = model.eval()(augment(picture, settings, draw(1, settings, torch.Generator(device))))
+            logits = model.eval()(augment(image, settings, draw(1, settings, torch.Generator(device))))
             if not isinstance(logits, Tensor):
                 raise ConfigError(f"the model is a detector, and '{data.name}' has classes alone; try model=tinyvgg_a")
-            Views(model, data.canvas, views).to(device)(picture)
+            Views(model, data.canvas, views).to(device)(image)
     except (RuntimeError, ValueError) as error:
         raise ConfigError(
-            f"data, augment, model and views do not fit each other: pictures are {data.canvas.height}x"
+            f"data, augment, model and views do not fit each other: images are {data.canvas.height}x"
             f"{data.canvas.width} pixels, and {error}"
         ) from error
 

@@ -1,4 +1,4 @@
-"""Train any classifier on pictures that live on the device."""
+"""Train any classifier on images that live on the device."""
 
 from collections.abc import Iterator
 from typing import ClassVar, Unpack
@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from assay_deploy.pictures.canvas import View
+from assay_deploy.images.canvas import View
 from assay_research.data.augment import Augment, augment, draw
 from assay_research.data.classification import ClassificationData, Split
 from assay_research.errors import ConfigError
@@ -26,12 +26,12 @@ class ClassifierTrainer(Loop):
     The data set lives on the device as uint8; a batch is gathered and augmented there.
 
     Args:
-        model: takes pictures in [0, 1]; its channel statistics are set from the training pictures.
+        model: takes images in [0, 1]; its channel statistics are set from the training images.
         data: the three splits.
         optimizer: over the model's parameters.
         schedule: factor on its base rates.
         view: what validation looks at, the plain view.
-        settings: how training pictures are augmented.
+        settings: how training images are augmented.
         label_smoothing: of the cross-entropy (Szegedy et al., arXiv:1512.00567), in [0, 1).
         **options: of `Loop`.
     """
@@ -62,12 +62,12 @@ class ClassifierTrainer(Loop):
         self.plain = Views(self.result, data.canvas, [view]).to(self.device)
 
     def parts(self, indices: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        """See `Loop.parts`: augmented pictures and their labels."""
+        """See `Loop.parts`: augmented images and their labels."""
         draws = draw(len(indices), self.settings, self.generator)
         mine = self.world.share(len(indices))
         parts = self.accumulate
         for chosen, drawn in zip(indices[mine].chunk(parts), draws[:, mine].chunk(parts, 1), strict=True):
-            # index_select copies whole pictures: 18 times as fast as indexing, on a CPU.
+            # index_select copies whole images: 18 times as fast as indexing, on a CPU.
             images = augment(self.train_split.images.index_select(0, chosen), self.settings, drawn)
             yield images, self.train_split.labels.index_select(0, chosen)
 
@@ -88,7 +88,7 @@ class ClassifierTrainer(Loop):
         return {"val_loss": cross_entropy(logits, labels), "val_top1": top1(logits, labels)}
 
     def predict(self, graph: Views, split: Split) -> Tensor:
-        """The graph's float32 answer ``[n, classes]`` to every picture of a split, each process answering its share."""
+        """The graph's float32 answer ``[n, classes]`` to every image of a split, each process answering its share."""
         if self.world.size == 1:
             return predict(graph, split, self.device, self.dtype)
         rank, size = self.world.rank, self.world.size

@@ -5,21 +5,21 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from assay_deploy.pictures.canvas import CROPS, Canvas, View
+from assay_deploy.images.canvas import CROPS, Canvas, View
 from assay_research.data.resample import axis_weights, resample
 
 
 class Views(nn.Module):
     """From the canvas, as an image decoder leaves it, to a classifier's answer.
 
-    All views of all pictures go through the model as one batch. A view is a pair of constant matrices (see
+    All views of all images go through the model as one batch. A view is a pair of constant matrices (see
     `assay_research.data.resample`), so no runtime has to agree with another on how to resize. Softmax outputs are
     averaged as in Simonyan and Zisserman, "Very deep convolutional networks for large-scale image recognition"
     (arXiv:1409.1556, section 3.2).
 
     Args:
         model: from float32 ``[batch, 3, height, width]`` in [0, 1], RGB, to logits ``[batch, classes]``.
-        canvas: size of the pictures.
+        canvas: size of the images.
         views: one or more.
 
     Shape:

@@ -8,7 +8,7 @@ from time import perf_counter
 import torch
 from tqdm import tqdm
 
-from assay_deploy.pictures.canvas import View
+from assay_deploy.images.canvas import View
 from assay_research.config.schema import EvaluationOptions
 from assay_research.data.detection import BoxSplit, DetectionData
 from assay_research.errors import ConfigError, DeviceError, nearest
@@ -52,7 +52,7 @@ def evaluate_detectors(
     ways = {"plain": views[:1]} | ({"tta": views} if len(views) > 1 else {})
     words = {"plain": "1 view", "tta": f"{len(views)} views, {fuse}"}
     subject = DetectorSubject(run.name, data, options.split, data.fingerprint(), {way: words[way] for way in ways})
-    split, results, found = subject.pictures, [], dict[str, list[Found]]()
+    split, results, found = subject.images, [], dict[str, list[Found]]()
     with tqdm(total=len(names), unit="checkpoint", leave=False, disable=not sys.stderr.isatty()) as bar:
         for name in names:
             trained, epoch = load_checked(run, name, device, data, subject.fingerprint)
@@ -85,4 +85,4 @@ def _look(graph: BoxViews, split: BoxSplit, device: torch.device) -> list[Found]
         return predict(graph, split, device)
     except RuntimeError as error:  # memory, mostly: sizes= asks for as much as one likes
         reason = str(error).partition("\n")[0]
-        raise DeviceError(f"cannot look at the pictures on {device}: {reason}; try smaller sizes") from error
+        raise DeviceError(f"cannot look at the images on {device}: {reason}; try smaller sizes") from error

@@ -17,7 +17,7 @@ from assay_research.tasks.detection.views import BoxViews
 from assay_research.tasks.task import Outcome
 from assay_research.training import diagnosis
 
-FIT = diagnosis.Yardstick(MAP.val, "mAP", "mAP {:.3f} on training pictures, {:.3f} on validation pictures")
+FIT = diagnosis.Yardstick(MAP.val, "mAP", "mAP {:.3f} on training images, {:.3f} on validation images")
 
 
 def conclude(trainer: DetectorTrainer, trained: Trained) -> Outcome:

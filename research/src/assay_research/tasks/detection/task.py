@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from assay_deploy.pictures.canvas import View
+from assay_deploy.images.canvas import View
 from assay_research.config.schema import EvaluationOptions
 from assay_research.data.detection import DetectionData
 from assay_research.errors import ConfigError
@@ -24,11 +24,11 @@ if TYPE_CHECKING:  # torchvision and the COCO figures, which a classifier's trai
 
 
 class DetectionTask(Task[DetectionData, "DetectorTrainer"]):
-    """A picture holds objects, of each of which the model gives a box, a score and a label."""
+    """An image holds objects, of each of which the model gives a box, a score and a label."""
 
     model = "a detector"
     augment_module = "data.box_augment"
-    augment_advice = "augment=pictures is for classifiers; a detector takes augment=boxes"
+    augment_advice = "augment=images is for classifiers; a detector takes augment=boxes"
     options = frozenset({"fuse", "iou", "score"})
 
     def build_trainer(
@@ -73,15 +73,15 @@ class DetectionTask(Task[DetectionData, "DetectorTrainer"]):
 
 
 def _try_out(model: Normalized, data: DetectionData, views: Sequence[View]) -> None:
-    """Send one picture all the way, so that what does not fit is known before anything is trained."""
+    """Send one image all the way, so that what does not fit is known before anything is trained."""
     from assay_research.tasks.detection.views import BoxViews
 
-    picture = data.train.images[:1].to(model.mean.device)
+    image = data.train.images[:1].to(model.mean.device)
     try:
         with torch.no_grad():
-            BoxViews(model.eval(), data.canvas, views).to(model.mean.device)(picture)
+            BoxViews(model.eval(), data.canvas, views).to(model.mean.device)(image)
     except (RuntimeError, ValueError, TypeError, AttributeError) as error:
         raise ConfigError(
-            f"data, model and views do not fit each other: pictures are {data.canvas.height}x{data.canvas.width} "
+            f"data, model and views do not fit each other: images are {data.canvas.height}x{data.canvas.width} "
             f"pixels with boxes, and {error}; detectors are model=retinanet_small, model=faster_rcnn_resnet50, ..."
         ) from error

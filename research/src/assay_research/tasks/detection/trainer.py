@@ -1,4 +1,4 @@
-"""Train any detector on pictures with boxes."""
+"""Train any detector on images with boxes."""
 
 from collections.abc import Iterator
 from typing import ClassVar, Unpack
@@ -6,7 +6,7 @@ from typing import ClassVar, Unpack
 import torch
 from torch import Tensor, nn
 
-from assay_deploy.pictures.canvas import View
+from assay_deploy.images.canvas import View
 from assay_research.data.box_augment import BoxAugment, augment_boxes, draw
 from assay_research.data.detection import BoxSplit, DetectionData
 from assay_research.errors import ConfigError
@@ -25,17 +25,17 @@ Target = dict[str, Tensor]
 class DetectorTrainer(Loop):
     """Trains one detector on one data set.
 
-    The pictures stay in main memory, or in the file their data set is cached in; a batch is augmented on the device.
+    The images stay in main memory, or in the file their data set is cached in; a batch is augmented on the device.
     Ignored objects are no targets.
 
     Args:
-        model: takes pictures in [0, 1] to `Detections`, or with targets to losses. Its channel statistics are set
-            from the training pictures, unless its pretrained weights have their own.
+        model: takes images in [0, 1] to `Detections`, or with targets to losses. Its channel statistics are set
+            from the training images, unless its pretrained weights have their own.
         data: the three splits.
         optimizer: over the model's parameters.
         schedule: factor on its base rates.
         view: what validation looks at, the plain view.
-        settings: how training pictures are augmented.
+        settings: how training images are augmented.
         **options: of `Loop`.
     """
 
@@ -61,7 +61,7 @@ class DetectorTrainer(Loop):
         self.plain = BoxViews(self.result, data.canvas, [view]).to(self.device)
 
     def parts(self, indices: Tensor) -> Iterator[tuple[Tensor, list[Target]]]:
-        """See `Loop.parts`: augmented pictures and their targets."""
+        """See `Loop.parts`: augmented images and their targets."""
         draws = draw(len(indices), self.generator)
         mine = self.world.share(len(indices))
         for chosen, drawn in zip(
@@ -89,12 +89,12 @@ class DetectorTrainer(Loop):
         return {"val_loss": self._loss(split), "val_map": scores.map, "val_map50": scores.map50}
 
     def predict(self, graph: nn.Module, split: BoxSplit) -> list[Found]:
-        """What the graph finds in every picture of a split, on the CPU."""
+        """What the graph finds in every image of a split, on the CPU."""
         return predict(graph, split, self.device, self.dtype, self.batch_size)
 
     @torch.no_grad()
     def _loss(self, split: BoxSplit) -> float:
-        """Mean loss over a split's pictures as they are, with BatchNorm's running statistics.
+        """Mean loss over a split's images as they are, with BatchNorm's running statistics.
 
         Whatever a detector samples to compute its loss, it samples the same each time.
         """
@@ -113,7 +113,7 @@ class DetectorTrainer(Loop):
         return (total / len(split)).item()
 
     def _taken(self, split: BoxSplit, chosen: list[int]) -> tuple[Tensor, list[Target]]:
-        """Pictures uint8 ``[batch, height, width, 3]`` of a split and their targets, on the device."""
+        """Images uint8 ``[batch, height, width, 3]`` of a split and their targets, on the device."""
         targets = [
             {"boxes": split.boxes[i][~split.ignored[i]], "labels": split.labels[i][~split.ignored[i]]} for i in chosen
         ]

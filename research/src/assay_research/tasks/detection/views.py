@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.ops import box_iou
 
-from assay_deploy.pictures.canvas import Canvas, View
+from assay_deploy.images.canvas import Canvas, View
 from assay_research.data.resample import axis_weights, resample
 from assay_research.models.boxes import Detections
 
@@ -32,7 +32,7 @@ class BoxViews(nn.Module):
 
     Args:
         model: from float32 ``[batch, 3, height, width]`` in [0, 1], RGB, to `Detections`.
-        canvas: size of the pictures.
+        canvas: size of the images.
         views: one or more; what is found in a single one is not fused.
         iou: two boxes of a class with a larger IoU are one object's.
         fuse: ``wbf`` or ``nms``.
@@ -116,7 +116,7 @@ def fuse(found: Detections, views: int | None, iou: float, places: int) -> Detec
         found: of all views, in canvas pixels, in any order.
         views: how many there were, for weighted boxes fusion; None for NMS.
         iou: two boxes of a class with a larger IoU are one object's.
-        places: boxes a picture at most.
+        places: boxes an image at most.
     """
     boxes, scores, labels = found
     overlap = box_iou(boxes, boxes)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from assay_deploy.pictures.canvas import Canvas
+from assay_deploy.images.canvas import Canvas
 from assay_research.data.detection import BoxSplit
 from assay_research.models.boxes import Found
 from assay_research.tasks.detection.metrics import measure
@@ -32,17 +32,17 @@ def shifted(box: list[float], right: float) -> list[float]:
 
 
 def case(
-    *pictures: tuple[list[Object], list[Detection]], ignored: tuple[tuple[int, int], ...] = ()
+    *images: tuple[list[Object], list[Detection]], ignored: tuple[tuple[int, int], ...] = ()
 ) -> tuple[list[Found], BoxSplit]:
-    """Detections and truth of some pictures; `ignored` names objects by picture and place."""
-    n = len(pictures)
+    """Detections and truth of some images; `ignored` names objects by image and place."""
+    n = len(images)
     split = BoxSplit(
         images=torch.zeros(n, 100, 100, 3, dtype=torch.uint8),
-        boxes=tuple(torch.tensor([box for box, _ in objects]).reshape(-1, 4) for objects, _ in pictures),
-        labels=tuple(torch.tensor([label for _, label in objects], dtype=torch.int64) for objects, _ in pictures),
+        boxes=tuple(torch.tensor([box for box, _ in objects]).reshape(-1, 4) for objects, _ in images),
+        labels=tuple(torch.tensor([label for _, label in objects], dtype=torch.int64) for objects, _ in images),
         ignored=tuple(
             torch.tensor([(i, j) in ignored for j in range(len(objects))], dtype=torch.bool)
-            for i, (objects, _) in enumerate(pictures)
+            for i, (objects, _) in enumerate(images)
         ),
         sizes=torch.full((n, 2), 100),
         names=tuple(map(str, range(n))),
@@ -53,24 +53,24 @@ def case(
             torch.tensor([score for _, score, _ in each]),
             torch.tensor([label for _, _, label in each], dtype=torch.int64),
         )
-        for _, each in pictures
+        for _, each in images
     ]
     return found, split
 
 
 def judged(
-    *pictures: tuple[list[Object], list[Detection]],
+    *images: tuple[list[Object], list[Detection]],
     score: float = 0.0,
     iou: float = 0.5,
     ignored: tuple[tuple[int, int], ...] = (),
 ) -> tuple[Matching, Errors]:
-    matching = match(*case(*pictures, ignored=ignored), CANVAS, CLASSES, iou)
+    matching = match(*case(*images, ignored=ignored), CANVAS, CLASSES, iou)
     return matching, judge(matching, score)
 
 
 def randomly(seed: int, crowds: float = 0.2) -> tuple[list[Found], BoxSplit]:
     random = np.random.default_rng(seed)
-    pictures, ignored = [], []
+    images, ignored = [], []
     for i in range(30):
         objects: list[Object] = []
         detections: list[Detection] = []
@@ -84,8 +84,8 @@ def randomly(seed: int, crowds: float = 0.2) -> tuple[list[Found], BoxSplit]:
                 label = objects[-1][1] if random.random() < 0.7 else int(random.integers(3))
                 detections.append((box.tolist(), round(random.random(), 2), label))
         detections.append(([0, 0, 30, 30], 0.5, 0))
-        pictures.append((objects, sorted(detections, key=lambda each: -each[1])))
-    return case(*pictures, ignored=tuple(ignored))
+        images.append((objects, sorted(detections, key=lambda each: -each[1])))
+    return case(*images, ignored=tuple(ignored))
 
 
 @pytest.mark.parametrize(
@@ -125,7 +125,7 @@ def test_a_detection_is_one_of_five_kinds(
 def test_each_detection_names_the_object_it_is_about_and_each_object_its_detection() -> None:
     objects = [(A, 0), (B, 1), (FAR, 2)]
     detections = [(A, 0.9, 0), (A, 0.8, 0), (B, 0.7, 2), (shifted(FAR, -10), 0.6, 2), ([0.0, 60, 20, 80], 0.5, 0)]
-    _, errors = judged(([(FAR, 0)], []), (objects, detections))  # a picture before it moves all indices
+    _, errors = judged(([(FAR, 0)], []), (objects, detections))  # an image before it moves all indices
     assert errors.kind.tolist() == [
         *(Judgement.CORRECT, Judgement.DUPLICATE, Judgement.CONFUSED, Judgement.BADLY_PLACED, Judgement.BACKGROUND)
     ]
@@ -203,13 +203,13 @@ def test_an_object_that_counts_is_taken_before_an_ignored_one() -> None:
 
 
 def test_a_higher_iou_asks_for_better_places() -> None:
-    picture = ([(A, 0)], [(shifted(A, 6), 0.9, 0)])  # IoU 0.54
-    assert judged(picture, iou=0.5)[1].kind.tolist() == [Judgement.CORRECT]
-    assert judged(picture, iou=0.55)[1].kind.tolist() == [Judgement.BADLY_PLACED]
+    image = ([(A, 0)], [(shifted(A, 6), 0.9, 0)])  # IoU 0.54
+    assert judged(image, iou=0.5)[1].kind.tolist() == [Judgement.CORRECT]
+    assert judged(image, iou=0.55)[1].kind.tolist() == [Judgement.BADLY_PLACED]
 
 
-def test_boxes_are_compared_in_the_pictures_own_pixels() -> None:
-    # A 100x50 picture in the middle of the canvas: what hangs over its edge is cut off before the IoU is taken.
+def test_boxes_are_compared_in_the_images_own_pixels() -> None:
+    # A 100x50 image in the middle of the canvas: what hangs over its edge is cut off before the IoU is taken.
     found, split = case(([([0, 25, 50, 75], 0)], [([-60, -20, 50, 120], 0.9, 0)]))
     split = replace(split, sizes=torch.tensor([[50, 100]]))
     errors = judge(match(found, split, Canvas(100, 100, "letterbox"), CLASSES), 0)
@@ -278,7 +278,7 @@ def test_curves_have_the_average_precision_of_coco(seed: int, crowds: float) -> 
     assert {name: each.average_precision for name, each in found_curves.items()} == pytest.approx(scores.ap50)
 
 
-def test_only_the_hundred_highest_scores_of_a_picture_and_class_count() -> None:
+def test_only_the_hundred_highest_scores_of_a_image_and_class_count() -> None:
     detections = [(FAR, 0.9 - i / 1000, 0) for i in range(100)] + [(FAR, 0.7, 1), (A, 0.6, 0)]
     found, split = case(([(A, 0), (FAR, 1)], detections))
     matching = match(found, split, CANVAS, CLASSES)

@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from assay_deploy.pictures.canvas import Canvas
+from assay_deploy.images.canvas import Canvas
 from assay_research.data.detection import BoxSplit, DetectionData
 from assay_research.data.synthetic.flora import SPECIES
 from assay_research.models.boxes import Found
@@ -46,27 +46,27 @@ def drawn(path: Path, colour: tuple[int, int, int] = VERMILION) -> int:
     return int((pixels(path) == colour).all(-1).sum())
 
 
-def errors_of_every_kind(pictures: int = 1) -> tuple[list[Found], BoxSplit]:
-    """Of each picture, which is 64x48 in the middle of its canvas, one error of each kind and one missed object."""
+def errors_of_every_kind(images: int = 1) -> tuple[list[Found], BoxSplit]:
+    """Of each image, which is 64x48 in the middle of its canvas, one error of each kind and one missed object."""
     random = np.random.default_rng(0)
     split = BoxSplit(
-        images=torch.from_numpy(random.integers(0, 256, (pictures, 64, 64, 3), dtype=np.uint8)),
-        boxes=(torch.tensor([box for box, _ in OBJECTS]),) * pictures,
-        labels=(torch.tensor([label for _, label in OBJECTS]),) * pictures,
-        ignored=(torch.zeros(len(OBJECTS), dtype=torch.bool),) * pictures,
-        sizes=torch.tensor([[48, 64]] * pictures),
-        names=tuple(f"slides/2026/diatoms_{i}.jpg" for i in range(pictures)),
+        images=torch.from_numpy(random.integers(0, 256, (images, 64, 64, 3), dtype=np.uint8)),
+        boxes=(torch.tensor([box for box, _ in OBJECTS]),) * images,
+        labels=(torch.tensor([label for _, label in OBJECTS]),) * images,
+        ignored=(torch.zeros(len(OBJECTS), dtype=torch.bool),) * images,
+        sizes=torch.tensor([[48, 64]] * images),
+        names=tuple(f"slides/2026/diatoms_{i}.jpg" for i in range(images)),
     )
     boxes, scores, labels = (torch.tensor(each) for each in zip(*DETECTIONS, strict=True))
-    return [Found(boxes, scores, labels)] * pictures, split
+    return [Found(boxes, scores, labels)] * images, split
 
 
-def nothing(pictures: int = 1) -> tuple[list[Found], BoxSplit]:
+def nothing(images: int = 1) -> tuple[list[Found], BoxSplit]:
     """No objects, and none found."""
-    _, split = errors_of_every_kind(pictures)
+    _, split = errors_of_every_kind(images)
     box, label, flag = torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64), torch.zeros(0, dtype=torch.bool)
-    empty = replace(split, boxes=(box,) * pictures, labels=(label,) * pictures, ignored=(flag,) * pictures)
-    return [Found(box, torch.zeros(0), label)] * pictures, empty
+    empty = replace(split, boxes=(box,) * images, labels=(label,) * images, ignored=(flag,) * images)
+    return [Found(box, torch.zeros(0), label)] * images, empty
 
 
 def result_and_subject(
@@ -145,7 +145,7 @@ def replace_scores(found: Found, more: float) -> Found:
     return Found(found.boxes, found.scores + more, found.labels)
 
 
-def test_a_crop_holds_its_boxes_with_context_and_stays_in_the_picture() -> None:
+def test_a_crop_holds_its_boxes_with_context_and_stays_in_the_image() -> None:
     random = np.random.default_rng(0)
     for _ in range(200):
         corners = np.sort(random.uniform(20, 180, (2, 2, 2)), axis=1).reshape(2, 4)

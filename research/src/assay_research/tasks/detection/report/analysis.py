@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from assay_deploy.pictures.canvas import Canvas
+from assay_deploy.images.canvas import Canvas
 from assay_research.data.detection import BoxSplit, DetectionData
 from assay_research.models.boxes import Found
 from assay_research.tasks.detection.metrics import BoxScores
@@ -28,7 +28,7 @@ class DetectorSubject:
         data: what it was trained on.
         split: ``val`` or ``test``.
         fingerprint: of the data.
-        looks: ways to look at a picture, and what each is in words: ``plain``, and for example ``views``.
+        looks: ways to look at an image, and what each is in words: ``plain``, and for example ``views``.
     """
 
     run: str
@@ -38,12 +38,12 @@ class DetectorSubject:
     looks: dict[str, str]
 
     @property
-    def pictures(self) -> BoxSplit:
+    def images(self) -> BoxSplit:
         """Of the split."""
         return {"val": self.data.val, "test": self.data.test}[self.split]
 
     def __str__(self) -> str:
-        return f"{self.run}: {self.data.name} {self.split}, n {len(self.pictures)}"
+        return f"{self.run}: {self.data.name} {self.split}, n {len(self.images)}"
 
     def name(self, look: str) -> str:
         """A way to look, for tables and legends."""
@@ -55,7 +55,7 @@ class DetectorSubject:
             "run": self.run,
             "dataset": self.data.name,
             "split": self.split,
-            "n": len(self.pictures),
+            "n": len(self.images),
             "fingerprint": self.fingerprint,
             "looks": self.looks,
         }
@@ -69,7 +69,7 @@ class DetectorResult:
         checkpoint: its name.
         epoch: that it was saved after.
         scores: COCO's figures.
-        seconds: that a picture takes.
+        seconds: that an image takes.
     """
 
     checkpoint: str
@@ -143,9 +143,9 @@ def analyse(
     """Find out where a detector errs.
 
     Args:
-        found: of each picture of the split, in canvas pixels.
+        found: of each image of the split, in canvas pixels.
         split: the truth.
-        canvas: what its pictures were put on.
+        canvas: what its images were put on.
         classes: names, in the order of the labels.
         iou: from which a detection is in an object's place.
         score: from which on detections are judged; None takes the one with the best F1 over all classes together.

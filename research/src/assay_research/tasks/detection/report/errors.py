@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from assay_deploy.pictures.canvas import Canvas
+from assay_deploy.images.canvas import Canvas
 from assay_research.data.detection import BoxSplit
 from assay_research.models.boxes import Found
 from assay_research.tasks.detection.metrics import MOST, own_pixels
@@ -58,15 +58,15 @@ class Fate(IntEnum):
 
 
 class FlatBoxes(NamedTuple):
-    """Boxes of all pictures of a split, one picture's after another's.
+    """Boxes of all images of a split, one image's after another's.
 
     Attributes:
-        picture: int ``[n]``, the index of each box's picture.
+        image: int ``[n]``, the index of each box's image.
         box: float ``[n, 4]``: left, top, right, bottom in canvas pixels.
         label: int ``[n]``.
     """
 
-    picture: Integers
+    image: Integers
     box: Floats
     label: Integers
 
@@ -80,11 +80,11 @@ class Matching:
         iou: from which a detection is in an object's place.
         objects: all of the split.
         ignored: bool ``[objects]``.
-        detections: of each picture by falling score, those that COCO counts.
+        detections: of each image by falling score, those that COCO counts.
         score: float ``[detections]``.
         matched: int ``[detections]``, the object that each takes, or `NONE`.
         excused: bool ``[detections]``, those that take none and lie on an ignored object of their class.
-        overlaps: of each picture, float ``[its detections, its objects]``: IoU; for an ignored object the part of the
+        overlaps: of each image, float ``[its detections, its objects]``: IoU; for an ignored object the part of the
             detection that lies on it, as for COCO's crowds.
     """
 
@@ -105,11 +105,11 @@ def match(
     """Let every detection, by falling score, take the free object of its class that it overlaps most.
 
     Args:
-        found: of each picture of the split, in canvas pixels, on any device.
+        found: of each image of the split, in canvas pixels, on any device.
         split: the truth.
-        canvas: what its pictures were put on.
+        canvas: what its images were put on.
         classes: names, in the order of the labels.
-        iou: in (0, 1]; what an object and a detection that takes it have at least, in the picture's own pixels.
+        iou: in (0, 1]; what an object and a detection that takes it have at least, in the image's own pixels.
     """
     found = [_counted(each) for each in found]
     objects = _flat(split.boxes, split.labels)
@@ -194,12 +194,12 @@ def judge(matching: Matching, score: float) -> Errors:
     fate = np.where(by == NONE, Fate.MISSED, Fate.FOUND)
     fate[matching.ignored] = Fate.IGNORED
     first_object, first_detection = (
-        np.searchsorted(boxes.picture, np.arange(len(matching.overlaps))) for boxes in (objects, detections)
+        np.searchsorted(boxes.image, np.arange(len(matching.overlaps))) for boxes in (objects, detections)
     )
     for i in np.flatnonzero(counts & (partner == NONE)):
-        picture = detections.picture[i]
-        here = slice(first_object[picture], first_object[picture] + matching.overlaps[picture].shape[1])
-        overlap = np.where(matching.ignored[here], 0, matching.overlaps[picture][i - first_detection[picture]])
+        image = detections.image[i]
+        here = slice(first_object[image], first_object[image] + matching.overlaps[image].shape[1])
+        overlap = np.where(matching.ignored[here], 0, matching.overlaps[image][i - first_detection[image]])
         right = objects.label[here] == detections.label[i]
         kind[i], about = _judge(overlap, right, fate[here] == Fate.MISSED, matching.iou)
         if about != NONE:
@@ -213,7 +213,7 @@ def _judge(overlap: Floats, right: Booleans, missed: Booleans, iou: float) -> tu
     """What a detection that takes no object of its class is, and the object it is about.
 
     Args:
-        overlap: ``[objects]`` of its picture, IoU.
+        overlap: ``[objects]`` of its image, IoU.
         right: which are of its class.
         missed: which nothing took yet.
         iou: from which a detection is in an object's place.
@@ -243,7 +243,7 @@ def _confusion(matching: Matching, kind: Integers, fate: Integers, by: Integers)
 
 
 def _counted(found: Found) -> Found:
-    """What COCO counts of one picture's detections: the `MOST` highest scores of each class, falling; on the CPU."""
+    """What COCO counts of one image's detections: the `MOST` highest scores of each class, falling; on the CPU."""
     boxes, scores, labels = (each.cpu() for each in found)
     order = scores.argsort(descending=True, stable=True)
     if len(order) > MOST:
@@ -285,14 +285,14 @@ def _take(overlap: Floats, ignored: Booleans, iou: float) -> tuple[Integers, Boo
 
 
 def _flat(boxes: Sequence[Tensor], labels: Sequence[Tensor]) -> FlatBoxes:
-    picture = np.repeat(np.arange(len(boxes)), [len(each) for each in boxes])
-    return FlatBoxes(picture, _joined(boxes, np.float64).reshape(-1, 4), _joined(labels, np.int64))
+    image = np.repeat(np.arange(len(boxes)), [len(each) for each in boxes])
+    return FlatBoxes(image, _joined(boxes, np.float64).reshape(-1, 4), _joined(labels, np.int64))
 
 
 def _joined(parts: Sequence[Tensor], dtype: Any) -> NDArray[Any]:
     return torch.cat(list(parts)).cpu().numpy().astype(dtype) if parts else np.empty(0, dtype)
 
 
-def _parts(values: NDArray[Any], boxes: FlatBoxes, pictures: int) -> list[NDArray[Any]]:
-    """Values of boxes, picture by picture."""
-    return np.split(values, np.searchsorted(boxes.picture, np.arange(1, pictures)))
+def _parts(values: NDArray[Any], boxes: FlatBoxes, images: int) -> list[NDArray[Any]]:
+    """Values of boxes, image by image."""
+    return np.split(values, np.searchsorted(boxes.image, np.arange(1, images)))

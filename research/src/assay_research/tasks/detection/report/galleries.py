@@ -1,4 +1,4 @@
-"""Pictures of what a detector finds, and of each kind of mistake, with the truth and its answer drawn."""
+"""Images of what a detector finds, and of each kind of mistake, with the truth and its answer drawn."""
 
 import math
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
-from assay_deploy.pictures.canvas import Canvas
+from assay_deploy.images.canvas import Canvas
 from assay_research.data.detection import BoxSplit
 from assay_research.models.boxes import Found
 from assay_research.reports.figures import brief, save, tail
@@ -30,7 +30,7 @@ from assay_research.tasks.detection.report.errors import (
 )
 
 CASES = 32
-"""Pictures in a gallery."""
+"""Images in a gallery."""
 
 CONTEXT = 2.0
 """Side of a crop, as a multiple of the longest side of what it is about."""
@@ -39,7 +39,7 @@ SMALLEST = 48
 """Pixels of a crop's side: a smaller one shows nothing but pixels."""
 
 FEW = 8
-"""Boxes up to which all of a picture's have room for their names."""
+"""Boxes up to which all of an image's have room for their names."""
 
 
 class Case(NamedTuple):
@@ -74,14 +74,14 @@ def gallery(
     path: Path,
     title: str,
 ) -> None:
-    """Draw mistakes, each cut out of its picture; none is a figure that says so.
+    """Draw mistakes, each cut out of its image; none is a figure that says so.
 
     Args:
         matching: of all detections.
         errors: its verdicts.
         chosen: of the mistakes, in order.
-        split: the pictures and the truth.
-        canvas: what the pictures were put on.
+        split: the images and the truth.
+        canvas: what the images were put on.
         path: the image file to write; its suffix chooses the format.
         title: of the figure.
     """
@@ -108,20 +108,20 @@ def gallery(
 def _draw_case(axes: Axes, matching: Matching, errors: Errors, case: Case, split: BoxSplit, canvas: Canvas) -> None:
     objects, detections = matching.objects, matching.detections
     subject = [boxes.box[i] for boxes, i in ((objects, case.object), (detections, case.detection)) if i != NONE]
-    picture = int(detections.picture[case.detection] if case.object == NONE else objects.picture[case.object])
-    around = _window(canvas, split, picture)
+    image = int(detections.image[case.detection] if case.object == NONE else objects.image[case.object])
+    around = _window(canvas, split, image)
     left, top, right, bottom = crop(np.array(subject), around)
-    axes.imshow(split.images[picture, top:bottom, left:right].numpy(), extent=(left, right, bottom, top))
-    for i in np.flatnonzero((objects.picture == picture) & ~matching.ignored):
+    axes.imshow(split.images[image, top:bottom, left:right].numpy(), extent=(left, right, bottom, top))
+    for i in np.flatnonzero((objects.image == image) & ~matching.ignored):
         _box(axes, objects.box[i], BLUE, "-", 2.2 if i == case.object else 0.8)
-    for i in np.flatnonzero((detections.picture == picture) & (errors.kind != Judgement.LEFT_OUT)):
+    for i in np.flatnonzero((detections.image == image) & (errors.kind != Judgement.LEFT_OUT)):
         _box(axes, detections.box[i], VERMILION, "--", 2.2 if i == case.detection else 0.8)
-    # A square whatever the picture leaves of it, so that all titles of a row stand at one height.
+    # A square whatever the image leaves of it, so that all titles of a row stand at one height.
     side = max(right - left, bottom - top) / 2
     x, y = (left + right) / 2, (top + bottom) / 2
     axes.set(xlim=(x - side, x + side), ylim=(y + side, y - side), xticks=[], yticks=[], facecolor="0.92")
     axes.set_title(_said(matching, errors, case), fontsize=7.5, color=VERMILION, fontweight="bold")
-    axes.set_xlabel(tail(split.names[picture], 24), fontsize=6, color=GREY)
+    axes.set_xlabel(tail(split.names[image], 24), fontsize=6, color=GREY)
 
 
 def _said(matching: Matching, errors: Errors, case: Case) -> str:
@@ -143,12 +143,12 @@ def _said(matching: Matching, errors: Errors, case: Case) -> str:
 
 def _overlap(matching: Matching, case: Case) -> float:
     """IoU of a case's object and detection."""
-    picture = matching.objects.picture[case.object]
+    image = matching.objects.image[case.object]
     row, column = (
-        i - np.searchsorted(boxes.picture, picture)
+        i - np.searchsorted(boxes.image, image)
         for boxes, i in ((matching.detections, case.detection), (matching.objects, case.object))
     )
-    return float(matching.overlaps[picture][row, column])
+    return float(matching.overlaps[image][row, column])
 
 
 def predictions(
@@ -161,11 +161,11 @@ def predictions(
     title: str,
     iou: float = IOU,
 ) -> None:
-    """Draw whole pictures with what was found in them: what is right, what is not, and what is missing.
+    """Draw whole images with what was found in them: what is right, what is not, and what is missing.
 
     Args:
-        found: of each picture of the split, in canvas pixels.
-        split: the pictures to draw, and the truth.
+        found: of each image of the split, in canvas pixels.
+        split: the images to draw, and the truth.
         canvas: what they were put on.
         classes: names, in the order of the labels.
         score: detections below it are not drawn.
@@ -184,8 +184,8 @@ def predictions(
     grid: NDArray[Any] = figure.subplots(rows, columns, squeeze=False)
     for axes in grid.flat[len(split) :]:
         axes.set_axis_off()
-    for picture, axes in zip(range(len(split)), grid.flat, strict=False):
-        _draw_picture(axes, matching, errors, picture, split, canvas)
+    for image, axes in zip(range(len(split)), grid.flat, strict=False):
+        _draw_image(axes, matching, errors, image, split, canvas)
     handles = [
         Line2D([], [], color=BLUE, linewidth=1.5, label="right"),
         Line2D([], [], color=VERMILION, linewidth=2, label="wrong"),
@@ -195,14 +195,12 @@ def predictions(
     save(figure, path)
 
 
-def _draw_picture(
-    axes: Axes, matching: Matching, errors: Errors, picture: int, split: BoxSplit, canvas: Canvas
-) -> None:
-    left, top, right, bottom = _window(canvas, split, picture)
-    axes.imshow(split.images[picture, top:bottom, left:right].numpy(), extent=(left, right, bottom, top))
+def _draw_image(axes: Axes, matching: Matching, errors: Errors, image: int, split: BoxSplit, canvas: Canvas) -> None:
+    left, top, right, bottom = _window(canvas, split, image)
+    axes.imshow(split.images[image, top:bottom, left:right].numpy(), extent=(left, right, bottom, top))
     axes.set(xlim=(left, right), ylim=(bottom, top), xticks=[], yticks=[])
-    shown = np.flatnonzero((matching.detections.picture == picture) & (errors.kind != Judgement.LEFT_OUT))
-    lost = np.isin(errors.fate, (Fate.MISSED, Fate.CONFUSED)) & (matching.objects.picture == picture)
+    shown = np.flatnonzero((matching.detections.image == image) & (errors.kind != Judgement.LEFT_OUT))
+    lost = np.isin(errors.fate, (Fate.MISSED, Fate.CONFUSED)) & (matching.objects.image == image)
     few = len(shown) + lost.sum() <= FEW
     for i in np.flatnonzero(lost):
         box, name = matching.objects.box[i], matching.classes[matching.objects.label[i]]
@@ -217,18 +215,18 @@ def _draw_picture(
             # Over the box stands the right answer, where there is one too.
             partner = errors.partner[i]
             _name(axes, box, said, colour, not right_one and partner != NONE and errors.fate[partner] == Fate.FOUND)
-    axes.set_title(tail(split.names[picture], 40), fontsize=7, color=GREY)
+    axes.set_title(tail(split.names[image], 40), fontsize=7, color=GREY)
 
 
 def crop(boxes: Floats, around: tuple[int, int, int, int]) -> tuple[int, int, int, int]:
-    """A square about boxes, with what is next to them, moved to lie within their picture.
+    """A square about boxes, with what is next to them, moved to lie within their image.
 
     Args:
         boxes: ``[n, 4]``: left, top, right, bottom in pixels.
-        around: the picture, likewise.
+        around: the image, likewise.
 
     Returns:
-        Left, top, right and bottom in whole pixels; not a square where the picture is too narrow for one.
+        Left, top, right and bottom in whole pixels; not a square where the image is too narrow for one.
     """
     low, high = boxes[:, :2].min(0), boxes[:, 2:].max(0)
     side = max(SMALLEST, CONTEXT * (high - low).max())
@@ -240,9 +238,9 @@ def crop(boxes: Floats, around: tuple[int, int, int, int]) -> tuple[int, int, in
     return edges[0][0], edges[1][0], edges[0][1], edges[1][1]
 
 
-def _window(canvas: Canvas, split: BoxSplit, picture: int) -> tuple[int, int, int, int]:
-    """Left, top, right, bottom of a picture on its canvas."""
-    height, width = split.sizes[picture].tolist()
+def _window(canvas: Canvas, split: BoxSplit, image: int) -> tuple[int, int, int, int]:
+    """Left, top, right, bottom of an image on its canvas."""
+    height, width = split.sizes[image].tolist()
     top, left, tall, wide = canvas.window(height, width)
     return left, top, left + wide, top + tall
 
@@ -256,7 +254,7 @@ def _box(axes: Axes, box: Floats, colour: str, style: str, width: float) -> None
 
 
 def _name(axes: Axes, box: Floats, said: str, colour: str, below: bool) -> None:
-    """Words under or over a box, or within it where the picture ends."""
+    """Words under or over a box, or within it where the image ends."""
     left, _ = axes.get_xlim()
     bottom, top = axes.get_ylim()
     room = 0.06 * (bottom - top)

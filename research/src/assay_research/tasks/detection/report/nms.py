@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from torchvision.ops import batched_nms
 
-from assay_deploy.pictures.canvas import Canvas
+from assay_deploy.images.canvas import Canvas
 from assay_research.data.detection import BoxSplit
 from assay_research.models.boxes import Found
 from assay_research.tasks.detection.metrics import measure
@@ -58,9 +58,9 @@ def sweep(
     """Try NMS thresholds on detections; those above the detector's own can change nothing.
 
     Args:
-        found: of each picture of the split, in canvas pixels.
+        found: of each image of the split, in canvas pixels.
         split: the truth.
-        canvas: what its pictures were put on.
+        canvas: what its images were put on.
         classes: names, in the order of the labels.
         score: detections below it count for `map` alone.
         iou: at which a detection finds an object.

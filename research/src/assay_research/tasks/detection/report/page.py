@@ -42,12 +42,12 @@ def one(result: DetectorResult, analysis: Analysis, subject: DetectorSubject, fi
     judged = f"score from {errors.score:.3f}, IoU from {analysis.matching.iou:g}"
     parts = [
         f"# {subject.run}, {result.checkpoint}\n",
-        f"Epoch {result.epoch}; {subject.data.name} {subject.split}: {plain.pictures:,} pictures, "
+        f"Epoch {result.epoch}; {subject.data.name} {subject.split}: {plain.images:,} images, "
         f"{plain.objects:,} objects of {len(analysis.matching.classes)} classes.\n",
         "## COCO metrics\n",
         metrics(result, subject),
         "mAP is the mean over IoU 0.50 to 0.95 and classes. Gain and cost are against the plain view; ms is per "
-        "picture. Small is below 32x32 pixels of the picture, large from 96x96.\n",
+        "image. Small is below 32x32 pixels of the image, large from 96x96.\n",
         "## Errors\n",
         f"Plain view, {judged}. {fates(analysis)}\n",
         _kinds(analysis),

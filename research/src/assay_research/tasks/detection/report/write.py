@@ -36,7 +36,7 @@ def report_one(
 
     Args:
         result: of the checkpoint.
-        found: in each picture, with the plain view; canvas pixels.
+        found: in each image, with the plain view; canvas pixels.
         subject: what was evaluated.
         folder: where to write.
         iou: from which a detection is in an object's place.
@@ -45,7 +45,7 @@ def report_one(
     Returns:
         The JSON file.
     """
-    split, classes = subject.pictures, subject.data.classes
+    split, classes = subject.images, subject.data.classes
     analysis = analyse(found, split, subject.data.canvas, classes, iou, score)
     path = folder / f"{result.checkpoint}-{subject.split}.json"
     drawn = path.with_suffix("")
@@ -95,7 +95,7 @@ def _draw(result: DetectorResult, analysis: Analysis, subject: DetectorSubject, 
         galleries,
     )
 
-    matching, errors, split = analysis.matching, analysis.errors, subject.pictures
+    matching, errors, split = analysis.matching, analysis.errors, subject.images
     classes, canvas = matching.classes, subject.data.canvas
     about = f"{subject.run}\n{result.checkpoint}, epoch {result.epoch}; {subject.data.name} {subject.split}"
     judged = f"{about}; IoU from {matching.iou:g}, score from {errors.score:.3f}"
