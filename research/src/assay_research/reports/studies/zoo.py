@@ -55,7 +55,7 @@ DETECTOR_COLUMNS = ("model", "pyramid", "anchors", "proposals", "parameters", "F
 
 
 @dataclass(frozen=True)
-class Model:
+class ClassifierModel:
     """One classifier of the zoo; shapes are of one image, without the batch.
 
     Attributes:
@@ -148,7 +148,7 @@ def zoo() -> list[Path]:
     return sorted(ZOO.glob("*.yaml"), key=lambda path: [part.zfill(4) for part in re.split(r"(\d+)", path.stem)])
 
 
-def measure(path: Path) -> Model | DetectorModel:
+def measure(path: Path) -> ClassifierModel | DetectorModel:
     """Build the model of one file, without memory for its weights, and count.
 
     Args:
@@ -163,11 +163,11 @@ def measure(path: Path) -> Model | DetectorModel:
         return (_detector if isinstance(model, Detector) else _classifier)(path.stem, model)
 
 
-def _classifier(name: str, model: nn.Module) -> Model:
+def _classifier(name: str, model: nn.Module) -> ClassifierModel:
     image = torch.empty(1, 3, SIDE, SIDE)
     with FlopCounterMode(display=False) as counter, _Shapes() as shapes:
         logits: Tensor = model(image)
-    return Model(
+    return ClassifierModel(
         name,
         tuple(image.shape[1:]),
         tuple(shapes.maps),
@@ -206,7 +206,7 @@ def _detector(name: str, model: Detector) -> DetectorModel:
     )
 
 
-def markdown(models: Iterable[Model | DetectorModel]) -> str:
+def markdown(models: Iterable[ClassifierModel | DetectorModel]) -> str:
     """The page: introduction, command and a table of the classifiers, then one of the detectors."""
     rows: dict[tuple[str, ...], list[tuple[str, ...]]] = {COLUMNS: [], DETECTOR_COLUMNS: []}
     for model in models:
