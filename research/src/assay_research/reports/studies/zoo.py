@@ -29,10 +29,10 @@ HEIGHT, WIDTH = 240, 320
 INTRODUCTION = """\
 # Models
 
-What each `model=<name>` builds for {classes} classes and {side}x{side} images: the maps its convolutions make, as how
-many x channels x height x width, the widths its fully connected layers lead through, its parameters, and the
-floating-point operations of one image's forward pass, where a multiply-add of a convolution or a fully connected
-layer counts as two and nothing else counts.
+Every `model=<name>`, built for {classes} classes and {side}x{side} images. The columns give the output shapes of its
+convolutions (number x channels x height x width), the widths of its fully connected layers, its parameters, and the
+floating-point operations of one image's forward pass. A multiply-add of a convolution or a fully connected layer
+counts as two operations; nothing else counts.
 
     python -m assay_research.reports.studies.zoo docs/models.md
 
@@ -44,10 +44,10 @@ DETECTORS = """\
 
 ## Detectors
 
-What each builds for {classes} classes and {height}x{width} canvases, which are padded to whole strides of 32 pixels:
-the levels of the pyramid that objects are looked for on, the anchors on all of them together, how many boxes Faster
-R-CNN looks at again at most (proposals), the parameters, and the floating-point operations of one image's forward
-pass, counted as above, with as many proposals.
+Every detector, built for {classes} classes and {height}x{width} canvases, which are padded to multiples of 32 pixels.
+The columns give the levels of the feature pyramid, the anchors on all levels together, the largest number of boxes that
+Faster R-CNN's second stage classifies (proposals), the parameters, and the floating-point operations of one image's
+forward pass, counted as above, with this number of proposals.
 
 """
 
