@@ -1,10 +1,12 @@
 """Run a proven bundle with ONNX Runtime or OpenVINO, without torch.
 
+```python
 import assay_deploy
 
 model = assay_deploy.load("bundles/digits", tta=True)
 for result in model.predict(["a.jpg", image_bytes, array]):
-print(result.label, result.confidence)
+    print(result.label, result.confidence)
+```
 """
 
 from typing import TYPE_CHECKING

@@ -1,11 +1,13 @@
 """Export a run to a bundle, and prove that every artifact is still the same model.
 
+```python
 import assay_export
 from assay_research import Run
 
 exported = assay_export.export_bundle(Run.newest("runs"), "bundles", "digits", formats=["onnx"])
 for verdict in exported.verdicts:
-print(verdict.path, verdict.passed, verdict.differences)
+    print(verdict.path, verdict.passed, verdict.differences)
+```
 """
 
 from typing import TYPE_CHECKING

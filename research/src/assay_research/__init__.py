@@ -1,11 +1,13 @@
 """Train image classifiers and detectors, resumable to the bit.
 
+```python
 import assay_research
 
 experiment = assay_research.Experiment.compose("data=digits")
 experiment.train(epochs=3)
 trained = assay_research.load(experiment.run, "best")
 trained.model  # a torch.nn.Module in eval mode
+```
 """
 
 from typing import TYPE_CHECKING

@@ -4,19 +4,17 @@ import json
 import statistics
 from pathlib import Path
 
-import numpy as np
 import pytest
 from omegaconf import OmegaConf
-from PIL import Image
 
 from assay_research.errors import CheckpointError
 from assay_research.reports.curves import LearningCurve, draw
+from assay_research.reports.palette import BLUE, VERMILION
 from assay_research.reports.studies.study import Member, report
 from assay_research.reports.tables import score, short, table
 from assay_research.runs.history import read_history
 from assay_research.runs.run import Run
-
-BLUE, VERMILION = (0x00, 0x72, 0xB2), (0xD5, 0x5E, 0x00)
+from tests.research.pixels import ink, pixels
 
 
 def finished(folder: Path, name: str = "a", seed: int = 0, test: float = 0.75, **more: object) -> Run:
@@ -44,15 +42,6 @@ def finished(folder: Path, name: str = "a", seed: int = 0, test: float = 0.75, *
     }
     (run.folder / "summary.json").write_text(json.dumps(summary))
     return run
-
-
-def pixels(path: Path) -> np.ndarray:
-    with Image.open(path) as image:
-        return np.asarray(image.convert("RGB"))
-
-
-def of_colour(path: Path, colour: tuple[int, int, int]) -> int:
-    return int((pixels(path) == colour).all(-1).sum())
 
 
 def cells(text: str, first: str) -> list[list[str]]:
@@ -140,7 +129,7 @@ def test_what_is_not_finite_is_null_and_a_gap(tmp_path: Path) -> None:
     report(tmp_path, [Member("a", run)])
     document = json.loads((tmp_path / "results.json").read_text(), parse_constant=pytest.fail)
     assert document["members"][0]["summary"]["val_loss"] is None
-    assert of_colour(tmp_path / "learning_curves.png", BLUE) > 100
+    assert ink(tmp_path / "learning_curves.png", BLUE) > 100
 
 
 def test_damaged_metrics_are_refused_by_name(tmp_path: Path) -> None:
@@ -154,8 +143,8 @@ def test_seeds_share_a_colour_and_experiments_do_not(tmp_path: Path) -> None:
     low, high = [0.2, 0.3, 0.4], [0.6, 0.7, 0.8]
     draw([LearningCurve("a", low, low), LearningCurve("a", high, high)], tmp_path / "one.png")
     draw([LearningCurve("a", low, low), LearningCurve("b", high, high)], tmp_path / "two.png")
-    assert of_colour(tmp_path / "one.png", VERMILION) == 0
-    assert of_colour(tmp_path / "two.png", VERMILION) > 100
+    assert ink(tmp_path / "one.png", VERMILION) == 0
+    assert ink(tmp_path / "two.png", VERMILION) > 100
 
 
 @pytest.mark.parametrize("n", [1, 12, 60])

@@ -4,14 +4,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from assay_research.tasks.classification.figures import sample_predictions
-
-
-def pixels(path: Path) -> np.ndarray:
-    with Image.open(path) as image:
-        return np.asarray(image.convert("RGB"))
+from tests.research.pixels import differ, ink
 
 
 def sample(n: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -23,8 +18,12 @@ def sample(n: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 @pytest.mark.parametrize("n", [1, 8, 11, 32])
 def test_sample_predictions_are_drawn_for_any_number_of_images(tmp_path: Path, n: int) -> None:
-    sample_predictions(*sample(n), ("cat", "dog", "an uncommonly long name"), tmp_path / "samples.png", "pets")
-    assert pixels(tmp_path / "samples.png").std() > 5
+    classes = ("cat", "dog", "an uncommonly long name")
+    images, labels, probabilities = sample(n)
+    sample_predictions(images, labels, probabilities, classes, tmp_path / "samples.png", "pets")
+    images[-1] = 255 - images[-1]
+    sample_predictions(images, labels, probabilities, classes, tmp_path / "last.png", "pets")
+    assert differ(tmp_path / "samples.png", tmp_path / "last.png")
 
 
 def test_a_mistake_is_marked(tmp_path: Path) -> None:
@@ -32,7 +31,6 @@ def test_a_mistake_is_marked(tmp_path: Path) -> None:
     drawn = []
     for name, truth in (("right", labels), ("wrong", (labels + 1) % 3)):
         sample_predictions(images, truth, probabilities, ("cat", "dog", "emu"), tmp_path / f"{name}.png", "pets")
-        vermilion = (pixels(tmp_path / f"{name}.png") == (0xD5, 0x5E, 0x00)).all(-1)
-        drawn.append(int(vermilion.sum()))
+        drawn.append(ink(tmp_path / f"{name}.png"))
     assert drawn[0] == 0
     assert drawn[1] > 1000
