@@ -294,7 +294,7 @@ def test_broken_file_is_named_and_the_others_are_read(root: Path, text: str, wha
     assert len(found.images) == 10
     (problem,) = found.problems
     assert (problem.kind, problem.file) == (Kind.BROKEN_FILE, "annotations/instances_val.json")
-    assert problem.what.startswith(what)
+    assert problem.message.startswith(what)
 
 
 def test_annotation_file_of_absurd_size_is_not_read(root: Path) -> None:

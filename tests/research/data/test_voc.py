@@ -209,7 +209,7 @@ def test_annotation_file_of_absurd_size_is_not_read(root: Path) -> None:
         file.truncate(MAX_BYTES + 1)
     (problem,) = read(str(root)).problems
     assert (problem.file, problem.kind) == ("Annotations/00.xml", Kind.BROKEN_FILE)
-    assert problem.what == "the file has 16,777,217 bytes; the limit is 16,777,216"
+    assert problem.message == "the file has 16,777,217 bytes; the limit is 16,777,216"
 
 
 @pytest.mark.parametrize("name", ["../../secret.png", "/etc/passwd", "..\\..\\secret.png", "C:\\secret.png"])

@@ -47,21 +47,21 @@ class Problem:
     Attributes:
         file: the file with the problem, relative to the data set: an annotation file, a split list or an image.
         kind: kind of the problem.
-        what: description of the problem.
+        message: description of the problem.
 
     Both texts may contain text of a damaged file; unprintable characters in them are escaped.
     """
 
     file: str
     kind: Kind
-    what: str
+    message: str
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "file", printable(self.file))
-        object.__setattr__(self, "what", printable(self.what))
+        object.__setattr__(self, "message", printable(self.message))
 
     def __str__(self) -> str:
-        return f"{self.file}: {self.what}"
+        return f"{self.file}: {self.message}"
 
 
 @dataclass(frozen=True, eq=False)
