@@ -201,6 +201,13 @@ def run_tests(session: nox.Session, programs: Path, *arguments: str) -> None:
     session.run(programs / "pytest", "-m", "not slow", *parallel, *arguments, env={"OMP_NUM_THREADS": "1"})
 
 
+@nox.session(venv_backend="uv|venv")
+def docs(session: nox.Session) -> None:
+    """Build the documentation site, site/index.html; a warning is an error."""
+    session.install("--no-deps", "--require-hashes", "-r", LOCKS / "docs.txt")
+    session.run("python", Path("docs", "site.py"))
+
+
 @nox.session
 @nox.parametrize("target", ["cpu", "gpu"], ids=["cpu", "gpu"])
 def image(session: nox.Session, target: str) -> None:
@@ -314,5 +321,6 @@ def lock(session: nox.Session) -> None:
     compile_lock(whole, *everything, "-c", dev, "-c", LOCKS / "torch-oldest.in")
     oldest.write_text(entries(of_torch=True), encoding="utf-8")
     compile_lock(LOCKS / "build.txt", "--group", "build", "-c", dev)
+    compile_lock(LOCKS / "docs.txt", "--group", "docs")
     for extra in ("cpu", "gpu"):
         compile_lock(LOCKS / f"deploy-{extra}.txt", Path("deploy", "pyproject.toml"), "--extra", extra, "-c", dev)

@@ -1,6 +1,11 @@
 """One option for all tests: `--no-skips`, for machines that have everything the tests need."""
 
+import os
+
 import pytest
+
+# A pytest that a test starts is no worker of this one: pytest-benchmark, for one, measures nothing in a worker.
+os.environ.pop("PYTEST_XDIST_WORKER", None)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -18,7 +18,7 @@ MEMBERS = {name: ROOT / name / "src" / f"assay_{name}" for name in ("research", 
 SOURCES = {**MEMBERS, "benchmarks": ROOT / "benchmarks"}
 OURS = ("assay_research", "assay_export", "assay_deploy", "benchmarks")
 MAY_IMPORT_OF_OURS = {
-    "research": ("assay_deploy.images", "assay_deploy.errors"),
+    "research": ("assay_deploy.images", "assay_deploy.errors", "assay_deploy.lazy"),
     "export": ("assay_research", "assay_deploy"),
     "deploy": (),
     "benchmarks": ("assay_research", "assay_export", "assay_deploy"),
@@ -29,7 +29,7 @@ TIERS = {
     name: tier
     for tier, names in enumerate(
         (
-            ("__init__", "errors"),
+            ("_version", "errors"),
             ("optim", "schedules", "terminal"),
             ("data", "models"),
             ("config",),
@@ -39,6 +39,7 @@ TIERS = {
             ("tasks",),
             ("experiment",),
             ("commands",),
+            ("__init__",),
         )
     )
     for name in names

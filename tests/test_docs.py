@@ -1,4 +1,4 @@
-"""What the documents say can be done: the page on one's own model is followed, and training commands are up to date."""
+"""The documents are correct: the page on one's own model works, commands are up to date, translations agree."""
 
 import json
 import os
@@ -112,7 +112,8 @@ def trainings(text: str) -> list[str]:
     return re.findall(r"(?m)^    .*(?:nox -s train --|/assay-train) (.+)$", text)
 
 
-DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+READMES = (ROOT / "README.md", ROOT / "README.ko.md")
+DOCUMENTS = [*READMES, ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 SHOWN = sorted({command for path in DOCUMENTS for command in trainings(path.read_text(encoding="utf-8"))})
 
 
@@ -131,3 +132,66 @@ def test_a_training_that_is_out_of_date_is_caught():
     assert shown == "experiment=tinyvgg_a"
     with pytest.raises(ConfigError, match="there is no such experiment"):
         compose([shown])
+
+
+CODE_BLOCK = re.compile(r"(?ms)^```.*?^```$|(?:^    [^\n]*\n(?:\n(?=    ))*)+")
+FIGURE = re.compile(r"(?a)[\w.,+-]*\d[\w.,+-]*(?: (?:%|s(?!\w)))?")
+
+
+def language_independent(text: str) -> dict[str, list]:
+    """Parts of a README that a translation must not change, by name."""
+    prose = CODE_BLOCK.sub("", text)
+    links = re.findall(r"(?<!!)\[[^\]]*\]\(([^)]+)\)", prose)
+    rows = [line.strip("|").split("|") for line in prose.splitlines() if line.startswith("|")]
+    return {
+        "code blocks": CODE_BLOCK.findall(text),
+        "inline code": sorted(" ".join(code.split()) for code in re.findall(r"`([^`]+)`", prose)),
+        "headings": re.findall(r"(?m)^#+(?= )", prose),
+        "links": sorted(link for link in links if link not in {path.name for path in READMES}),
+        "images": re.findall(r"!\[[^\]]*\]\(([^)]+)\)", prose),
+        "tables": [[[each.strip(".,") for each in FIGURE.findall(cell)] for cell in row] for row in rows],
+    }
+
+
+def differences(one: str, other: str) -> list[str]:
+    """Names of the language-independent parts in which two READMEs differ."""
+    first, second = language_independent(one), language_independent(other)
+    return [name for name in first if first[name] != second[name]]
+
+
+def test_translations_of_the_readme_have_the_same_code_links_and_figures():
+    english, korean = (path.read_text(encoding="utf-8") for path in READMES)
+    parts = language_independent(english)
+    assert all(parts[name] for name in parts if name != "images")
+    for name, part in language_independent(korean).items():
+        assert part == parts[name], f"README.md and README.ko.md differ in {name}"
+
+
+def test_translations_of_the_readme_link_to_each_other():
+    english, korean = ("\n".join(path.read_text(encoding="utf-8").splitlines()[:3]) for path in READMES)
+    assert "](README.ko.md)" in english
+    assert "](README.md)" in korean
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "part"),
+    [
+        ("    nox -s export\n", "    nox -s bench\n", "code blocks"),
+        ("--read-only --network none --gpus all", "--network none --gpus all", "code blocks"),
+        ("`epochs=60`", "`epochs=6`", "inline code"),
+        ("\n## ", "\n### ", "headings"),
+        ("(docs/training.md#tab-in-bash)", "(docs/training.md)", "links"),
+        ("\n## ", "\n![TTA](docs/tta.png)\n\n## ", "images"),
+        ("3.39 [3.35, 3.40]", "3.39 [3.35, 3.44]", "tables"),
+        ("| 10.6 s, 10.0 s |", "| 10.6 ms, 10.0 s |", "tables"),
+        ("0.7704, 0.7935", "0.7935, 0.7704", "tables"),
+        ("| 935839e+ |", "| 935839e |", "tables"),
+    ],
+)
+def test_a_translation_that_differs_is_caught(old, new, part):
+    english, korean = (path.read_text(encoding="utf-8") for path in READMES)
+    for text in (english, korean):
+        assert old in text
+        changed = text.replace(old, new, 1)
+        assert differences(english, changed) == [part]
+        assert differences(changed, korean) == [part]

@@ -44,7 +44,7 @@ def test_versions_agree() -> None:
     projects = {
         name: tomllib.loads((ROOT / name / "pyproject.toml").read_text(encoding="utf-8"))["project"] for name in MEMBERS
     }
-    modules = [(folder / "__init__.py").read_text(encoding="utf-8") for folder in MEMBERS.values()]
+    modules = [(folder / "_version.py").read_text(encoding="utf-8") for folder in MEMBERS.values()]
     said = {re.findall(r'(?m)^__version__ = "(.+)"$', module)[0] for module in modules}
     (version,) = said | {project["version"] for project in projects.values()}
     ours = [entry for project in projects.values() for entry in project["dependencies"] if entry.startswith("assay-")]

@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from assay_deploy import __version__
+from assay_deploy._version import __version__
 from assay_deploy.bundle.folder import read_manifest
 from assay_deploy.bundle.manifest import PRECISIONS
 from assay_deploy.doctor import examine, render

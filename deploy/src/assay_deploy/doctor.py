@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import PIL
 
-from assay_deploy import __version__
+from assay_deploy._version import __version__
 from assay_deploy.bundle.folder import CHECKSUM, MANIFEST, read_manifest, read_verified
 from assay_deploy.bundle.manifest import IMAGES, Artifact, Manifest
 from assay_deploy.bundle.strict_json import encode

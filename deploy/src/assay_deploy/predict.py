@@ -3,7 +3,6 @@
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path
 
 import numpy as np
 
@@ -12,7 +11,7 @@ from assay_deploy.engines.engine import Loaded
 from assay_deploy.engines.machine import available_cores
 from assay_deploy.errors import ImageError
 from assay_deploy.images.canvas import place
-from assay_deploy.images.decode import read_image
+from assay_deploy.images.source import Source, path_of, pixels
 from assay_deploy.tasks.registry import TASKS
 from assay_deploy.tasks.result import ImageResult, Unreadable
 from assay_deploy.tasks.task import ImageInfo
@@ -21,7 +20,9 @@ BATCH = 32
 """Images the graph gets at once: beyond 16 an image does not get cheaper on a CPU, but memory grows."""
 
 
-def predict(session: Loaded, manifest: Manifest, paths: Sequence[Path], *, batch: int = BATCH) -> Iterator[ImageResult]:
+def predict(
+    session: Loaded, manifest: Manifest, images: Sequence[Source], *, batch: int = BATCH
+) -> Iterator[ImageResult]:
     """Answer images with a bundle's model, in order.
 
     A bounded number of batches is under way, so the memory needed does not depend on how many images there are.
@@ -30,15 +31,15 @@ def predict(session: Loaded, manifest: Manifest, paths: Sequence[Path], *, batch
     Args:
         session: one of the bundle's graphs, loaded by an engine.
         manifest: of the bundle.
-        paths: files; see `read_image` for what is read how.
+        images: paths, bytes or arrays; see `Source`, and `read_image` for what is read how.
         batch: how many images the graph gets at once, at most.
 
     Yields:
-        One result for each path: `Unreadable` where it is no image, else what the bundle's task gives.
+        One result for each image: `Unreadable` where it is no image, else what the bundle's task gives.
     """
     threads = max(available_cores() // session.threads, 2)
-    size = max(min(batch, -(-len(paths) // threads)), 1)
-    parts = (paths[start : start + size] for start in range(0, len(paths), size))
+    size = max(min(batch, -(-len(images) // threads)), 1)
+    parts = (images[start : start + size] for start in range(0, len(images), size))
     pool = ThreadPoolExecutor(threads, thread_name_prefix="predict")
     pending: deque[Future[list[ImageResult]]] = deque()
     try:
@@ -52,14 +53,15 @@ def predict(session: Loaded, manifest: Manifest, paths: Sequence[Path], *, batch
         pool.shutdown(cancel_futures=True)
 
 
-def _answer(session: Loaded, manifest: Manifest, paths: Sequence[Path]) -> list[ImageResult]:
+def _answer(session: Loaded, manifest: Manifest, sources: Sequence[Source]) -> list[ImageResult]:
     canvas = manifest.preprocess
-    images = np.empty((len(paths), canvas.height, canvas.width, 3), np.uint8)
+    images = np.empty((len(sources), canvas.height, canvas.width, 3), np.uint8)
     results: list[ImageResult | None] = []
     read: list[ImageInfo] = []
-    for path in paths:
+    for source in sources:
+        path = path_of(source)
         try:
-            image = read_image(path)
+            image = pixels(source)
         except ImageError as error:
             results.append(Unreadable(path, str(error)))
         else:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from assay_deploy.bundle.manifest import PRECISIONS
 from assay_deploy.engines.registry import DEFAULT, ENGINES
 from assay_deploy.errors import AssayError
-from assay_export import __version__
+from assay_export._version import __version__
 from assay_export.errors import ExportError
 from assay_export.formats.names import NAMES, USUAL
 from assay_research.config.commandline import Command

@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-import assay_export
 from assay_deploy.bundle.folder import read_manifest, read_verified, sha256, write_manifest
 from assay_deploy.bundle.manifest import DENSE, IMAGES, TTA, Artifact, File, Manifest, probed
 from assay_deploy.engines.onnxruntime.runtime import import_runtime
 from assay_deploy.engines.registry import DEFAULT
+from assay_export._version import __version__
 from assay_export.bundle import sbom
 from assay_export.bundle.manifest import describe
 from assay_export.bundle.publish import publish, workplace
@@ -37,6 +37,10 @@ from assay_research.runs.disk import write_atomically
 from assay_research.runs.run import Run
 
 Say = Callable[[str], None]
+
+
+def silent(text: str) -> None:
+    """Ignore progress text."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +66,7 @@ class Exported:
 
 def export_bundle(
     run: Run,
-    bundles: Path,
+    bundles: str | Path,
     name: str,
     *,
     checkpoint: str = "best",
@@ -72,7 +76,7 @@ def export_bundle(
     root: str | None = None,
     skip_unsupported: bool = False,
     engines: Collection[str] | None = None,
-    say: Say,
+    say: Say = silent,
 ) -> Exported:
     """Turn one checkpoint of a run into the bundle ``<bundles>/<name>``, if every artifact passes the gate.
 
@@ -88,7 +92,7 @@ def export_bundle(
         skip_unsupported: do without the precisions that the model's task does not have, instead of refusing them.
         engines: names of `assay_deploy.engines.registry.ENGINES` that ONNX graphs are proven in; None for all that are
             installed.
-        say: is told what happens, as text with its own line ends.
+        say: receives progress as text with its own line ends; ignored by default.
 
     Raises:
         AssayError: the run cannot be read, the name or place cannot be used, or the model cannot be exported.
@@ -97,7 +101,7 @@ def export_bundle(
     import_runtime()  # the gate needs it at the end; without it nothing else is worth its time
     for form in formats:
         FORMATS[form].check()
-    with workplace(bundles, name) as folder:
+    with workplace(Path(bundles), name) as folder:
         with _stage("read run and data", say):
             subject = read(run, checkpoint, dense, root)
         if skip_unsupported:
@@ -164,7 +168,7 @@ def _make(
     folder: Path, subject: Subject, formats: Sequence[str], precisions: Sequence[str], images: Tensor, say: Say
 ) -> tuple[Artifact, ...]:
     """Write every artifact: each format of each graph, then the other precisions of the ONNX graphs."""
-    origin: dict[str, str] = asdict(subject.source) | {"assay_export": assay_export.__version__}
+    origin: dict[str, str] = asdict(subject.source) | {"assay_export": __version__}
     artifacts = []
     for name in formats:
         form = FORMATS[name]

@@ -12,7 +12,7 @@ from assay_deploy.bundle.difference import largest_differences
 from assay_deploy.bundle.manifest import CLASSIFICATION, SCORES_OF_CLASSES, Manifest
 from assay_deploy.errors import BundleError
 from assay_deploy.tasks.options import Option, Shown, positive
-from assay_deploy.tasks.result import columns
+from assay_deploy.tasks.result import columns, named
 from assay_deploy.tasks.task import Demanded, ImageInfo, Outputs
 
 
@@ -21,7 +21,7 @@ class Prediction:
     """What a classifier says of one image.
 
     Attributes:
-        path: the image's file.
+        path: the image's file; None for bytes and arrays.
         index: of the most probable class.
         label: its name.
         confidence: its probability.
@@ -29,7 +29,7 @@ class Prediction:
         labels: names of all classes, in the order of `probabilities`.
     """
 
-    path: Path
+    path: Path | None
     index: int
     label: str
     confidence: float
@@ -92,7 +92,7 @@ class Classification:
             {"label": result.labels[i], "index": i, "confidence": round(float(result.probabilities[i]), 6)}
             for i in _ranking(result, options["top"])
         ]
-        return {"path": str(result.path), **ranked[0], "top": ranked}
+        return {"path": named(result.path), **ranked[0], "top": ranked}
 
 
 def _ranking(prediction: Prediction, top: int) -> list[int]:

@@ -13,7 +13,7 @@ from assay_deploy.bundle.manifest import BOXES, DETECTION, Manifest
 from assay_deploy.errors import BundleError
 from assay_deploy.images.canvas import boxes_from_canvas
 from assay_deploy.tasks.options import Option, Shown, fraction
-from assay_deploy.tasks.result import columns
+from assay_deploy.tasks.result import columns, named
 from assay_deploy.tasks.task import Demanded, ImageInfo, Outputs
 
 
@@ -22,7 +22,7 @@ class Detected:
     """What a detector finds in one image, by falling score.
 
     Attributes:
-        path: the image's file.
+        path: the image's file; None for bytes and arrays.
         size: height and width of the image, pixels.
         boxes: float32 ``[detections, 4]``: left, top, right, bottom in the image's own pixels.
         scores: float32 ``[detections]``.
@@ -30,7 +30,7 @@ class Detected:
         labels: their names.
     """
 
-    path: Path
+    path: Path | None
     size: tuple[int, int]
     boxes: NDArray[np.float32]
     scores: NDArray[np.float32]
@@ -106,4 +106,4 @@ class Detection:
             if score >= options["score"]
         ]
         height, width = result.size
-        return {"path": str(result.path), "height": height, "width": width, "detections": found}
+        return {"path": named(result.path), "height": height, "width": width, "detections": found}

@@ -17,19 +17,19 @@ class ImageResult(Protocol):
     """What a model says of the image at ``path``, or `Unreadable`."""
 
     @property
-    def path(self) -> Path: ...  # noqa: D102
+    def path(self) -> Path | None: ...  # noqa: D102
 
 
 @dataclass(frozen=True)
 class Unreadable:
-    """A file that could not be read as an image, and why."""
+    """A file or bytes that could not be read as an image: ``path``, None for bytes, and the reason."""
 
-    path: Path
+    path: Path | None
     error: str
 
     def json(self) -> dict[str, Any]:
         """Ready for JSON, in the place of a task's object."""
-        return {"path": str(self.path), "error": self.error}
+        return {"path": named(self.path), "error": self.error}
 
 
 def line_maker(task: Task[Any], options: Shown, *, as_json: bool) -> Callable[[ImageResult], str]:
@@ -48,6 +48,11 @@ def line_maker(task: Task[Any], options: Shown, *, as_json: bool) -> Callable[[I
     return json_line if as_json else text
 
 
-def columns(path: Path, *cells: str) -> str:
+def columns(path: Path | None, *cells: str) -> str:
     """A line of text: the file's name, then the other columns."""
-    return "\t".join([str(path).translate(ESCAPES), *cells]) + "\n"
+    return "\t".join([(named(path) or "-").translate(ESCAPES), *cells]) + "\n"
+
+
+def named(path: Path | None) -> str | None:
+    """Return a path as JSON has it; None for bytes and arrays."""
+    return None if path is None else str(path)

@@ -21,9 +21,9 @@ Demanded = tuple[Tensor, str, tuple[int | str, ...]]
 
 @dataclass(frozen=True)
 class ImageInfo:
-    """An image that was read: its file, and its height and width in pixels."""
+    """An image that was read: its file (None for bytes and arrays), and its height and width in pixels."""
 
-    path: Path
+    path: Path | None
     size: tuple[int, int]
 
 

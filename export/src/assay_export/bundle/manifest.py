@@ -7,16 +7,16 @@ from importlib.metadata import version
 
 import torch
 
-import assay_deploy
-import assay_export
-import assay_research
+from assay_deploy._version import __version__ as deploy_version
 from assay_deploy.bundle.folder import sha256
 from assay_deploy.bundle.manifest import MANIFEST_VERSION, PLAIN, TTA, Artifact, Expected, File, Manifest, probed
 from assay_deploy.bundle.manifest import Tensor as Described
 from assay_deploy.engines.onnxruntime.runtime import import_runtime
+from assay_export._version import __version__ as export_version
 from assay_export.formats import onnx_graph
 from assay_export.gate.verdict import Reference
 from assay_export.subject import Subject
+from assay_research._version import __version__ as research_version
 
 
 def describe(
@@ -78,9 +78,9 @@ def describe(
 def toolchain() -> dict[str, str]:
     """What makes the artifacts and proves them: name -> version."""
     ours = {
-        "assay-research": assay_research.__version__,
-        "assay-export": assay_export.__version__,
-        "assay-deploy": assay_deploy.__version__,
+        "assay-research": research_version,
+        "assay-export": export_version,
+        "assay-deploy": deploy_version,
     }
     theirs = {name: version(name) for name in ("torchvision", "onnx", "onnxscript", "numpy", "pillow")}
     runtime = {"torch": torch.__version__, "onnxruntime": import_runtime().__version__}

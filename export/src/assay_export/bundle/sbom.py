@@ -15,7 +15,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from assay_deploy.engines.onnxruntime.runtime import installed_runtimes
-from assay_export import __version__
+from assay_export._version import __version__
 
 ROOT = "assay-export"
 

@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from assay_deploy.errors import AssayError
-from assay_research import __version__
+from assay_research._version import __version__
 from assay_research.config.commandline import Command, quoted, split
 from assay_research.config.files import CONF, choices
 from assay_research.config.option import option

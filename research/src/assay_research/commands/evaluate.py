@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 
 from assay_deploy.errors import AssayError
-from assay_research import __version__
+from assay_research._version import __version__
 from assay_research.config.commandline import Command
 from assay_research.config.schema import EvaluationOptions
 from assay_research.runs.run import Run

@@ -10,7 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from assay_deploy.errors import AssayError
-from assay_research import __version__
+from assay_research._version import __version__
 from assay_research.config import completion
 from assay_research.errors import CheckpointError, ConfigError
 from assay_research.runs.disk import readable

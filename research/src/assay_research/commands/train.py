@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from assay_deploy.errors import AssayError
-from assay_research import __version__
+from assay_research._version import __version__
 from assay_research.commands import sweep
 from assay_research.commands.resume import AUTO, is_finished, latest, of_a_run, resumed_config
 from assay_research.config.commandline import Command

@@ -5,7 +5,7 @@ import subprocess
 from importlib.metadata import version
 from pathlib import Path
 
-from assay_research import __version__
+from assay_research._version import __version__
 
 PACKAGES = ("torch", "torchvision", "numpy", "pillow", "hydra-core")
 

@@ -49,12 +49,13 @@ class Run:
         return run
 
     @classmethod
-    def open(cls, folder: Path) -> "Run":
+    def open(cls, folder: str | Path) -> "Run":
         """A run that is there.
 
         Raises:
             CheckpointError: the folder is no run.
         """
+        folder = Path(folder)
         if not (folder / CONFIG).is_file():
             raise CheckpointError(
                 f"'{folder}' is no run: expected a folder with {CONFIG}, such as runs/digits/2026-01-31_12-00-00"
@@ -62,13 +63,13 @@ class Run:
         return cls(folder)
 
     @classmethod
-    def newest(cls, runs: Path, experiment: str | None = None) -> "Run":
+    def newest(cls, runs: str | Path, experiment: str | None = None) -> "Run":
         """The run whose config was written last among those with a checkpoint, of one experiment or at any depth.
 
         Raises:
             CheckpointError: there is none.
         """
-        folder, depth = (runs, "**") if experiment is None else (runs / experiment, "*")
+        folder, depth = (Path(runs), "**") if experiment is None else (Path(runs, experiment), "*")
         found = [path.parents[1] for path in folder.glob(f"{depth}/{CHECKPOINTS}/best.pt")]
         if not found:
             raise CheckpointError(f"no finished epoch of any run under '{runs}': train one with `nox -s train`")

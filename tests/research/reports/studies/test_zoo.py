@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 import assay_research.reports.studies.zoo
-from assay_research.reports.studies.zoo import ZOO, DetectorModel, Model, main, markdown, measure, zoo
+from assay_research.reports.studies.zoo import ZOO, ClassifierModel, DetectorModel, main, markdown, measure, zoo
 
 PAGE = Path(__file__).parents[4] / "docs" / "models.md"
 
@@ -100,13 +100,13 @@ BY_HAND = {
 
 
 @pytest.fixture(scope="module")
-def everything() -> list[Model | DetectorModel]:
+def everything() -> list[ClassifierModel | DetectorModel]:
     return [measure(path) for path in zoo()]
 
 
 @pytest.fixture(scope="module")
-def models(everything) -> dict[str, Model]:
-    return {model.name: model for model in everything if isinstance(model, Model)}
+def models(everything) -> dict[str, ClassifierModel]:
+    return {model.name: model for model in everything if isinstance(model, ClassifierModel)}
 
 
 @pytest.fixture(scope="module")
@@ -115,18 +115,18 @@ def detectors(everything) -> dict[str, DetectorModel]:
 
 
 @pytest.mark.parametrize("name", BY_HAND)
-def test_counts_are_those_of_the_formulas(name: str, models: dict[str, Model]) -> None:
+def test_counts_are_those_of_the_formulas(name: str, models: dict[str, ClassifierModel]) -> None:
     assert (models[name].parameters, models[name].flops) == BY_HAND[name]
 
 
-def test_counts_are_those_that_are_known_elsewhere(models: dict[str, Model]) -> None:
+def test_counts_are_those_that_are_known_elsewhere(models: dict[str, ClassifierModel]) -> None:
     """He et al. print 0.27, 0.46 and 0.85 million; the convolutions of VGG-16 are 14,714,688 everywhere."""
     assert [round(models[f"resnet_{n}"].parameters / 1e6, 2) for n in (20, 15, 56)] == [0.27, 0.46, 0.85]
     head = 512 * 4096 + 4096 + 4096 * 4096 + 4096 + 4096 * 10 + 10
     assert models["vgg_d"].parameters - head == 14_714_688
 
 
-def test_shapes_are_those_of_the_published_tables(models: dict[str, Model]) -> None:
+def test_shapes_are_those_of_the_published_tables(models: dict[str, ClassifierModel]) -> None:
     found = models["vgg_e"]
     stages = ((2, (64, 32, 32)), (2, (128, 16, 16)), (4, (256, 8, 8)), (4, (512, 4, 4)), (4, (512, 2, 2)))
     assert found.maps == tuple(shape for count, shape in stages for _ in range(count))
@@ -164,7 +164,7 @@ def test_counts_of_the_small_detector_are_those_of_the_formulas(detectors: dict[
     assert found.proposals == 0
 
 
-def test_the_committed_page_is_what_the_command_writes_now(everything: list[Model | DetectorModel]) -> None:
+def test_the_committed_page_is_what_the_command_writes_now(everything: list[ClassifierModel | DetectorModel]) -> None:
     page = markdown(everything)
     assert PAGE.read_text(encoding="utf-8") == page
     assert page.count("\n| `") == len(list(ZOO.glob("*.yaml")))

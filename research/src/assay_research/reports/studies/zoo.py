@@ -29,10 +29,10 @@ HEIGHT, WIDTH = 240, 320
 INTRODUCTION = """\
 # Models
 
-The table lists the models that `model=<name>` builds for {classes} classes and {side}x{side} images. *Convolutions* are
-the output shapes of the convolutions: number x channels x height x width. *Fully connected* are the input and output
-widths of the fully connected layers. *FLOPs* are the floating-point operations of one image's forward pass. Only
-convolutions and fully connected layers are counted; a multiply-add counts as two operations.
+Every `model=<name>`, built for {classes} classes and {side}x{side} images. The columns give the output shapes of its
+convolutions (number x channels x height x width), the widths of its fully connected layers, its parameters, and the
+floating-point operations of one image's forward pass. A multiply-add of a convolution or a fully connected layer
+counts as two operations; nothing else counts.
 
     python -m assay_research.reports.studies.zoo docs/models.md
 
@@ -44,10 +44,10 @@ DETECTORS = """\
 
 ## Detectors
 
-The table lists the detectors for {classes} classes and {height}x{width} canvases, which are padded to multiples of 32
-pixels. *Pyramid* are the levels of the feature pyramid, *anchors* is their number on all levels, and *proposals* is the
-largest number of boxes that the second stage of Faster R-CNN processes. *FLOPs* are counted as above, with that many
-proposals.
+Every detector, built for {classes} classes and {height}x{width} canvases, which are padded to multiples of 32 pixels.
+The columns give the levels of the feature pyramid, the anchors on all levels together, the largest number of boxes that
+Faster R-CNN's second stage classifies (proposals), the parameters, and the floating-point operations of one image's
+forward pass, counted as above, with this number of proposals.
 
 """
 
@@ -55,8 +55,8 @@ DETECTOR_COLUMNS = ("model", "pyramid", "anchors", "proposals", "parameters", "F
 
 
 @dataclass(frozen=True)
-class Model:
-    """One classifier of the zoo; shapes are without the batch dimension.
+class ClassifierModel:
+    """One classifier of the zoo; shapes are of one image, without the batch.
 
     Attributes:
         name: value of ``model=``.
@@ -148,8 +148,8 @@ def zoo() -> list[Path]:
     return sorted(ZOO.glob("*.yaml"), key=lambda path: [part.zfill(4) for part in re.split(r"(\d+)", path.stem)])
 
 
-def measure(path: Path) -> Model | DetectorModel:
-    """Build the model of one file without memory for its weights, and count its layers, parameters and FLOPs.
+def measure(path: Path) -> ClassifierModel | DetectorModel:
+    """Build the model of one file, without memory for its weights, and count.
 
     Args:
         path: path of the model's YAML file.
@@ -163,11 +163,11 @@ def measure(path: Path) -> Model | DetectorModel:
         return (_detector if isinstance(model, Detector) else _classifier)(path.stem, model)
 
 
-def _classifier(name: str, model: nn.Module) -> Model:
+def _classifier(name: str, model: nn.Module) -> ClassifierModel:
     image = torch.empty(1, 3, SIDE, SIDE)
     with FlopCounterMode(display=False) as counter, _Shapes() as shapes:
         logits: Tensor = model(image)
-    return Model(
+    return ClassifierModel(
         name,
         tuple(image.shape[1:]),
         tuple(shapes.maps),
@@ -206,8 +206,8 @@ def _detector(name: str, model: Detector) -> DetectorModel:
     )
 
 
-def markdown(models: Iterable[Model | DetectorModel]) -> str:
-    """Return the page: introduction, command, table of the classifiers and table of the detectors."""
+def markdown(models: Iterable[ClassifierModel | DetectorModel]) -> str:
+    """The page: introduction, command and a table of the classifiers, then one of the detectors."""
     rows: dict[tuple[str, ...], list[tuple[str, ...]]] = {COLUMNS: [], DETECTOR_COLUMNS: []}
     for model in models:
         rows[model.columns].append(model.row())
