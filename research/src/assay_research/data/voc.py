@@ -182,11 +182,11 @@ def _parse(path: Path) -> Element | str:
     return root
 
 
-def _image(root: Element, alike: Sequence[Path], images: Path, folder: Path) -> Path | tuple[Kind, str]:
+def _image(root: Element, same_stem: Sequence[Path], images: Path, folder: Path) -> Path | tuple[Kind, str]:
     """Return the path of the annotated image, or the kind and description of the problem."""
     name = (root.findtext("filename") or "").strip()
-    if alike:
-        return next((path for path in alike if path.name == name), alike[0])
+    if same_stem:
+        return next((path for path in same_stem if path.name == name), same_stem[0])
     if not name:
         return Kind.MISSING_IMAGE, "no image of the same name, and no <filename>"
     path = within(images, name, folder, images)

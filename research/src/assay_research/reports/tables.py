@@ -11,7 +11,7 @@ def table(rows: Iterable[Sequence[str]]) -> str:
     """Format a Markdown table that is also aligned as plain text; columns of numbers are aligned right.
 
     Args:
-        rows: rows of cells, the head first; line breaks and | in cells are escaped.
+        rows: rows of cells, the head first; line breaks in cells become spaces, and | is escaped.
     """
     cells = [[" ".join(cell.split()).replace("|", "\\|") for cell in row] for row in rows]
     columns = list(zip(*cells, strict=True))

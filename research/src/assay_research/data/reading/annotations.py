@@ -29,7 +29,7 @@ class Kind(StrEnum):
     DAMAGED_IMAGE = "images that cannot be read, left out"
     DUPLICATE = "images annotated more than once, only the first annotation is used"
     UNANNOTATED = "images without an annotation file, left out"
-    IN_TWO_SPLITS = "images listed in two splits, kept in one"
+    IN_TWO_SPLITS = "images listed in two splits, used in one"
     IN_NO_SPLIT = "images in no split, left out"
     NO_OBJECTS = "images without objects, left out unless keep_empty is true"
     WRONG_SIZE = "images of another size than declared, used with their real size"
@@ -209,11 +209,11 @@ def listing(problems: Sequence[Problem], limit: int = 5) -> str:
     """Format problems as lines of text: the number of each kind and its first `limit` problems."""
     lines = []
     for kind, group in groupby(sorted(problems, key=lambda each: list(Kind).index(each.kind)), attrgetter("kind")):
-        alike = list(group)
-        lines.append(f"  {kind}: {len(alike):,}")
-        lines += [f"    {problem}" for problem in alike[:limit]]
-        if len(alike) > limit:
-            lines.append(f"    and {len(alike) - limit:,} more")
+        same_kind = list(group)
+        lines.append(f"  {kind}: {len(same_kind):,}")
+        lines += [f"    {problem}" for problem in same_kind[:limit]]
+        if len(same_kind) > limit:
+            lines.append(f"    and {len(same_kind) - limit:,} more")
     return "\n".join(lines)
 
 
@@ -232,7 +232,7 @@ def printable(text: str, limit: int = 300) -> str:
 
 
 def _checked(
-    entry: ImageEntry, size: tuple[int, int], root: Path, wanted: Sequence[str] | None, problems: list[Problem]
+    entry: ImageEntry, size: tuple[int, int], root: Path, requested: Sequence[str] | None, problems: list[Problem]
 ) -> Annotation:
     """Return the image with its usable objects, and append a problem for each other object."""
     height, width = size
@@ -246,15 +246,15 @@ def _checked(
         Kind.OUTSIDE: ~_have_area(clipped),
         Kind.CLIPPED: np.any(np.abs(clipped - boxes) > ROUNDING, axis=1),
     }
-    kept = []
+    usable = []
     for i, item in enumerate(entry.items):
         named = item.name.isprintable() and item.name != ""
-        if not named or (wanted is not None and item.name not in wanted):
+        if not named or (requested is not None and item.name not in requested):
             kind: Kind | None = Kind.UNKNOWN_CLASS
         else:
             kind = next((kind for kind, has in flaws.items() if has[i]), None)
         if kind in (None, Kind.CLIPPED):
-            kept.append(i)
+            usable.append(i)
         if kind is not None:
             place = "from {:g}, {:g} to {:g}, {:g}".format(*item.box)
             what = f"{item.label} ({item.name if named else 'no class name'}) {place} in an image of {width}x{height}"
@@ -268,13 +268,15 @@ def _checked(
         printable(relative(entry.path, root)),
         height,
         width,
-        clipped[kept],
-        tuple(entry.items[i].name for i in kept),
-        np.array([entry.items[i].ignored for i in kept], np.bool_),
+        clipped[usable],
+        tuple(entry.items[i].name for i in usable),
+        np.array([entry.items[i].ignored for i in usable], np.bool_),
         entry.split,
     )
     if image.empty:
-        what = "has no objects but ignored ones" if kept else "has no objects left" if entry.items else "has no objects"
+        what = (
+            "has no objects but ignored ones" if usable else "has no objects left" if entry.items else "has no objects"
+        )
         problems.append(Problem(entry.file, Kind.NO_OBJECTS, what))
     return image
 

@@ -90,10 +90,10 @@ def _splits(
     cuts = [(split, part) for split, part in (("val", val_fraction), ("test", test_fraction)) if split not in given]
     sizes = [round(fraction * len(pool)) for _, fraction in cuts]
     if not all(size > 0 for size in sizes) or sum(sizes) >= len(pool):
-        wanted = " and ".join(f"{size} for {split}" for (split, _), size in zip(cuts, sizes, strict=True))
+        requested = " and ".join(f"{size} for {split}" for (split, _), size in zip(cuts, sizes, strict=True))
         raise DataError(
             f"'{found.root}' has {len(pool)} training images with objects"
-            + (f", of which data.val_fraction and data.test_fraction take {wanted}: " if cuts else ": ")
+            + (f", of which data.val_fraction and data.test_fraction take {requested}: " if cuts else ": ")
             + "each split needs at least one"
         )
     for split in set(given) & {"val", "test"}:

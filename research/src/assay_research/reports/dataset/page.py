@@ -337,7 +337,7 @@ def _problems(statistics: DatasetStatistics) -> Section:
 
 
 def percent(share: float) -> str:
-    """Format a fraction as a percentage with two significant digits, such as ``0.04%``, ``4.2%`` or ``42%``."""
+    """Format a fraction as a percentage with one to three digits, such as ``0.04%``, ``4.2%`` or ``42%``."""
     value = 100 * float(share)
     return f"{value:.0f}%" if value >= 10 or value == 0 else f"{value:.1f}%" if value >= 0.1 else f"{value:.2g}%"
 

@@ -56,7 +56,7 @@ DETECTOR_COLUMNS = ("model", "pyramid", "anchors", "proposals", "parameters", "F
 
 @dataclass(frozen=True)
 class ClassifierModel:
-    """One classifier of the zoo; shapes are of one image, without the batch.
+    """One classifier of the zoo; shapes are without the batch dimension.
 
     Attributes:
         name: value of ``model=``.
@@ -149,7 +149,7 @@ def zoo() -> list[Path]:
 
 
 def measure(path: Path) -> ClassifierModel | DetectorModel:
-    """Build the model of one file, without memory for its weights, and count.
+    """Build the model of one file without memory for its weights, and count its layers, parameters and FLOPs.
 
     Args:
         path: path of the model's YAML file.
@@ -207,7 +207,7 @@ def _detector(name: str, model: Detector) -> DetectorModel:
 
 
 def markdown(models: Iterable[ClassifierModel | DetectorModel]) -> str:
-    """The page: introduction, command and a table of the classifiers, then one of the detectors."""
+    """Return the page: introduction, command, table of the classifiers and table of the detectors."""
     rows: dict[tuple[str, ...], list[tuple[str, ...]]] = {COLUMNS: [], DETECTOR_COLUMNS: []}
     for model in models:
         rows[model.columns].append(model.row())
