@@ -204,7 +204,7 @@ def run_tests(session: nox.Session, programs: Path, *arguments: str) -> None:
 @nox.session(venv_backend="uv|venv")
 def docs(session: nox.Session) -> None:
     """Build the documentation site, site/index.html; a warning is an error."""
-    session.install("--no-deps", "--require-hashes", "-r", LOCKS / "docs.txt")
+    session.install("--no-deps", "--require-hashes", "-r", str(LOCKS / "docs.txt"))
     session.run("python", Path("docs", "site.py"))
 
 

@@ -137,7 +137,7 @@ def test_figures_lie_beside_the_report(report):
 
 def test_report_names_the_facts(page):
     assert re.search(r"images\s*30\s*24 train, 3 val, 3 test", page.text)
-    assert re.search(r"objects\s*61\s*2 in the median image, 2 to 3", page.text)
+    assert re.search(r"objects\s*61\s*median 2 per image, 2 to 3", page.text)
     assert re.search(r"median object\s*30x20 px", page.text)  # of 31 boxes of 61, and the others are larger
 
 
@@ -152,7 +152,7 @@ def test_problems_are_listed_by_file(folder, tmp_path, monkeypatch, capsys):
     (folder / "JPEGImages" / "04.png").write_bytes(b"no image")
     assay_analyze(monkeypatch, "data=voc", f"data.root={folder}", "data.cache=null", f"out={tmp_path / 'report'}")
     text = Page(tmp_path / "report" / "report.html").text
-    assert "5 problems met while reading" in text
+    assert "5 problems found while reading" in text
     problems = text[text.rindex("Problems") :]
     for kind in (Kind.BROKEN_FILE, Kind.NO_AREA, Kind.MISSING_IMAGE, Kind.DAMAGED_IMAGE):
         assert kind in problems
@@ -170,7 +170,7 @@ def test_copies_across_splits_and_empty_images_are_named(folder, tmp_path, monke
     options = [f"data.root={folder}", "data.cache=null", "data.keep_empty=true", f"out={tmp_path / 'report'}"]
     assay_analyze(monkeypatch, "data=voc", *options)
     said = capsys.readouterr().out
-    assert "- In 1 pair, images of two splits show the same scene, 1 of them exact copies" in said
+    assert "- Near-duplicate images in different splits: 1 pair, 1 of them exact copies." in said
     assert "- 1 image without any object." in said
     text = Page(tmp_path / "report" / "report.html").text
     assert re.search(r"JPEGImages/07.png\s*JPEGImages/25.png\s*leak: train and test\s*exact copy", text)
@@ -201,7 +201,7 @@ def test_classes_of_whole_images_are_explored_too(tmp_path, monkeypatch, capsys)
     assay_analyze(monkeypatch, *arguments)
     page = Page(tmp_path / "report" / "report.html")
     assert re.search(r"images\s*40\s*32 train, 4 val, 4 test", page.text)
-    assert page.ids == {"classes", "images", "look-alikes", "problems"}
+    assert page.ids == {"classes", "images", "near-duplicates", "problems"}
 
 
 @pytest.mark.parametrize(

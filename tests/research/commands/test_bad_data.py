@@ -68,14 +68,14 @@ def test_folder_without_classes_is_one_message_and_no_run(tmp_path, pets, kept):
     for name in ("cat", "dog") if kept != "one class" else ("dog",):
         shutil.rmtree(pets / name)
     said = assay_train(tmp_path, *SMALL, f"data.root={pets}")
-    assert f"class folders in '{pets}': {int(kept == 'one class')}, and a classifier needs two or more" in said
+    assert f"class folders in '{pets}': {int(kept == 'one class')}; a classifier needs two or more" in said
     assert not (tmp_path / "runs").exists()
 
 
 def test_class_with_one_image_is_one_message_and_no_run(tmp_path, pets):
     fill(pets / "emu", 1)
     said = assay_train(tmp_path, *SMALL, f"data.root={pets}")
-    assert "each of 3 classes is in both parts; the smallest, 'emu', has 1. Add images" in said
+    assert "each of 3 classes is in both parts; the smallest class, 'emu', has 1 image. Add images" in said
     assert not (tmp_path / "runs").exists()
 
 

@@ -8,7 +8,7 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional as reference
 
 from assay_deploy.images.canvas import GREY
-from assay_research.data.box_augment import KEPT, BoxAugment, augment_boxes, draw
+from assay_research.data.box_augment import MIN_AREA_LEFT, BoxAugment, augment_boxes, draw
 
 HEIGHT, WIDTH = 48, 64
 COLOURS = {"brightness": 0.3, "contrast": 0.3, "saturation": 0.3}
@@ -120,7 +120,7 @@ def test_scale_is_a_crop_of_the_resized_image_or_the_image_on_grey() -> None:
             expected = fixed * rectangles(1)[1][0] + torch.tensor(corner * 2)
             area = expected[:, 2:].sub(expected[:, :2]).prod(1)
             clipped = torch.stack([expected[:, i].clamp(0, (WIDTH, HEIGHT)[i % 2]) for i in range(4)], 1)
-            visible = (clipped[:, 2:] - clipped[:, :2]).prod(1) >= KEPT * area
+            visible = (clipped[:, 2:] - clipped[:, :2]).prod(1) >= MIN_AREA_LEFT * area
             torch.testing.assert_close(found, clipped[visible])
         assert len(corners) > 8
 
@@ -147,7 +147,7 @@ def test_a_box_that_loses_three_quarters_of_its_area_is_dropped_with_its_labels(
         for box, (which, ignored) in zip(each, label.tolist(), strict=True):
             assert ignored == (which == 7)
             areas[which].append(float((box[2] - box[0]) * (box[3] - box[1])))
-    assert KEPT * 1600 <= min(areas[7]) < 0.3 * 1600
+    assert MIN_AREA_LEFT * 1600 <= min(areas[7]) < 0.3 * 1600
     assert 0 < len(areas[7]) < batch
     assert len(areas[8]) > len(areas[7])
 

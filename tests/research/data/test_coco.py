@@ -161,20 +161,20 @@ def test_ids_may_be_strings(root: Path) -> None:
     [
         (
             lambda d: d["images"][0].update(file_name="no.png"),
-            "MISSING_IMAGE no.png: is in none of annotations, images, . (declared in annotations/instances.json)",
+            "MISSING_IMAGE no.png: not found in annotations, images, . (declared in annotations/instances.json)",
         ),
         (
             lambda d: d["images"][0].update(file_name="x" * 5000),
-            f"MISSING_IMAGE {'x' * 300}...: is in none of annotations, images, . "
+            f"MISSING_IMAGE {'x' * 300}...: not found in annotations, images, . "
             "(declared in annotations/instances.json)",
         ),
         (
             lambda d: d["images"][0].update(file_name="../../secret.png"),
-            "FOREIGN_PATH ../../secret.png: leads out of the data set (declared in annotations/instances.json)",
+            "FOREIGN_PATH ../../secret.png: is a path outside the data set (declared in annotations/instances.json)",
         ),
         (
             lambda d: d["images"][0].update(file_name="/etc/passwd"),
-            "FOREIGN_PATH /etc/passwd: leads out of the data set (declared in annotations/instances.json)",
+            "FOREIGN_PATH /etc/passwd: is a path outside the data set (declared in annotations/instances.json)",
         ),
         (
             lambda d: d["images"][0].update(height=31),
@@ -186,12 +186,12 @@ def test_ids_may_be_strings(root: Path) -> None:
         ),
         (
             lambda d: d["annotations"][1].update(category_id=8),
-            "UNKNOWN_CLASS images/00.png: annotation 1 is of category 8, which is not declared in "
+            "UNKNOWN_CLASS images/00.png: annotation 1 has category_id 8, which is not declared in "
             "annotations/instances.json",
         ),
         (
             lambda d: d["annotations"][1].update(category_id=[7]),
-            "UNKNOWN_CLASS images/00.png: annotation 1 is of category None, which is not declared in "
+            "UNKNOWN_CLASS images/00.png: annotation 1 has category_id None, which is not declared in "
             "annotations/instances.json",
         ),
         (
@@ -228,11 +228,11 @@ def test_ids_may_be_strings(root: Path) -> None:
         ),
         (
             lambda d: d["annotations"][1].update(image_id=5),
-            "BROKEN_ENTRY annotations/instances.json: annotation 1 is of no image that is declared",
+            "BROKEN_ENTRY annotations/instances.json: annotation 1 has an image_id that is not declared",
         ),
         (
             lambda d: d["annotations"].insert(1, 5),
-            "BROKEN_ENTRY annotations/instances.json: annotation no. 2 is of no image that is declared",
+            "BROKEN_ENTRY annotations/instances.json: annotation no. 2 has an image_id that is not declared",
         ),
         (
             lambda d: d["images"].insert(0, {"id": 1}),
@@ -249,7 +249,7 @@ def test_ids_may_be_strings(root: Path) -> None:
         (
             lambda d: d.update(categories=[*CATEGORIES, {"id": 7, "name": "cell"}]),
             "BROKEN_ENTRY annotations/instances.json: category id 7 is both 'platelet' and 'cell'; "
-            "it is taken for the first",
+            "the first name is used",
         ),
         (
             lambda d: d["images"].append({"id": 100, "file_name": "01.png"}),
@@ -282,10 +282,10 @@ def test_image_without_objects_is_listed(root: Path) -> None:
         ('{"images": [', "broken JSON"),
         ("\udcff", "broken JSON"),
         ("[" * 100_000, "broken JSON"),
-        ("[" * 900 + "]" * 900, "no COCO annotations: expected an object"),
+        ("[" * 900 + "]" * 900, "not COCO annotations: expected an object"),
         ("9" * 5000, "broken JSON"),
-        ("[]", "no COCO annotations: expected an object"),
-        ('{"images": [], "annotations": {}}', "no COCO annotations: it has no list of annotations and none of categor"),
+        ("[]", "not COCO annotations: expected an object"),
+        ('{"images": [], "annotations": {}}', "not COCO annotations: no list named annotations or categor"),
     ],
 )
 def test_broken_file_is_named_and_the_others_are_read(root: Path, text: str, what: str) -> None:
@@ -294,14 +294,16 @@ def test_broken_file_is_named_and_the_others_are_read(root: Path, text: str, wha
     assert len(found.images) == 10
     (problem,) = found.problems
     assert (problem.kind, problem.file) == (Kind.BROKEN_FILE, "annotations/instances_val.json")
-    assert problem.what.startswith(what)
+    assert problem.message.startswith(what)
 
 
 def test_annotation_file_of_absurd_size_is_not_read(root: Path) -> None:
     with (root / "annotations" / "instances_val.json").open("wb") as file:
         file.truncate(coco.MAX_BYTES + 1)
     (problem,) = read(str(root)).problems
-    assert str(problem) == "annotations/instances_val.json: 2,147,483,649 bytes; the limit is 2,147,483,648"
+    assert (
+        str(problem) == "annotations/instances_val.json: the file has 2,147,483,649 bytes; the limit is 2,147,483,648"
+    )
 
 
 @pytest.mark.parametrize(
@@ -310,7 +312,7 @@ def test_annotation_file_of_absurd_size_is_not_read(root: Path) -> None:
         ({"annotations": "xml"}, r"no \.json files in '.*xml'"),
         ({"annotations": "images"}, r"no \.json files in '.*images'"),
         ({"images": "scans"}, "no folder '.*scans': data.images must be a folder"),
-        ({"classes": ["never"]}, "no usable object .* is of: never"),
+        ({"classes": ["never"]}, "no usable object .* has the class never"),
     ],
 )
 def test_what_cannot_be_a_data_set_is_refused(root: Path, changed: dict[str, object], words: str) -> None:
@@ -320,5 +322,5 @@ def test_what_cannot_be_a_data_set_is_refused(root: Path, changed: dict[str, obj
 
 def test_file_that_holds_nothing_usable_is_an_error_that_says_why(root: Path) -> None:
     (root / "annotations" / "instances.json").write_text("{}")
-    with pytest.raises(DataError, match=r"no image in .* has an object to learn\n.*\n.*no list of images and none of"):
+    with pytest.raises(DataError, match=r"no image in .* has a usable object\n.*\n.*no list named images or"):
         small(root)

@@ -23,8 +23,8 @@ from assay_research.data import voc
 from assay_research.data.detection import BoxSplit, DetectionData
 from assay_research.data.diatoms import DiatomCollection, collection, load, main
 from assay_research.data.synthetic.flora import SPECIES, Species
-from assay_research.data.synthetic.frustules import collect, draw
-from assay_research.data.synthetic.micrographs import Slide, prepare, take
+from assay_research.data.synthetic.frustules import draw, sample_specimen
+from assay_research.data.synthetic.micrographs import Slide, render, sample_slide
 from assay_research.errors import DataError
 
 REPORTED = {
@@ -88,7 +88,7 @@ def test_there_are_68_binomials_and_the_reported_ones_have_their_ranks() -> None
 def test_species_of_a_genus_look_alike() -> None:
     def silhouette(species: Species) -> NDArray[np.bool_]:
         """Its outline, stretched to one size and laid straight in a window it does not fill."""
-        specimen = collect(species, np.random.default_rng(0))
+        specimen = sample_specimen(species, np.random.default_rng(0))
         laid = replace(specimen, length=60.0, breadth=20.0, angle=0.0, mirrored=False)
         drawing = draw(laid, (160, 80), 4.0, (160, 320))
         whole = np.zeros((160, 320), bool)
@@ -177,13 +177,13 @@ def test_boxes_are_tight_around_the_pixels_a_valve_darkens() -> None:
     size, scale = (384, 512), 5.0
     near = 0
     for rank, species in enumerate(SPECIES):
-        specimen = collect(species, np.random.default_rng(rank))
+        specimen = sample_specimen(species, np.random.default_rng(rank))
         if max(specimen.reach) * scale > 180:
             continue
         near += 1
         sharp = replace(specimen, focus=0.0, contrast=1.0)
         slide = Slide((rank,), (sharp,), ((256.3, 190.8),))
-        found, empty = (take(each, rank, 0, size, scale) for each in (slide, Slide((), (), ())))
+        found, empty = (render(each, rank, 0, size, scale) for each in (slide, Slide((), (), ())))
         darkened = found.image.astype(float).sum(2) < 0.83 * empty.image.astype(float).sum(2)
         assert found.boxes.shape == (1, 4)
         assert np.abs(bounds(darkened) - found.boxes[0]).max() <= 1, species.name
@@ -214,8 +214,8 @@ def test_fractions_decide_only_the_splits() -> None:
 
 def test_a_narrower_field_shows_larger_diatoms() -> None:
     def extent(field: float) -> float:
-        found = [prepare(i, 0, SPECIES, (480, 640), 640 / field) for i in range(3)]
-        boxes = [take(slide, i, 0, (480, 640), 640 / field).boxes for i, slide in enumerate(found)]
+        found = [sample_slide(i, 0, SPECIES, (480, 640), 640 / field) for i in range(3)]
+        boxes = [render(slide, i, 0, (480, 640), 640 / field).boxes for i, slide in enumerate(found)]
         return float(np.concatenate([each[:, 2:] - each[:, :2] for each in boxes]).max())
 
     assert extent(120) < extent(90)

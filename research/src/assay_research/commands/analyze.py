@@ -120,7 +120,7 @@ def analyze(options: AnalysisRequest) -> Path:
     for what, value, remark in page.facts(seen):
         say(f"{what:14} {value}  ({remark})")
     for finding in findings(seen):
-        say(f"- {finding.what} {finding.advice}".rstrip())
+        say(f"- {finding.message} {finding.advice}".rstrip())
     say(f"written: {written}, and its figures beside it")
     return written
 

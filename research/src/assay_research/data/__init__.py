@@ -1,1 +1,1 @@
-"""Labelled images as three splits of uint8 tensors."""
+"""Data sets of labelled images, each with three splits of uint8 tensors."""

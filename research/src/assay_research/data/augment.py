@@ -1,4 +1,4 @@
-"""Flip, crop, rescale, recolour and cut out of a whole batch of images at once, on the device they live on."""
+"""Augmentation of a whole batch of images at once, on its device: flip, crop, rescale, colour jitter and cutout."""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -12,22 +12,22 @@ from assay_research.data.resample import axis_weights, resample
 
 @dataclass
 class Augment:
-    """How training images are varied; the defaults leave them as they are.
+    """Settings for augmenting a classifier's training images; the defaults change nothing.
 
     Attributes:
         flip: mirror left to right with probability 1/2.
-        pad: zero pixels put around the image, then a random crop of the canvas' own size.
+        pad: width in pixels of a zero border that is added before a random crop to the size of the canvas.
         scale: ``[S_min, S_max]``: the image's shorter side is resized to S pixels, an integer drawn uniformly for
-            each image, then a random crop of the canvas' own size is taken (Simonyan and Zisserman,
+            each image, then the image is randomly cropped to the size of the canvas (Simonyan and Zisserman,
             arXiv:1409.1556, section 3.1). ``[36, 36]`` is a fixed S; None does not resize.
         brightness: pixels are multiplied by a factor drawn uniformly from [1 - brightness, 1 + brightness].
-        contrast: the same for the distance from the image's mean grey.
-        saturation: the same for the distance from each pixel's own grey.
-        cutout: side of a square that is made mid-grey, pixels, around a pixel drawn uniformly, so that a part of it may
-            lie outside (DeVries and Taylor, arXiv:1708.04552). 0 cuts nothing out.
+        contrast: the difference from the image's mean grey is multiplied by such a factor.
+        saturation: the difference from each pixel's own grey is multiplied by such a factor.
+        cutout: side in pixels of a square that is made mid-grey, around a random pixel, so that part of it may lie
+            outside the image (DeVries and Taylor, arXiv:1708.04552). 0 turns cutout off.
 
     Raises:
-        ValueError: a value outside its range.
+        ValueError: a value is outside its range.
     """
 
     flip: bool = False
@@ -50,13 +50,13 @@ class Augment:
 
 
 def draw(count: int, settings: Augment, generator: Generator) -> Tensor:
-    """Every random number that augmenting a batch takes; a part of the columns serves that part of the batch.
+    """Draw all random numbers for augmenting a batch, one column per image.
 
     Args:
-        count: images in the batch.
-        settings: what to do; settings that do nothing draw no number.
-        generator: the only source of randomness, on the images' device. How many numbers it gives depends on
-            `count` alone, so a switched-on jitter changes no crop.
+        count: number of images in the batch.
+        settings: the augmentations; with the defaults no number is drawn.
+        generator: the only source of randomness, on the images' device. The number of draws depends only on `count`,
+            so that turning on one augmentation does not change the random numbers of another.
 
     Returns:
         float32 ``[9, count]`` in [0, 1).
@@ -67,12 +67,12 @@ def draw(count: int, settings: Augment, generator: Generator) -> Tensor:
 
 
 def augment(images: Tensor, settings: Augment, draws: Tensor) -> Tensor:
-    """Vary each image of a batch on its own: resize, pad, crop, mirror, colour, then cut out.
+    """Augment each image of a batch independently: resize, pad, crop, mirror, jitter colours, then cutout.
 
     Args:
         images: uint8 ``[batch, height, width, 3]``, RGB.
-        settings: what to do. Settings that do nothing cost a cast.
-        draws: of `draw`, float32 ``[9, batch]``, on the images' device.
+        settings: the augmentations to apply. With the defaults the images are only converted to float.
+        draws: random numbers from `draw`, float32 ``[9, batch]``, on the images' device.
 
     Returns:
         float32 ``[batch, 3, height, width]`` in [0, 1], channels_last in memory.
@@ -98,7 +98,7 @@ def augment(images: Tensor, settings: Augment, draws: Tensor) -> Tensor:
 
 
 def _crop(images: Tensor, pad: int, mirrored: Tensor, down: Tensor, right: Tensor) -> Tensor:
-    """Pad uint8 ``[batch, height, width, 3]``, crop it to its own size and mirror it; nothing but bytes is moved."""
+    """Pad images uint8 ``[batch, height, width, 3]``, crop them to their original size and mirror them, as bytes."""
     batch, height, width, _ = images.shape
     both = torch.cat([images, images.flip(2)])
     if pad:
@@ -133,18 +133,18 @@ def _rescale(
 
 @lru_cache(maxsize=8)
 def _weights(length: int, shorter: int, low: int, high: int, pad: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Every line of weights an axis can need, and the lengths it is resized to.
+    """Table of resampling weights for one axis and every resized length, and those lengths.
 
-    A crop's weights are as many lines in a row as the axis has pixels.
+    The weights of a crop are consecutive lines of the table, one for each pixel of the axis.
 
     Returns:
-        float32 ``[2 x lengths, lines, length]``, the mirrored lines after the plain ones, and float32 ``[lengths]``.
+        float32 ``[2 x lengths, lines, length]``, with the mirrored lines after the plain ones; float32 ``[lengths]``.
     """
     extent, least = (round(size * length / shorter) + 2 * pad for size in (high, low))
     if least < length:
         raise ValueError(
             f"augment.scale {[low, high]} with augment.pad {pad} leaves {least} pixels for a crop of {length}; "
-            "expected S_min of the canvas' size or more, or more padding"
+            "set S_min to the canvas size or more, or increase augment.pad"
         )
     resized = (torch.arange(low, high + 1, device=device) * length / shorter).round()
     table = axis_weights(length, extent, resized, torch.full_like(resized, -pad))
@@ -162,7 +162,7 @@ def _runs(source: Tensor, start: Tensor, length: int) -> Tensor:
 
 
 def _recolour(x: Tensor, brightness: Tensor, contrast: Tensor, saturation: Tensor) -> Tensor:
-    """Brightness, then contrast, then saturation, then one clamp to [0, 1]; factors ``[batch]``.
+    """Adjust brightness, then contrast, then saturation, then clamp once to [0, 1]; factors ``[batch]``.
 
     All three are linear and grey is a weighted mean of the channels, so together they are one 3x3 matrix and one
     offset for each image. torchvision's ColorJitter does the same but clamps after each of the three.
@@ -170,14 +170,14 @@ def _recolour(x: Tensor, brightness: Tensor, contrast: Tensor, saturation: Tenso
     grey = _grey(x.device)
     pixels = x.contiguous().flatten(2)
     gain = (brightness * contrast)[:, None, None]
-    kept = saturation[:, None, None]
-    mixing = gain * (kept * torch.eye(3, device=x.device) + (1 - kept) * grey)
+    colour = saturation[:, None, None]
+    mixing = gain * (colour * torch.eye(3, device=x.device) + (1 - colour) * grey)
     offset = brightness * (1 - contrast) * (pixels.mean(2) @ grey)
     return torch.baddbmm(offset[:, None, None], mixing, pixels).clamp_(0, 1).view_as(x)
 
 
 def _cut_out(x: Tensor, side: int, row: Tensor, column: Tensor) -> Tensor:
-    """Make a square of float ``[batch, 3, height, width]`` grey, around where two draws ``[batch]`` say."""
+    """Make a square grey in each image of float ``[batch, 3, height, width]``; its centre is given by two draws."""
     inside = []
     for length, where in zip(x.shape[2:], (row, column), strict=True):
         first = (where * length).long() - side // 2
@@ -188,5 +188,5 @@ def _cut_out(x: Tensor, side: int, row: Tensor, column: Tensor) -> Tensor:
 
 @lru_cache(maxsize=8)
 def _grey(device: torch.device) -> Tensor:
-    """Luma weights of ITU-R BT.601 over R, G and B, which Pillow and torchvision call grey."""
+    """Luma weights of ITU-R BT.601 for R, G and B, which Pillow and torchvision use for grey."""
     return torch.tensor([0.299, 0.587, 0.114], device=device)

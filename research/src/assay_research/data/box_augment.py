@@ -1,4 +1,4 @@
-"""Flip, rescale, crop and recolour images together with the boxes in them."""
+"""Augmentation of images with boxes: flip, rescale, crop and colour jitter."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,30 +10,30 @@ from torchvision.transforms.v2 import functional as F
 
 from assay_deploy.images.canvas import GREY
 
-KEPT = 0.25
-"""A box of which less than this part of its area is left on the canvas is dropped: what can still be seen of the
-object may be anything."""
+MIN_AREA_LEFT = 0.25
+"""Smallest fraction of a box's area that must stay on the canvas. A box with less is dropped: too little of the object
+is visible to identify it."""
 
 DRAWS = 8
-"""Random numbers an image takes."""
+"""Number of random numbers per image."""
 
 
 @dataclass
 class BoxAugment:
-    """How a detector's training images are varied; the defaults leave them as they are.
+    """Settings for augmenting a detector's training images; the defaults change nothing.
 
     Attributes:
         flip: mirror left to right with probability 1/2.
         flip_vertical: mirror top to bottom with probability 1/2.
-        scale: ``[smallest, largest]``: the image is resized by a factor drawn from there, uniform in its logarithm;
-            then a random crop of the canvas' own size is taken, or the image lies anywhere on a grey canvas. None
-            does not resize.
+        scale: ``[smallest, largest]``: the image is resized by a random factor from this range, uniform in its
+            logarithm. A larger image is then randomly cropped to the canvas; a smaller one is placed at a random
+            position on a grey canvas. None does not resize.
         brightness: pixels are multiplied by a factor drawn uniformly from [1 - brightness, 1 + brightness].
-        contrast: the same for the distance from the image's mean grey.
-        saturation: the same for the distance from each pixel's own grey.
+        contrast: the difference from the image's mean grey is multiplied by such a factor.
+        saturation: the difference from each pixel's own grey is multiplied by such a factor.
 
     Raises:
-        ValueError: a value outside its range.
+        ValueError: a value is outside its range.
     """
 
     flip: bool = False
@@ -54,10 +54,10 @@ class BoxAugment:
 
 
 def draw(count: int, generator: Generator) -> Tensor:
-    """Every random number that augmenting a batch takes; a part of the columns serves that part of the batch.
+    """Draw all random numbers for augmenting a batch, one column per image.
 
     Args:
-        count: images in the batch.
+        count: number of images in the batch.
         generator: the only source of randomness.
 
     Returns:
@@ -69,16 +69,16 @@ def draw(count: int, generator: Generator) -> Tensor:
 def augment_boxes(
     images: Tensor, boxes: Sequence[Tensor], labels: Sequence[Tensor], settings: BoxAugment, draws: Tensor
 ) -> tuple[Tensor, list[Tensor], list[Tensor]]:
-    """Vary each image of a batch on its own: resize, crop or pad, mirror, then colour; its boxes go along.
+    """Augment each image of a batch independently, with its boxes: resize, crop or pad, mirror, then jitter colours.
 
-    Boxes are cut off at the edges of the canvas; one that keeps less than `KEPT` of its area is dropped.
+    Boxes are clipped to the canvas; a box that keeps less than `MIN_AREA_LEFT` of its area is dropped.
 
     Args:
         images: uint8 ``[batch, height, width, 3]``, RGB, on the canvas.
         boxes: float32 ``[objects, 4]`` of each image: left, top, right, bottom in canvas pixels.
-        labels: ``[objects, ...]`` of each image: whatever goes along with a box, and is dropped with it.
-        settings: what to do.
-        draws: of `draw`, float32 ``[8, batch]``.
+        labels: ``[objects, ...]`` of each image: labels of the boxes; the label of a dropped box is dropped too.
+        settings: the augmentations to apply.
+        draws: random numbers from `draw`, float32 ``[8, batch]``.
 
     Returns:
         The images, float32 ``[batch, 3, height, width]`` in [0, 1], channels_last in memory; their boxes; their
@@ -98,7 +98,7 @@ def augment_boxes(
 
 
 def _move(image: Tensor, boxes: Tensor, settings: BoxAugment, numbers: list[float]) -> tuple[Tensor, Tensor, Tensor]:
-    """Resize, crop or pad, and mirror an image uint8 ``[3, height, width]``; also its boxes, and which are kept."""
+    """Resize, crop or pad, and mirror an image uint8 ``[3, height, width]``; also return its boxes and their mask."""
     height, width = image.shape[1:]
     pixels = tv_tensors.Image(image)
     found = tv_tensors.BoundingBoxes(boxes, format="XYXY", canvas_size=(height, width))
@@ -108,7 +108,7 @@ def _move(image: Tensor, boxes: Tensor, settings: BoxAugment, numbers: list[floa
         smallest, largest = settings.scale
         factor = smallest * (largest / smallest) ** zoom
         size = [max(1, round(length * factor)) for length in (height, width)]
-        # How far the canvas reaches beyond the resized image; a crop is less than nothing.
+        # Padding between the resized image and the canvas; negative where the image is cropped.
         top, left = (
             round((length - resized) * where)
             for length, resized, where in zip((height, width), size, (down, right), strict=True)
@@ -121,12 +121,12 @@ def _move(image: Tensor, boxes: Tensor, settings: BoxAugment, numbers: list[floa
     if settings.flip_vertical and turned < 0.5:
         pixels, found = F.vertical_flip(pixels), F.vertical_flip(found)
     moved = found.as_subclass(Tensor)
-    there = _area(moved) >= KEPT * area * _area(boxes)
+    there = _area(moved) >= MIN_AREA_LEFT * area * _area(boxes)
     return pixels.as_subclass(Tensor), moved[there], there
 
 
 def _recolour(image: Tensor, settings: BoxAugment, numbers: list[float]) -> Tensor:
-    """Brightness, then contrast, then saturation of an image uint8 ``[3, height, width]``; float32 in [0, 1]."""
+    """Adjust brightness, contrast and saturation of an image uint8 ``[3, height, width]``; return float32 in [0, 1]."""
     x = image.float().div_(255)
     steps = (
         (F.adjust_brightness, settings.brightness),
@@ -140,5 +140,5 @@ def _recolour(image: Tensor, settings: BoxAugment, numbers: list[float]) -> Tens
 
 
 def _area(boxes: Tensor) -> Tensor:
-    """Of boxes ``[n, 4]``, square pixels ``[n]``."""
+    """Areas of boxes ``[n, 4]`` in square pixels, ``[n]``."""
     return (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])

@@ -1,4 +1,4 @@
-"""Images with a class each: a split, a data set, its channel statistics."""
+"""Data set for classification, its splits and its channel statistics."""
 
 import hashlib
 from dataclasses import dataclass, field
@@ -15,12 +15,12 @@ from assay_research.data.reading.annotations import Problem
 
 @dataclass(frozen=True)
 class Split:
-    """Images and their classes.
+    """Images of one split and their classes.
 
     Attributes:
         images: uint8 ``[n, height, width, 3]``, RGB, on the canvas.
-        labels: int64 ``[n]``.
-        names: of the images, for reports: a path relative to the data set, or an index.
+        labels: int64 ``[n]``: class indices.
+        names: names of the images in reports: a path relative to the data set, or an index.
     """
 
     images: Tensor
@@ -31,7 +31,7 @@ class Split:
         return len(self.images)
 
     def to(self, device: torch.device) -> "Split":
-        """The same split on another device."""
+        """Copy of the split on another device."""
         return Split(self.images.to(device), self.labels.to(device), self.names)
 
 
@@ -40,11 +40,11 @@ class ClassificationData:
     """A data set for classification.
 
     Attributes:
-        name: what tables call it, ``digits`` or ``cifar10-jpeg``.
-        classes: names, in the order of the labels.
-        canvas: what every image was put on.
-        train, val, test: the splits; `val` chooses the checkpoint, `test` is scored once.
-        problems: what reading it went on from.
+        name: name in tables, such as ``digits`` or ``cifar10-jpeg``.
+        classes: class names, in the order of the label indices.
+        canvas: the canvas that every image was placed on.
+        train, val, test: the splits; `val` selects the checkpoint, `test` is evaluated once, after training.
+        problems: problems found while reading that did not stop it.
     """
 
     task: ClassVar[str] = "classification"
@@ -58,7 +58,7 @@ class ClassificationData:
     problems: tuple[Problem, ...] = field(default=(), kw_only=True)
 
     def fingerprint(self) -> str:
-        """Hex sha256 over class names, images and labels of the splits in order: the same data give the same one."""
+        """Hex sha256 of class names, images and labels of the splits in order; equal data have equal fingerprints."""
         digest = hashlib.sha256("\0".join(self.classes).encode())
         for split in (self.train, self.val, self.test):
             digest.update(f"{tuple(split.images.shape)}".encode())
@@ -71,7 +71,7 @@ class ClassificationData:
         return channel_statistics(self.train.images)
 
     def objects(self) -> Objects:
-        """Every image as one object, as large as the canvas."""
+        """Return every image as one object of the size of the canvas."""
         labels = np.concatenate([split.labels.numpy() for split in (self.train, self.val, self.test)])
         sizes = np.tile([self.canvas.height, self.canvas.width], (len(labels), 1))
         return Objects(sizes, np.arange(len(labels)), labels, np.zeros(len(labels), bool), None)

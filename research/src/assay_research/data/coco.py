@@ -1,4 +1,4 @@
-"""Any folder of images with COCO annotations: JSON files of instances, one for all images or one a split."""
+"""Data sets with COCO annotations: JSON files of instances, one for all images or one per split."""
 
 import json
 import math
@@ -28,13 +28,13 @@ SPLITS = {
     "val": ("val", "valid", "validation"),
     "train": ("train", "training"),
 }
-"""The words by which a JSON file's name, or else its folder's, tells its split; an image of several is the first's."""
+"""Words in the name of a JSON file, or of its folder, that mark its split; the first split with an image keeps it."""
 
 Id = int | str
-"""What an image, a category or an annotation is identified by."""
+"""Identifier of an image, a category or an annotation."""
 
 MAX_BYTES = 2 << 30
-"""A larger JSON file is not read: COCO's own largest, instances_train2017.json, is a quarter of it."""
+"""Largest JSON file that is read; COCO's largest, instances_train2017.json, has a quarter of this size."""
 
 
 def load(
@@ -51,32 +51,33 @@ def load(
     images: str | None = None,
     cache: str | None = "~/.cache/assay",
 ) -> DetectionData:
-    """Read a COCO data set.
+    """Load a COCO data set.
 
-    A JSON file with train, val or test in its name, or in that of its folder, is that split's:
-    ``annotations/instances_val2017.json``, ``valid/_annotations.coco.json``. A split without a file is cut from the
-    training images, stratified by class; without a file of train's, images of no split are for training. What is
-    wrong with the data set is said on stderr, and left out.
+    A JSON file belongs to the split in its name, or in the name of its folder, such as
+    ``annotations/instances_val2017.json`` or ``valid/_annotations.coco.json``. A split without a file is split off
+    the training images, stratified by class. Without a file for train, the images of no split are the training
+    images. Problems of the data set are printed on stderr, and unusable parts are left out.
 
     Args:
-        root: the folder.
-        name: what tables call the data set; the folder's own name by default.
-        height: of the canvas that images are letterboxed on, pixels.
-        width: the same.
-        val_fraction: part of the training images, before anything is cut, that become `val` if it has no file.
-        test_fraction: the same for `test`.
-        seed: of the cuts.
-        classes: the only ones wanted; None takes all there are objects of.
-        keep_empty: whether images without objects are in the splits, as background to learn from.
-        annotations: a JSON file, or a folder of them, within `root`; None takes those in `root` and its folders, and
-            of these, if there are any, only those with ``instances`` in their name.
-        images: the folder, within `root`, that `file_name` starts from; None searches the JSON file's own, one
-            called like the JSON file, the usual ones, then `root` itself.
-        cache: where the images are kept at training size; None decodes them each time, into memory.
+        root: path of the folder.
+        name: name of the data set in tables; None uses the name of the folder.
+        height: height in pixels of the canvas that images are letterboxed on.
+        width: width in pixels of the canvas that images are letterboxed on.
+        val_fraction: fraction of all training images for the validation split, if it has no file.
+        test_fraction: fraction of all training images for the test split, if it has no file.
+        seed: random seed of the splits that are made here.
+        classes: names of the classes to use; None uses all classes that have objects.
+        keep_empty: True keeps images without objects in the splits, as background.
+        annotations: a JSON file, or a folder of JSON files, within `root`. None uses the JSON files in `root` and in
+            its direct subfolders; if any has ``instances`` in its name, only those are used.
+        images: the folder within `root` that each `file_name` is relative to; None tries the folder of the JSON file,
+            a folder named like the JSON file, the usual image folders, then `root`.
+        cache: folder of the image cache, which contains the images at training size; None decodes the images into
+            memory in each training.
 
     Raises:
-        DataError: no such folder, no JSON files, nothing that can be used, a class wanted that is not there, or a
-            split that would be empty.
+        DataError: the folder does not exist, has no JSON files or nothing usable, a requested class has no object,
+            or a split would be empty.
     """
     return assemble(
         read(root, annotations, images, classes),
@@ -93,10 +94,10 @@ def load(
 def read(
     root: str, annotations: str | None = None, images: str | None = None, classes: Sequence[str] | None = None
 ) -> Annotations:
-    """Read the annotations, and of the images only the headers; see `load` for the arguments.
+    """Read the annotations and the headers of the images; see `load` for the arguments.
 
     Raises:
-        DataError: no such folder, no JSON files, or a class wanted that is not there.
+        DataError: the folder does not exist or has no JSON files, or a requested class has no object.
     """
     folder = data_folder(root, "a folder of images and COCO annotations")
     try:
@@ -113,7 +114,7 @@ def read(
 
 
 def _jsons(root: Path, given: str | None) -> list[Path]:
-    """The annotation files.
+    """Find the annotation files.
 
     Raises:
         DataError: there are none.
@@ -126,8 +127,8 @@ def _jsons(root: Path, given: str | None) -> list[Path]:
     if not found:
         place = root if given is None else root / given
         raise DataError(
-            f"no .json files in '{place}': data.root must hold COCO annotations, in it or in folders in it, or name "
-            "yours with data.annotations=<file or folder>"
+            f"no .json files in '{place}': data.root must contain COCO annotations, directly or in its subfolders; or "
+            "set data.annotations=<file or folder>"
         )
     return found
 
@@ -142,7 +143,7 @@ def _split(path: Path, root: Path) -> str | None:
 
 
 def _places(path: Path, root: Path, given: str | None) -> list[Path]:
-    """The folders that a JSON file's images may lie in, likeliest first."""
+    """Folders to search for the images of a JSON file, in order."""
     usual = subfolder(root, given, IMAGES, "images") or root
     if given is not None:
         return [usual]
@@ -153,7 +154,7 @@ def _places(path: Path, root: Path, given: str | None) -> list[Path]:
 def _entries(
     path: Path, split: str | None, places: Sequence[Path], root: Path, problems: list[Problem]
 ) -> Iterator[ImageEntry]:
-    """The images a JSON file declares."""
+    """Yield the images declared in a JSON file."""
     source = relative(path, root)
     document = _parse(path)
     if isinstance(document, str):
@@ -180,11 +181,11 @@ def _entries(
         label = f"annotation no. {i}" if (key := _id(each)) is None else f"annotation {key}"
         of = _id(each, "image_id")
         if of is None or of not in seen:
-            problems.append(Problem(source, Kind.BROKEN_ENTRY, f"{label} is of no image that is declared"))
+            problems.append(Problem(source, Kind.BROKEN_ENTRY, f"{label} has an image_id that is not declared"))
         elif of not in images:
-            continue  # its image is missing, which has been said
+            continue  # its image is missing, which is already a problem
         elif (category := _id(each, "category_id")) is None or category not in categories:
-            what = f"{label} is of category {category!r}, which is not declared in {source}"
+            what = f"{label} has category_id {category!r}, which is not declared in {source}"
             problems.append(Problem(relative(images[of][0], root), Kind.UNKNOWN_CLASS, what))
         else:
             crowd = each.get("iscrowd") in (1, "1")
@@ -194,7 +195,7 @@ def _entries(
 
 
 def _parse(path: Path) -> dict[str, list[Any]] | str:
-    """The three lists of an annotation file, or what is wrong with the file."""
+    """Return the three lists of an annotation file, or an error message."""
     try:
         document = json.loads(content(path, MAX_BYTES))
     except OSError as error:
@@ -202,37 +203,37 @@ def _parse(path: Path) -> dict[str, list[Any]] | str:
     except (ValueError, RecursionError) as error:
         return f"broken JSON: {error}"
     if not isinstance(document, dict):
-        return "no COCO annotations: expected an object with the lists images, annotations and categories"
+        return "not COCO annotations: expected an object with the lists images, annotations and categories"
     missing = [name for name in ("images", "annotations", "categories") if not isinstance(document.get(name), list)]
-    return f"no COCO annotations: it has no list of {' and none of '.join(missing)}" if missing else document
+    return f"not COCO annotations: no list named {' or '.join(missing)}" if missing else document
 
 
 def _id(entry: object, key: str = "id") -> Id | None:
-    """An identifier, a whole number or a string; None if there is none."""
+    """Return the identifier under a key, an integer or a string; None if there is none."""
     found = entry.get(key) if isinstance(entry, dict) else None
     return found if isinstance(found, int | str) else None
 
 
 def _categories(listed: Sequence[Any], source: str, problems: list[Problem]) -> dict[Id, str]:
-    """The class name of each category id."""
+    """Return the class name of each category id."""
     names: dict[Id, str] = {}
     for i, category in enumerate(listed, 1):
         key, name = _id(category), category.get("name") if isinstance(category, dict) else None
         if key is None or not isinstance(name, str):
             problems.append(Problem(source, Kind.BROKEN_ENTRY, f"category no. {i} has no id or no name"))
         elif names.setdefault(key, name.strip()) != name.strip():
-            what = f"category id {key!r} is both '{names[key]}' and '{name}'; it is taken for the first"
+            what = f"category id {key!r} is both '{names[key]}' and '{name}'; the first name is used"
             problems.append(Problem(source, Kind.BROKEN_ENTRY, what))
     return names
 
 
 def _image(name: str, places: Sequence[Path], root: Path) -> Path | tuple[Kind, str]:
-    """Where an image lies, or why it is not there."""
+    """Return the path of an image, or the kind and description of the problem."""
     paths = [path for place in places if (path := within(place, name, root, place)) is not None]
     if not paths:
-        return Kind.FOREIGN_PATH, "leads out of the data set"
+        return Kind.FOREIGN_PATH, "is a path outside the data set"
     searched = ", ".join(relative(place, root) for place in places)
-    return next(filter(is_file, paths), (Kind.MISSING_IMAGE, f"is in none of {searched}"))
+    return next(filter(is_file, paths), (Kind.MISSING_IMAGE, f"not found in {searched}"))
 
 
 def _declared(image: Mapping[str, Any]) -> tuple[float, float] | None:
@@ -240,7 +241,7 @@ def _declared(image: Mapping[str, Any]) -> tuple[float, float] | None:
 
 
 def _box(written: object) -> tuple[float, float, float, float]:
-    """Left, top, right and bottom from COCO's left, top, width and height."""
+    """Convert COCO's left, top, width and height to left, top, right and bottom."""
     if not isinstance(written, list) or len(written) != 4:
         return (math.nan,) * 4
     left, top, width, height = map(number, written)

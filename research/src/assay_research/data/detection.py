@@ -1,4 +1,4 @@
-"""Images with labelled boxes as three splits of tensors on one canvas."""
+"""Data set for detection: three splits of images with labelled boxes, on one canvas."""
 
 import hashlib
 from collections.abc import Sequence
@@ -16,16 +16,16 @@ from assay_research.data.reading.annotations import Problem
 
 @dataclass(frozen=True)
 class BoxSplit:
-    """Images and the boxes in them.
+    """Images of one split and their boxes.
 
     Attributes:
         images: uint8 ``[n, height, width, 3]``, RGB, on the canvas.
-        boxes: one float32 ``[objects, 4]`` an image: left, top, right, bottom in canvas pixels; none has no area.
-        labels: one int64 ``[objects]`` an image: class indices from 0.
-        ignored: one bool ``[objects]`` an image: objects that are neither learned nor held against a detector,
-            COCO's crowds and VOC's difficult ones.
-        sizes: int64 ``[n, 2]``: height and width of each image before it was put on the canvas, pixels.
-        names: of the images, for reports: a path relative to the data set, or an index.
+        boxes: float32 ``[objects, 4]`` for each image: left, top, right, bottom in canvas pixels; areas are positive.
+        labels: int64 ``[objects]`` for each image: class indices from 0.
+        ignored: bool ``[objects]`` for each image: True for objects that are excluded from training and from scores:
+            COCO's crowds and VOC's difficult objects.
+        sizes: int64 ``[n, 2]``: height and width of each image in pixels, before it was placed on the canvas.
+        names: names of the images in reports: a path relative to the data set, or an index.
     """
 
     images: Tensor
@@ -39,7 +39,7 @@ class BoxSplit:
         return len(self.images)
 
     def subset(self, indices: Sequence[int]) -> "BoxSplit":
-        """The images at these places, in this order."""
+        """Select images by index, in the given order."""
         chosen = list(indices)
         boxes, labels, ignored = (tuple(each[i] for i in chosen) for each in (self.boxes, self.labels, self.ignored))
         names = tuple(self.names[i] for i in chosen)
@@ -51,11 +51,11 @@ class DetectionData:
     """A data set for detection.
 
     Attributes:
-        name: what tables call it, ``bccd`` or ``diatoms``.
-        classes: names, in the order of the labels: the most frequent first.
-        canvas: what every image was put on.
-        train, val, test: the splits; `val` chooses the checkpoint, `test` is scored once.
-        problems: what reading it went on from, sorted by kind, then by file.
+        name: name in tables, such as ``bccd`` or ``diatoms``.
+        classes: class names, in the order of the label indices: the most frequent first.
+        canvas: the canvas that every image was placed on.
+        train, val, test: the splits; `val` selects the checkpoint, `test` is evaluated once, after training.
+        problems: problems found while reading that did not stop it, sorted by kind, then by file.
     """
 
     task: ClassVar[str] = "detection"
@@ -69,7 +69,7 @@ class DetectionData:
     problems: tuple[Problem, ...] = field(default=(), kw_only=True)
 
     def fingerprint(self) -> str:
-        """Hex sha256 over class names, images and boxes of the splits in order: the same data give the same one."""
+        """Hex sha256 of class names, images and boxes of the splits in order; equal data have equal fingerprints."""
         digest = hashlib.sha256("\0".join(self.classes).encode())
         for split in (self.train, self.val, self.test):
             digest.update(f"{tuple(split.images.shape)}".encode())
@@ -85,7 +85,7 @@ class DetectionData:
         return channel_statistics(self.train.images)
 
     def objects(self) -> Objects:
-        """The boxes of every image."""
+        """Return the labelled boxes of all splits."""
         splits = (self.train, self.val, self.test)
         labels, ignored, boxes = (
             np.concatenate([each.numpy() for split in splits for each in getattr(split, field)])

@@ -1,4 +1,4 @@
-"""The embedded data set for detection: drawn micrographs of 68 species of diatoms, nothing to download."""
+"""Built-in detection data set: synthetic micrographs of up to 68 diatom species; needs no download."""
 
 import sys
 from collections.abc import Sequence
@@ -19,31 +19,31 @@ from tqdm import tqdm
 
 from assay_deploy.images.canvas import Canvas
 from assay_research.data.detection import BoxSplit, DetectionData
-from assay_research.data.reading.stratified import deal
+from assay_research.data.reading.stratified import assign_stratified
 from assay_research.data.synthetic.flora import SPECIES
-from assay_research.data.synthetic.micrographs import Micrograph, Slide, prepare, take
+from assay_research.data.synthetic.micrographs import Micrograph, Slide, render, sample_slide
 from assay_research.errors import DataError
 
 SPLITS = ("train", "val", "test")
 
 CONFIGS = ("diatoms_smoke", "diatoms")
-"""In ``conf/data/``; the first is what the command line saves unless told otherwise."""
+"""Data configurations in ``conf/data/`` that the command line can save; the first is the default."""
 
-SMALLEST = 64
-"""Pixels a side below which valves are smudges."""
+MIN_SIDE = 64
+"""Smallest height and width of an image in pixels; in smaller ones valves are only smudges."""
 
 
 @dataclass(frozen=True)
 class DiatomCollection:
-    """A set of micrographs before they are drawn: what lies in each, and which split it is in.
+    """Plan of a synthetic data set: the specimens of every micrograph and its split, before any image is rendered.
 
     Attributes:
-        slides: one an image.
+        slides: the plan of each image.
         classes: names of the species, the most frequent in this set first, those equally frequent by name.
-        parts: numbers of the images of train, val and test; images without a diatom are in none.
-        size: height and width, pixels.
-        scale: pixels a micrometre.
-        seed: of the images.
+        parts: indices of the images of train, val and test; images without a diatom are in none of them.
+        size: height and width of the images in pixels.
+        scale: pixels per micrometre.
+        seed: random seed of the images.
     """
 
     slides: tuple[Slide, ...]
@@ -53,9 +53,9 @@ class DiatomCollection:
     scale: float
     seed: int
 
-    def draw(self, index: int) -> Micrograph:
-        """One image of the set."""
-        return take(self.slides[index], index, self.seed, self.size, self.scale)
+    def render(self, index: int) -> Micrograph:
+        """Render one image of the set."""
+        return render(self.slides[index], index, self.seed, self.size, self.scale)
 
 
 def collection(
@@ -68,19 +68,19 @@ def collection(
     test_fraction: float = 0.2,
     seed: int = 0,
 ) -> DiatomCollection:
-    """Decide what lies in each image; see `load`, which takes the same arguments.
+    """Choose the specimens and the split of every image, without rendering; see `load` for the arguments.
 
     Raises:
-        DataError: numbers that give no data set, or fractions that leave a split empty.
+        DataError: an argument is out of range, or the fractions leave a split empty.
     """
     if not 1 <= species <= len(SPECIES):
         raise DataError(f"species: expected 1 to {len(SPECIES)}, got {species}")
-    if min(height, width) < SMALLEST:
-        raise DataError(f"height and width: expected {SMALLEST} pixels or more, got {height} and {width}")
+    if min(height, width) < MIN_SIDE:
+        raise DataError(f"height and width: expected {MIN_SIDE} pixels or more, got {height} and {width}")
     if not 10 <= field <= width / 2:
         raise DataError(f"field: expected 10 to {width / 2:g} micrometres on {width} pixels, got {field:g}")
     flora, size, scale = SPECIES[:species], (height, width), width / field
-    slides = tuple(prepare(i, seed, flora, size, scale) for i in range(images))
+    slides = tuple(sample_slide(i, seed, flora, size, scale) for i in range(images))
     counts = np.bincount([rank for slide in slides for rank in slide.ranks], minlength=species)
     order = sorted(range(species), key=lambda rank: (-counts[rank], flora[rank].name))
     inhabited = [i for i, slide in enumerate(slides) if slide.ranks]
@@ -94,8 +94,8 @@ def collection(
     present = np.zeros((len(inhabited), species), bool)
     for row, i in enumerate(inhabited):
         present[row, list(slides[i].ranks)] = True
-    dealt = deal(present, sizes, seed)
-    parts = (tuple(inhabited[row] for row in np.flatnonzero(dealt == part)) for part in range(len(SPLITS)))
+    assigned = assign_stratified(present, sizes, seed)
+    parts = (tuple(inhabited[row] for row in np.flatnonzero(assigned == part)) for part in range(len(SPLITS)))
     return DiatomCollection(slides, tuple(flora[rank].name for rank in order), tuple(parts), size, scale, seed)
 
 
@@ -109,44 +109,44 @@ def load(
     test_fraction: float = 0.2,
     seed: int = 0,
 ) -> DetectionData:
-    """Draw the images; their number and the species' are those of the Kaggle "Diatom data set", which they imitate.
+    """Render the data set; by default with as many images and species as the Kaggle "Diatom data set" it imitates.
 
-    An image depends on its number and on all arguments but `images` and the fractions: a large set begins with the
-    images of a small one. Images without a diatom, three in a hundred, count among `images` and are in no split.
+    An image depends on its index and on all arguments except `images` and the fractions: a large set begins with the
+    images of a small one. About 3% of the images have no diatom; they count towards `images` and are in no split.
 
     Args:
-        images: how many.
-        species: how many, the most frequent ones.
-        height: of the images, pixels.
-        width: the same.
-        field: micrometres that the width shows; a wider field has smaller diatoms.
-        val_fraction: of the images with diatoms.
-        test_fraction: the same.
-        seed: of the images, and of the splits, which are stratified by species.
+        images: number of images.
+        species: number of species, 1 to 68; the most frequent ones are used.
+        height: height of the images in pixels.
+        width: width of the images in pixels.
+        field: width of the field of view in micrometres; a wider field has smaller diatoms.
+        val_fraction: fraction of the images with diatoms for the validation split.
+        test_fraction: fraction of the images with diatoms for the test split.
+        seed: random seed of the images and of the splits, which are stratified by species.
 
     Raises:
-        DataError: numbers that give no data set, or fractions that leave a split empty.
+        DataError: an argument is out of range, or the fractions leave a split empty.
     """
     found = collection(images, species, height, width, field, val_fraction, test_fraction, seed)
     name = "diatoms" if species == len(SPECIES) else f"diatoms-{species}"
     total = sum(len(part) for part in found.parts)
-    with tqdm(total=total, desc=f"drawing {name}", unit="image", leave=False, disable=None) as bar:
-        splits = [_drawn(found, part, bar) for part in found.parts]
+    with tqdm(total=total, desc=f"rendering {name}", unit="image", leave=False, disable=None) as bar:
+        splits = [_render_split(found, part, bar) for part in found.parts]
     return DetectionData(name, found.classes, Canvas(height, width, "letterbox"), *splits)
 
 
-def _drawn(found: DiatomCollection, part: Sequence[int], bar: "tqdm[None]") -> BoxSplit:
-    """The images of one split."""
+def _render_split(found: DiatomCollection, part: Sequence[int], bar: "tqdm[None]") -> BoxSplit:
+    """Render the images of one split."""
     images = np.empty((len(part), *found.size, 3), np.uint8)
 
-    def draw(row: int) -> Tensor:
-        micrograph = found.draw(part[row])
+    def render_row(row: int) -> Tensor:
+        micrograph = found.render(part[row])
         images[row] = micrograph.image
         return torch.from_numpy(micrograph.boxes)
 
     boxes = []
     with ThreadPoolExecutor() as pool:
-        for each in pool.map(draw, range(len(part))):
+        for each in pool.map(render_row, range(len(part))):
             boxes.append(each)
             bar.update()
     labels = tuple(
@@ -165,15 +165,19 @@ def _drawn(found: DiatomCollection, part: Sequence[int], bar: "tqdm[None]") -> B
 def write_voc(folder: Path, found: DiatomCollection) -> None:
     """Save a set as a Pascal VOC folder: ``JPEGImages/``, ``Annotations/`` and ``ImageSets/Main/``.
 
-    All images are saved; those without a diatom are listed as training images. Coordinates are those of the pixels'
-    edges, from 0, as labelImg writes them.
+    All images are saved; those without a diatom are listed as training images. Coordinates refer to pixel edges and
+    start at 0, as in files of labelImg.
+
+    Args:
+        folder: the folder to write; created if it does not exist.
+        found: the plan of the set.
 
     Raises:
-        DataError: there is something in the folder.
+        DataError: the folder is not empty.
         OSError: the folder cannot be written.
     """
     if folder.is_dir() and any(folder.iterdir()):
-        raise DataError(f"'{folder}' is not empty: name a new folder, so that no other images are read with these")
+        raise DataError(f"'{folder}' is not empty: choose a new folder, so that other images are not mixed with these")
     lists = folder / "ImageSets" / "Main"
     for each in (folder / "JPEGImages", folder / "Annotations", lists):
         each.mkdir(parents=True, exist_ok=True)
@@ -188,7 +192,7 @@ def write_voc(folder: Path, found: DiatomCollection) -> None:
         (lists / f"{split}.txt").write_text("".join(f"{_name(i)}\n" for i in listed))
 
     def save(i: int) -> None:
-        micrograph = found.draw(i)
+        micrograph = found.render(i)
         Image.fromarray(micrograph.image).save(folder / "JPEGImages" / f"{_name(i)}.jpg", quality=95)
         names = [SPECIES[rank].name for rank in found.slides[i].ranks]
         tree = ElementTree(_annotation(_name(i), found.size, names, micrograph.boxes.astype(np.int64)))
@@ -206,7 +210,7 @@ def _name(index: int) -> str:
 
 
 def _annotation(stem: str, size: tuple[int, int], names: Sequence[str], boxes: NDArray[np.int64]) -> Element:
-    """The XML of one image."""
+    """Annotation of one image in Pascal VOC's XML."""
 
     def add(parent: Element, **texts: object) -> None:
         for tag, text in texts.items():
@@ -226,7 +230,7 @@ def _annotation(stem: str, size: tuple[int, int], names: Sequence[str], boxes: N
 
 
 def main() -> None:
-    """Save what a data configuration draws in the folder the command line names."""
+    """Render the data set of a configuration and save it in the folder given on the command line."""
     if not 2 <= len(sys.argv) <= 3 or (config := (*sys.argv, CONFIGS[0])[2]) not in CONFIGS:
         sys.exit(f"usage: python -m assay_research.data.diatoms <folder> [{'|'.join(CONFIGS)}]")
     arguments: Any = OmegaConf.to_container(

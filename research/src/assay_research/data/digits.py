@@ -1,4 +1,4 @@
-"""The embedded data set: 1,797 handwritten digits that scikit-learn carries, nothing to download."""
+"""Built-in classification data set: the 1,797 handwritten digits of scikit-learn; needs no download."""
 
 import sys
 from pathlib import Path
@@ -10,20 +10,20 @@ from sklearn.datasets import load_digits
 
 from assay_deploy.images.canvas import Canvas, place
 from assay_research.data.classification import ClassificationData, Split
-from assay_research.data.reading.splits import cut
+from assay_research.data.reading.splits import split_off
 
 
 def load(size: int = 32, val_fraction: float = 0.1, test_fraction: float = 0.2, seed: int = 0) -> ClassificationData:
-    """Read the digits (Alpaydin and Kaynak, UCI, 1998), 8x8 grey, as RGB images on a square canvas.
+    """Load the digits (Alpaydin and Kaynak, UCI, 1998), 8x8 grey images, as RGB images on a square canvas.
 
     Args:
-        size: of the canvas, pixels.
-        val_fraction: of all images.
-        test_fraction: of all images.
-        seed: of the split, which is stratified by class.
+        size: side of the canvas in pixels.
+        val_fraction: fraction of all images for the validation split.
+        test_fraction: fraction of all images for the test split.
+        seed: random seed of the splits, which are stratified by class.
 
     Raises:
-        DataError: fractions that leave a split empty.
+        DataError: the fractions leave a split empty.
     """
     digits = load_digits()
     canvas = Canvas(size, size)
@@ -31,8 +31,8 @@ def load(size: int = 32, val_fraction: float = 0.1, test_fraction: float = 0.2, 
     images = torch.from_numpy(np.stack([place(np.stack([image] * 3, axis=-1), canvas) for image in grey]))
     labels = digits.target.astype(np.int64)
     classes = tuple(str(name) for name in digits.target_names)
-    rest, test = cut(np.arange(len(labels)), labels, round(test_fraction * len(labels)), seed, "test", classes)
-    train, val = cut(rest, labels, round(val_fraction * len(labels)), seed, "val", classes)
+    rest, test = split_off(np.arange(len(labels)), labels, round(test_fraction * len(labels)), seed, "test", classes)
+    train, val = split_off(rest, labels, round(val_fraction * len(labels)), seed, "val", classes)
     splits = (
         Split(images[chosen], torch.from_numpy(labels[chosen]), tuple(f"{i:04d}" for i in chosen))
         for chosen in (train, val, test)
@@ -41,7 +41,7 @@ def load(size: int = 32, val_fraction: float = 0.1, test_fraction: float = 0.2, 
 
 
 def save_test_images(folder: Path) -> None:
-    """Write the held-out digits as ``<folder>/<class>/<index>.png``, on their canvas."""
+    """Save the test images as ``<folder>/<class>/<index>.png``, on their canvas."""
     data = load()
     for image, label, name in zip(data.test.images.numpy(), data.test.labels, data.test.names, strict=True):
         path = folder / data.classes[int(label)] / f"{name}.png"
@@ -50,7 +50,7 @@ def save_test_images(folder: Path) -> None:
 
 
 def main() -> None:
-    """Save the held-out digits in the folder the command line names."""
+    """Save the test images in the folder given on the command line."""
     if len(sys.argv) != 2:
         sys.exit("usage: python -m assay_research.data.digits <folder>")
     try:

@@ -1,4 +1,4 @@
-"""Any folder of images whose class is the name of the folder they lie in."""
+"""Data sets of class folders: the class of an image is the name of its folder."""
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,16 +12,15 @@ from assay_deploy.errors import ImageError
 from assay_deploy.images.canvas import Canvas, place
 from assay_deploy.images.decode import read_image, suffixes
 from assay_research.data.classification import ClassificationData, Split
-from assay_research.data.reading.splits import cut
+from assay_research.data.reading.splits import split_off
 from assay_research.errors import DataError
 
 SPLITS = ("train", "val", "test")
 CHUNK = 64
-"""Images a thread reads before it reports: few enough for a moving progress bar."""
+"""Images that a thread reads between two updates of the progress bar."""
 
 NAMED = 100
-"""Images that cannot be read are named, so that one reading finds all there is to repair; more than these are only
-counted."""
+"""Number of unreadable images that an error lists, so that they can all be repaired at once; more are only counted."""
 
 
 def load(
@@ -32,27 +31,27 @@ def load(
     test_fraction: float = 0.1,
     seed: int = 0,
 ) -> ClassificationData:
-    """Read a folder of class folders, or one of ``train/``, ``val/`` and ``test/`` that each hold the class folders.
+    """Load a folder of class folders, or a folder of ``train/``, ``val/`` and ``test/`` with class folders in each.
 
-    A split that has no folder is cut from the training images, stratified by class; without ``train/`` all images
-    are training images. So ``train/`` and ``test/`` keep their test images and only `val` is cut; with class
-    folders alone both are. Cuts depend on `seed` and the sorted file names. Class folders are searched to any depth;
-    hidden files, and files whose suffix is no image's, are left alone.
+    A split without a folder is split off the training images, stratified by class; without ``train/`` all images are
+    training images. So with ``train/`` and ``test/`` only `val` is split off; with class folders only, both are.
+    These splits depend on `seed` and the sorted file names. Class folders are searched to any depth; hidden files, and
+    files without the suffix of an image, are ignored.
 
-    Every image is decoded here, before the first epoch: one that is damaged ends the reading, once all are tried, and
-    never a training. What becomes of the files later, a training does not notice.
+    Every image is decoded here, before the first epoch. A damaged image is an error here, after all images were tried,
+    and never during training. Later changes of the files do not affect a training.
 
     Args:
-        root: the folder.
-        name: what tables call the data set; the folder's own name by default.
-        size: of the square canvas every image is put on, pixels.
-        val_fraction: part of the training images, before anything is cut, that become `val` if it has no folder.
-        test_fraction: the same for `test`.
-        seed: of the cuts.
+        root: path of the folder.
+        name: name of the data set in tables; None uses the name of the folder.
+        size: side in pixels of the square canvas that every image is placed on.
+        val_fraction: fraction of all training images for the validation split, if it has no folder.
+        test_fraction: fraction of all training images for the test split, if it has no folder.
+        seed: random seed of the splits that are made here.
 
     Raises:
-        DataError: no such folder, no class folders, an empty class, fewer than two classes, splits with different
-            classes, names that are not UTF-8, a class too small to be cut, or images that cannot be read.
+        DataError: the folder does not exist or has fewer than two class folders, a class is empty or too small to be
+            split, the splits have different classes, a name is not UTF-8, or images cannot be read.
     """
     folder = Path(root).expanduser()
     canvas = Canvas(size, size)
@@ -76,7 +75,7 @@ def load(
     for split, fraction in (("test", test_fraction), ("val", val_fraction)):
         if split not in found:
             count = round(fraction * pool)
-            indices["train"], indices[split] = cut(indices["train"], labels, count, seed, split, classes)
+            indices["train"], indices[split] = split_off(indices["train"], labels, count, seed, split, classes)
     name = name or folder.resolve().name
     images = _read(paths, canvas, name)
     splits = (
@@ -91,7 +90,7 @@ def load(
 
 
 def _find(folder: Path) -> dict[str, dict[str, list[Path]]]:
-    """The splits that have a folder, ``train`` always: class name -> its images, sorted."""
+    """Return the splits that have a folder, and always ``train``: split -> class name -> sorted image paths."""
     if not folder.is_dir():
         raise DataError(
             f"no folder '{folder}': data.root must be a folder of class folders, "
@@ -99,14 +98,14 @@ def _find(folder: Path) -> dict[str, dict[str, list[Path]]]:
         )
     names = [path.name for path in _folders(folder)]
     splits = [split for split in SPLITS if split in names]
-    # A class may be called train as well; a split holds class folders, a class holds images.
+    # A class may also be named train: a split folder contains class folders, a class folder contains images.
     if not any(_folders(folder / split) for split in splits):
         return {"train": {name: _images(folder / name) for name in names}}
     odd = sorted(set(names) - set(SPLITS))
     if "train" not in splits or odd:
         raise DataError(
-            f"'{folder}' holds {', '.join(names)}: expected train/ with class folders, and beside it at most val/ and "
-            "test/. Rename what is a split, and move away what is not"
+            f"'{folder}' contains {', '.join(names)}: expected train/ with class folders and, optionally, "
+            "val/ and test/. Rename folders of splits to these names, and move other folders away"
         )
     return {split: {path.name: _images(path) for path in _folders(folder / split)} for split in splits}
 
@@ -121,19 +120,19 @@ def _images(folder: Path) -> list[Path]:
 
 
 def _classes(found: dict[str, dict[str, list[Path]]], folder: Path) -> tuple[str, ...]:
-    """The class names, sorted, once they are known to be the same in every split and to have images."""
+    """Return the sorted class names; check that every split has the same classes and that none is empty."""
     classes = sorted(found["train"])
     if len(classes) < 2:
         raise DataError(
-            f"class folders in '{folder}': {len(classes)}, and a classifier needs two or more. Put the images of "
-            f"each class into a folder of its name, such as '{folder / 'cat'}' and '{folder / 'dog'}'"
+            f"class folders in '{folder}': {len(classes)}; a classifier needs two or more. Put the images of "
+            f"each class into a folder with its name, such as '{folder / 'cat'}' and '{folder / 'dog'}'"
         )
     for split, by_class in found.items():
         if set(by_class) != set(classes):
             one, other = sorted(set(classes) - set(by_class)), sorted(set(by_class) - set(classes))
             raise DataError(
-                f"'{folder}': the class folders of train/ and {split}/ differ: {len(one)} in train/ alone {one[:5]}, "
-                f"{len(other)} in {split}/ alone {other[:5]}"
+                f"'{folder}': the class folders of train/ and {split}/ differ: {len(one)} only in train/ {one[:5]}, "
+                f"{len(other)} only in {split}/ {other[:5]}"
             )
         empty = [each for each in classes if not by_class[each]]
         if empty:
@@ -144,17 +143,17 @@ def _classes(found: dict[str, dict[str, list[Path]]], folder: Path) -> tuple[str
 
 
 def _check_names(paths: list[Path]) -> None:
-    """Refuse names that are no text: they can stand in no checkpoint, table or figure."""
+    """Raise DataError for names that are not valid UTF-8, which checkpoints, tables and figures cannot contain."""
     for path in paths:
         try:
             str(path).encode()
         except UnicodeEncodeError as error:
             name = ascii(str(path))
-            raise DataError(f"{name}: expected names of folders and images in UTF-8; rename this one") from error
+            raise DataError(f"{name}: names of folders and images must be UTF-8; rename this one") from error
 
 
 def _read(paths: list[Path], canvas: Canvas, name: str) -> NDArray[np.uint8]:
-    """Every image on the canvas, uint8 ``[n, height, width, 3]``."""
+    """Decode every image onto the canvas, uint8 ``[n, height, width, 3]``."""
     images = np.empty((len(paths), canvas.height, canvas.width, 3), np.uint8)
 
     def read(first: int) -> list[ImageError]:

@@ -1,4 +1,4 @@
-"""A data set, whatever its task: three splits of images on one canvas, and the task that it is for."""
+"""Interface of data sets of any task: three splits of images on one canvas, and the task."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,15 +14,15 @@ from assay_research.data.reading.annotations import Problem
 
 @dataclass(frozen=True, eq=False)
 class Objects:
-    """What is labelled in the images of a data set, all splits one after the other, as flat arrays.
+    """Labelled objects of a data set as flat arrays: the splits train, val and test one after the other.
 
     Attributes:
-        sizes: int64 ``[images, 2]``: height and width of each image before it was put on the canvas, pixels.
-        owners: int64 ``[objects]``, the image each object is in, rising.
+        sizes: int64 ``[images, 2]``: height and width of each image in pixels, before it was placed on the canvas.
+        owners: int64 ``[objects]``: index of the image that contains each object, in ascending order.
         labels: int64 ``[objects]``: class indices.
-        ignored: bool ``[objects]``: neither learned nor held against a model.
-        boxes: float32 ``[objects, 4]``: left, top, right, bottom in canvas pixels; None where an object is a whole
-            image.
+        ignored: bool ``[objects]``: True for objects that are excluded from training and from scores.
+        boxes: float32 ``[objects, 4]``: left, top, right, bottom in canvas pixels; None for classification, where an
+            object is a whole image.
     """
 
     sizes: NDArray[np.int64]
@@ -33,11 +33,11 @@ class Objects:
 
 
 class ImageSplit(Protocol):
-    """One split of a data set; a task's own has its labels too."""
+    """Images of one split of a data set; the split class of each task adds its labels."""
 
     @property
     def images(self) -> Tensor:
-        """Images uint8 ``[n, height, width, 3]``, RGB, on the canvas."""
+        """Images on the canvas, uint8 ``[n, height, width, 3]``, RGB."""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -48,44 +48,44 @@ class ImageSplit(Protocol):
 
 
 class Data(Protocol):
-    """A data set that was read.
+    """A loaded data set.
 
     Attributes:
-        task: key of the task it is for in `assay_research.tasks.registry.TASKS`.
+        task: key of its task in `assay_research.tasks.registry.TASKS`.
     """
 
     task: ClassVar[str]
 
     @property
     def name(self) -> str:
-        """What tables call it, ``digits`` or ``bccd``."""
+        """Name of the data set in tables, such as ``digits`` or ``bccd``."""
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Names, in the order of the labels."""
+        """Class names, in the order of the label indices."""
 
     @property
     def canvas(self) -> Canvas:
-        """What every image was put on."""
+        """Canvas that every image was placed on."""
 
     @property
     def train(self) -> ImageSplit:
-        """The images to learn from."""
+        """Training images."""
 
     @property
     def val(self) -> ImageSplit:
-        """The images that choose the checkpoint."""
+        """Validation images, which select the checkpoint."""
 
     @property
     def test(self) -> ImageSplit:
-        """The images that are scored once."""
+        """Test images, which are evaluated once, after training."""
 
     @property
     def problems(self) -> Sequence[Problem]:
-        """What reading it went on from."""
+        """Problems found while reading the data set that did not stop it."""
 
     def fingerprint(self) -> str:
-        """Hex sha256 over class names, images and labels: the same data give the same one."""
+        """Hex sha256 of class names, images and labels; equal data have equal fingerprints."""
 
     def objects(self) -> Objects:
-        """What is labelled in its images, for the report on the data set."""
+        """Labelled objects of all splits, for the report on the data set."""

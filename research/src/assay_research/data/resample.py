@@ -1,8 +1,8 @@
-"""Scale, crop and flip an image by two small matrices: one for its rows, one for its columns.
+"""Scale, crop and flip images with two small matrices: one for the rows, one for the columns.
 
 Bilinear interpolation is separable and linear, so any mix of resize, crop, zero padding and mirror of an image is
-``rows @ image @ columns^T``. A batch with another mix for each image is one batched matrix product, fast on
-every device, and it exports to any format as a plain MatMul that all engines compute alike.
+``rows @ image @ columns^T``. A batch with a different mix for each image is one batched matrix product. It is fast on
+every device, and it exports to any format as a plain MatMul, which all engines compute alike.
 """
 
 import torch
@@ -10,18 +10,18 @@ from torch import Tensor
 
 
 def axis_weights(source: int, target: int, size: Tensor, offset: Tensor, flip: Tensor | None = None) -> Tensor:
-    """Weights that resize an axis, then crop (or zero-pad) it, then mirror it, for each image of a batch.
+    """Return weights that resize an axis, then crop or zero-pad it, then mirror it, for each image of a batch.
 
     The filter is the triangle that Pillow and torchvision call antialiased bilinear: as wide as one source pixel
     when enlarging, as one target pixel when shrinking, pixel centres at half-integers, weights renormalised at
     the image's edges.
 
     Args:
-        source: length of the axis in the stored image, pixels.
-        target: length of the axis in the result, pixels.
-        size: float ``[batch]``: length the axis is resized to before cropping, pixels.
-        offset: float ``[batch]``: where the crop starts on the resized axis, pixels; what lies outside it is zero.
-        flip: bool ``[batch]``: mirror the crop.
+        source: length of the axis in the source image, in pixels.
+        target: length of the axis in the result, in pixels.
+        size: float ``[batch]``: length in pixels that the axis is resized to before cropping.
+        offset: float ``[batch]``: start of the crop on the resized axis, in pixels; pixels outside the axis are zero.
+        flip: bool ``[batch]``: True mirrors the crop; None mirrors none.
 
     Returns:
         float32 ``[batch, target, source]``.
@@ -40,7 +40,7 @@ def axis_weights(source: int, target: int, size: Tensor, offset: Tensor, flip: T
 
 
 def resample(images: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """Apply row and column weights.
+    """Apply row and column weights to images.
 
     Args:
         images: float ``[..., source height, source width]``.

@@ -1,8 +1,8 @@
-"""Any folder of images with Pascal VOC annotations: an XML file an image.
+"""Data sets with Pascal VOC annotations: one XML file per image.
 
-Coordinates are taken as they are written: `xmin` and `ymin` are a box's left and top edge, `xmax` and `ymax` its right
-and bottom edge, in pixels from the image's corner. So labelImg writes them: it truncates the corners as drawn and
-raises a 0 to 1 (its `convertPoints2BndBox`), and so BCCD is, whose coordinates run from 1 to the image's full width.
+Coordinates are used as written: `xmin` and `ymin` are the left and top edge of a box, `xmax` and `ymax` its right and
+bottom edge, in pixels from the image's corner. labelImg writes them this way: it truncates the corners as drawn and
+raises a 0 to 1 (its `convertPoints2BndBox`). So does BCCD, whose coordinates run from 1 to the image's full width.
 PASCAL's own sets count pixels from 1 and include the last; read this way, their boxes lack a pixel at the left and top.
 """
 
@@ -31,12 +31,12 @@ from assay_research.data.reading.folders import (
 from assay_research.errors import DataError
 
 XMLS = ("annotations", "xmls", "xml", "labels")
-"""Folders that annotations usually lie in, in lower case, likeliest first."""
+"""Usual names of annotation folders in lower case, in the order they are tried."""
 
 EDGES = ("xmin", "ymin", "xmax", "ymax")
 
 MAX_BYTES = 16 << 20
-"""A larger XML file or split list is not read: 16 MiB are some 50,000 objects in one image."""
+"""Largest XML file or split list that is read; 16 MiB are about 50,000 objects in one image."""
 
 
 def load(
@@ -53,29 +53,31 @@ def load(
     images: str | None = None,
     cache: str | None = "~/.cache/assay",
 ) -> DetectionData:
-    """Read a VOC data set: ``JPEGImages/``, ``Annotations/`` and, if it is there, ``ImageSets/Main/``.
+    """Load a VOC data set: ``JPEGImages/``, ``Annotations/`` and, if it exists, ``ImageSets/Main/``.
 
-    ``train.txt``, ``val.txt`` and ``test.txt`` of the last name the images of a split; a split without a list is cut
-    from the training images, stratified by class. ``trainval.txt`` stands in for a missing ``train.txt``; without
-    either, what is in no list is for training. What is wrong with the data set is said on stderr, and left out.
+    ``train.txt``, ``val.txt`` and ``test.txt`` in ``ImageSets/Main/`` list the images of a split. A split without a
+    list is split off the training images, stratified by class. ``trainval.txt`` replaces a missing ``train.txt``;
+    without either, the images in no list are the training images. Problems of the data set are printed on stderr, and
+    unusable parts are left out.
 
     Args:
-        root: the folder.
-        name: what tables call the data set; the folder's own name by default.
-        height: of the canvas that images are letterboxed on, pixels.
-        width: the same.
-        val_fraction: part of the training images, before anything is cut, that become `val` if it has no list.
-        test_fraction: the same for `test`.
-        seed: of the cuts.
-        classes: the only ones wanted; None takes all there are objects of.
-        keep_empty: whether images without objects are in the splits, as background to learn from.
-        annotations: the folder of XML files within `root`; None searches the usual ones, then beside the images.
-        images: the folder of images within `root`; None searches the usual ones, then `root` itself.
-        cache: where the images are kept at training size; None decodes them each time, into memory.
+        root: path of the folder.
+        name: name of the data set in tables; None uses the name of the folder.
+        height: height in pixels of the canvas that images are letterboxed on.
+        width: width in pixels of the canvas that images are letterboxed on.
+        val_fraction: fraction of all training images for the validation split, if it has no list.
+        test_fraction: fraction of all training images for the test split, if it has no list.
+        seed: random seed of the splits that are made here.
+        classes: names of the classes to use; None uses all classes that have objects.
+        keep_empty: True keeps images without objects in the splits, as background.
+        annotations: the folder of XML files within `root`; None tries the usual names, then the folder of the images.
+        images: the folder of images within `root`; None tries the usual names, then `root`.
+        cache: folder of the image cache, which contains the images at training size; None decodes the images into
+            memory in each training.
 
     Raises:
-        DataError: no such folder, no XML files, nothing that can be used, a class wanted that is not there, or a split
-            that would be empty.
+        DataError: the folder does not exist, has no XML files or nothing usable, a requested class has no object, or
+            a split would be empty.
     """
     return assemble(
         read(root, annotations, images, classes),
@@ -92,14 +94,15 @@ def load(
 def read(
     root: str, annotations: str | None = None, images: str | None = None, classes: Sequence[str] | None = None
 ) -> Annotations:
-    """Read the annotations, and of the images only the headers; see `load` for the arguments.
+    """Read the annotations and the headers of the images; see `load` for the arguments.
 
-    An XML file belongs to the image with its own path but for the suffix, or else to the one it names.
+    An XML file belongs to the image with the same path except for the suffix; if there is none, to the image named in
+    the file.
 
     Raises:
-        DataError: no such folder, no XML files, or a class wanted that is not there.
+        DataError: the folder does not exist or has no XML files, or a requested class has no object.
     """
-    folder = data_folder(root, "a folder of Pascal VOC annotations, which holds JPEGImages/ and Annotations/")
+    folder = data_folder(root, "a folder of Pascal VOC annotations, with JPEGImages/ and Annotations/")
     problems: list[Problem] = []
     try:
         image_folder = subfolder(folder, images, IMAGES, "images") or folder
@@ -113,8 +116,8 @@ def read(
         raise DataError(f"'{folder}' cannot be searched: {error}") from error
     if not xmls:
         raise DataError(
-            f"no .xml files in '{xml_folder}': data.root must hold JPEGImages/ and Annotations/, or name your own "
-            "folders with data.images=<folder> and data.annotations=<folder>"
+            f"no .xml files in '{xml_folder}': data.root must contain JPEGImages/ and Annotations/; or set "
+            "data.images=<folder> and data.annotations=<folder>"
         )
     entries = []
     for stem, path in xmls.items():
@@ -143,7 +146,7 @@ def _stem(path: Path, folder: Path) -> str:
 
 
 def _splits(root: Path, known: Mapping[str, Path], problems: list[Problem]) -> dict[str, str]:
-    """The split of each annotation that a list names; test images are not trained on, whatever another list says."""
+    """Return the split of each listed annotation; one in several lists belongs to the first of test, val and train."""
     folder = root / "ImageSets" / "Main"
     lists = {split: folder / f"{split}.txt" for split in ("test", "val", "train")}
     whole = not is_file(lists["train"])
@@ -161,34 +164,34 @@ def _splits(root: Path, known: Mapping[str, Path], problems: list[Problem]) -> d
             if stem not in known:
                 problems.append(Problem(file, Kind.BROKEN_ENTRY, f"lists '{stem}', which has no annotation file"))
             elif splits.setdefault(stem, split) != split and not (whole and split == "train"):
-                what = f"lists '{stem}', which stays in {splits[stem]}"
+                what = f"lists '{stem}', which is already in {splits[stem]}"
                 problems.append(Problem(file, Kind.IN_TWO_SPLITS, what))
     return splits
 
 
 def _parse(path: Path) -> Element | str:
-    """The root of an annotation file, or what is wrong with the file."""
+    """Return the root element of an annotation file, or an error message."""
     try:
         root: Element = fromstring(content(path, MAX_BYTES), forbid_dtd=True)
     except DefusedXmlException:
-        return "declares a document type or entities, which annotations have no use for and attacks do"
-    except (OSError, ParseError, ValueError, LookupError) as error:  # the last two: its encoding
+        return "declares a document type or entities, which are refused: annotations need none and attacks use them"
+    except (OSError, ParseError, ValueError, LookupError) as error:  # the last two are raised for its encoding
         return f"{error}" if isinstance(error, OSError) else f"broken XML: {error}"
     if root.tag != "annotation":
-        return f"no Pascal VOC annotation: expected <annotation>, found <{root.tag}>"
+        return f"not a Pascal VOC annotation: expected <annotation>, found <{root.tag}>"
     return root
 
 
-def _image(root: Element, alike: Sequence[Path], images: Path, folder: Path) -> Path | tuple[Kind, str]:
-    """The image an annotation belongs to, or why there is none."""
+def _image(root: Element, same_stem: Sequence[Path], images: Path, folder: Path) -> Path | tuple[Kind, str]:
+    """Return the path of the annotated image, or the kind and description of the problem."""
     name = (root.findtext("filename") or "").strip()
-    if alike:
-        return next((path for path in alike if path.name == name), alike[0])
+    if same_stem:
+        return next((path for path in same_stem if path.name == name), same_stem[0])
     if not name:
-        return Kind.MISSING_IMAGE, "no image of the same name, and it names none"
+        return Kind.MISSING_IMAGE, "no image of the same name, and no <filename>"
     path = within(images, name, folder, images)
     if path is None:
-        return Kind.FOREIGN_PATH, f"'{name}' leads out of the data set"
+        return Kind.FOREIGN_PATH, f"'{name}' is a path outside the data set"
     if not is_file(path):
         return Kind.MISSING_IMAGE, f"no image of the same name, and no '{name}' in {relative(images, folder)}"
     return path

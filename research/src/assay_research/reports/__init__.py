@@ -1,1 +1,1 @@
-"""What a person looks at: figures of runs and data sets."""
+"""Reports for people: figures, tables and pages about runs, studies and data sets."""

@@ -20,18 +20,18 @@ MARKS = "osD^v<>"
 
 
 FEW = 20
-"""Epochs up to which each has a mark."""
+"""Largest number of epochs for which each epoch has a marker."""
 
 
 @dataclass(frozen=True)
 class LearningCurve:
-    """How one training went, an entry an epoch, None where the value was not finite.
+    """Learning curve of one training, with one entry per epoch; None for a value that is not finite.
 
     Attributes:
-        label: of the legend; curves of one label share a colour.
-        train_loss: nats.
-        val_score: in [0, 1].
-        metric: what that is.
+        label: text in the legend; curves with the same label share a colour.
+        train_loss: training loss in nats.
+        val_score: validation score in [0, 1].
+        metric: metric of the validation score.
     """
 
     label: str
@@ -41,20 +41,20 @@ class LearningCurve:
 
 
 def draw(curves: Sequence[LearningCurve], path: Path, title: str | None = None, dpi: int = 150) -> None:
-    """Draw a panel of the validation score and one of training loss over epochs, a curve each training.
+    """Plot validation score and training loss over epochs in two panels, with one curve per training.
 
     Args:
-        curves: in the order of the legend.
+        curves: the curves, in the order of the legend.
         path: the PNG file to write, atomically.
-        title: of the figure.
-        dpi: pixels an inch; the figure is 10 inches wide.
+        title: title of the figure; None for no title.
+        dpi: pixels per inch; the figure is at least 10 inches wide.
     """
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
     from matplotlib.ticker import MaxNLocator
 
     labels = list(dict.fromkeys(curve.label for curve in curves))
-    looks = {label: _look(i, [each for each in curves if each.label == label]) for i, label in enumerate(labels)}
+    styles = {label: _style(i, [each for each in curves if each.label == label]) for i, label in enumerate(labels)}
     columns = math.ceil(len(labels) / 20)
     figure = Figure(figsize=(10 + 1.8 * (columns - 1), 4.2), layout="constrained")
     if title:
@@ -64,10 +64,10 @@ def draw(curves: Sequence[LearningCurve], path: Path, title: str | None = None, 
     for axes, (key, name) in zip(figure.subplots(1, 2), panels, strict=True):
         for curve in curves:
             values = [math.nan if value is None else value for value in getattr(curve, key)]
-            axes.plot(range(1, len(values) + 1), values, **looks[curve.label])
+            axes.plot(range(1, len(values) + 1), values, **styles[curve.label])
         finite = [v for curve in curves for v in getattr(curve, key) if v is not None and math.isfinite(v)]
         if key == "train_loss" and finite and 0 < 100 * min(finite) < max(finite):
-            axes.set_yscale("log")  # one that grew out of bounds would press all others flat
+            axes.set_yscale("log")  # a diverged curve would flatten all others
         axes.set(xlabel="epoch", ylabel=name)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axes.grid(alpha=0.25)
@@ -75,8 +75,8 @@ def draw(curves: Sequence[LearningCurve], path: Path, title: str | None = None, 
     numbers = [sum(curve.label == label for curve in curves) for label in labels]
     figure.legend(
         handles=[
-            Line2D([], [], **look, label=label + f", {n} runs" * (n > 1))
-            for (label, look), n in zip(looks.items(), numbers, strict=True)
+            Line2D([], [], **style, label=label + f", {n} runs" * (n > 1))
+            for (label, style), n in zip(styles.items(), numbers, strict=True)
         ],
         loc="outside right center",
         frameon=False,
@@ -88,12 +88,12 @@ def draw(curves: Sequence[LearningCurve], path: Path, title: str | None = None, 
     write_atomically(image.getvalue(), path)
 
 
-def _look(i: int, curves: Sequence[LearningCurve]) -> dict[str, Any]:
-    """How matplotlib draws the curves of the i-th label."""
-    # Styles alternate, and broken lines lie above whole ones: curves that are one, as at chance, all stay in sight.
-    style = i % 2 + 2 * (i // 14 % 2)
-    # A few epochs get a mark each, hollow for those beneath; one alone would not show as a line at all.
-    drawn = [values for curve in curves for values in (curve.train_loss, curve.val_score)]
-    few = any(sum(each is not None for each in values) <= FEW for values in drawn)
-    look = {"color": COLOURS[i % 7], "linestyle": STYLES[style], "linewidth": 1.3, "zorder": 2 + style}
-    return look | {"marker": MARKS[i % 7] if few else "", "markersize": 5, "markerfacecolor": "none"}
+def _style(i: int, curves: Sequence[LearningCurve]) -> dict[str, Any]:
+    """Return matplotlib's line style for the curves of the i-th label."""
+    # Styles alternate, with dashed lines above solid ones, so that curves with equal values all stay visible.
+    pattern = i % 2 + 2 * (i // 14 % 2)
+    # With few epochs each has a hollow marker: a single epoch would not be visible as a line.
+    plotted = [values for curve in curves for values in (curve.train_loss, curve.val_score)]
+    few = any(sum(each is not None for each in values) <= FEW for values in plotted)
+    line = {"color": COLOURS[i % 7], "linestyle": STYLES[pattern], "linewidth": 1.3, "zorder": 2 + pattern}
+    return line | {"marker": MARKS[i % 7] if few else "", "markersize": 5, "markerfacecolor": "none"}

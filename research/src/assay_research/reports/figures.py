@@ -1,4 +1,4 @@
-"""Figures of any run: how it learned, and at which rate it would."""
+"""Figures of a run, its learning curves and learning-rate range test, and helpers for other figures."""
 
 from collections.abc import Sequence
 from io import BytesIO
@@ -17,35 +17,35 @@ DPI = 150
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Write a figure whole or not at all; the path's suffix chooses the format."""
+    """Write a figure atomically; the path's suffix selects the format."""
     for text in figure.findobj(Text):
         assert isinstance(text, Text)
-        text.set_parse_math(False)  # a dollar sign in a name is no formula
-    drawn = BytesIO()
-    figure.savefig(drawn, format=path.suffix.removeprefix("."), dpi=DPI)
-    write_atomically(drawn.getvalue(), path)
+        text.set_parse_math(False)  # a dollar sign in a name does not start a formula
+    image = BytesIO()
+    figure.savefig(image, format=path.suffix.removeprefix("."), dpi=DPI)
+    write_atomically(image.getvalue(), path)
 
 
 def learning_curves(history: Sequence[dict[str, float]], metric: Metric, path: Path, title: str) -> None:
-    """Draw loss and score of training and validation over the epochs, with the best epoch marked.
+    """Plot loss and score of training and validation over the epochs, with the best epoch marked.
 
     Args:
-        history: a record an epoch: epoch, train_loss, val_loss, and the metric of validation, and of training where it
-            was measured.
-        metric: what the best epoch has most of.
-        path: the image file to write; its suffix chooses the format.
-        title: of the figure.
+        history: one record per epoch with epoch, train_loss, val_loss, the validation metric and, if it was measured,
+            the training metric.
+        metric: the metric that is largest in the best epoch.
+        path: the image file to write; its suffix selects the format.
+        title: title of the figure.
     """
     best = max(history, key=lambda record: (record[metric.val], -record["val_loss"]))
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     figure.suptitle(f"{title}: best epoch {best['epoch']:.0f}, validation {metric.name} {best[metric.val]:.4f}")
     epochs = [record["epoch"] for record in history]
-    # A few epochs get a mark each; one alone would not show as a line at all.
+    # With few epochs each has a marker: a single epoch would not be visible as a line.
     marker = "o" if len(history) <= 20 else ""
     for axes, key, label in zip(figure.subplots(1, 2), ("loss", metric.key), ("loss", metric.name), strict=True):
         for split, name, colour, style in (("train", "training", BLUE, "--"), ("val", "validation", VERMILION, "-")):
             values = [record[f"{split}_{key}"] for record in history if f"{split}_{key}" in record]
-            if not values:  # of a detector, nobody asks how it does while it trains
+            if not values:  # the training score of a detector is not measured
                 continue
             axes.plot(epochs, values, style, color=colour, marker=marker, markersize=3, label=name)
         axes.axvline(best["epoch"], color=GREY, linewidth=0.8, linestyle=":")
@@ -56,13 +56,13 @@ def learning_curves(history: Sequence[dict[str, float]], metric: Metric, path: P
 
 
 def rate_range(rates: Sequence[float], losses: Sequence[float], path: Path, title: str) -> None:
-    """Draw training loss against a learning rate that rose from step to step.
+    """Plot training loss against the learning rate of a learning-rate range test.
 
     Args:
-        rates: of each step.
-        losses: smoothed, nats, of each step.
-        path: the image file to write; its suffix chooses the format.
-        title: of the figure.
+        rates: learning rate of each step, in ascending order.
+        losses: smoothed training loss of each step in nats.
+        path: the image file to write; its suffix selects the format.
+        title: title of the figure.
     """
     figure = Figure(figsize=(6, 3.6), layout="constrained")
     axes = figure.subplots()
@@ -75,7 +75,7 @@ def rate_range(rates: Sequence[float], losses: Sequence[float], path: Path, titl
 
 
 def over_epochs(axes: Axes, label: str) -> None:
-    """Dress a panel whose horizontal axis counts epochs."""
+    """Format axes with epochs on the x axis."""
     axes.set(xlabel="epoch", ylabel=label)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.grid(alpha=0.25)
@@ -83,21 +83,21 @@ def over_epochs(axes: Axes, label: str) -> None:
 
 
 def short(name: str, length: int) -> str:
-    """A name that fits over a small image."""
+    """Shorten a name to at most `length` characters."""
     return name if len(name) <= length else name[: length - 1] + "…"
 
 
 def brief(name: str) -> str:
-    """A class' name for over a small image; a species' genus by its first letters, as biologists write it.
+    """Shorten a class name to at most 18 characters; the genus of a species name is abbreviated to two letters.
 
-    They are two, and the whole has as many characters as it takes to tell Gomphonema from Gyrosigma acuminatum and
-    Navicula cryptotenella from N. cryptotenelloides.
+    Two letters distinguish Gomphonema from Gyrosigma acuminatum, and 18 characters distinguish Navicula cryptotenella
+    from N. cryptotenelloides.
     """
     genus, _, rest = name.partition(" ")
     return short(name if len(name) <= 16 or not rest else f"{genus[:2]}. {rest}", 18)
 
 
 def tail(name: str, length: int) -> str:
-    """The end of a name, which tells images apart; its beginning is a folder that many share."""
+    """Shorten an image name to its end, which is unique; its beginning is usually a shared folder."""
     name = name if len(name) <= length else name.rpartition("/")[2]
     return name if len(name) <= length else "…" + name[1 - length :]

@@ -8,10 +8,10 @@ NUMBER = re.compile(r"[-\d][\d.,]*( ± .*)?")
 
 
 def table(rows: Iterable[Sequence[str]]) -> str:
-    """Markdown that is aligned as plain text too, ending with a newline; columns of numbers stand right.
+    """Format a Markdown table that is also aligned as plain text; columns of numbers are aligned right.
 
     Args:
-        rows: cells, the head first; what would break a cell is made harmless.
+        rows: rows of cells, the head first; line breaks in cells become spaces, and | is escaped.
     """
     cells = [[" ".join(cell.split()).replace("|", "\\|") for cell in row] for row in rows]
     columns = list(zip(*cells, strict=True))
@@ -31,10 +31,10 @@ def table(rows: Iterable[Sequence[str]]) -> str:
 
 
 def score(values: Sequence[float]) -> str:
-    """The mean of a score over seeds, with the sample standard deviation where there are several.
+    """Format the mean of a score over seeds, with the sample standard deviation if there are several seeds.
 
     Args:
-        values: a score of each seed; none gives "".
+        values: score of each seed; without values the result is "".
     """
     if not values:
         return ""
@@ -43,5 +43,5 @@ def score(values: Sequence[float]) -> str:
 
 
 def short(commit: str) -> str:
-    """A commit as tables show it: seven digits, and a + where its tree had changes."""
+    """Shorten a commit to seven digits, with a + if its tree had uncommitted changes."""
     return commit[:7] + "+" * commit.endswith("+dirty") if commit else "unknown"

@@ -117,7 +117,7 @@ def test_only_classes_wanted_are_kept_and_the_others_told(tmp_path: Path) -> Non
 
 
 def test_class_wanted_that_is_not_there_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"no usable object .* is of: cart(.*\n)+.*unknown class"):
+    with pytest.raises(DataError, match=r"no usable object .* has the class cart(.*\n)+.*unknown class"):
         validate(tmp_path, [entry(image(tmp_path / "a.png"), ("cat", 1, 1, 9, 9))], ["cart"], [])
 
 
@@ -218,13 +218,13 @@ def test_images_in_no_split_are_told_where_there_is_one_for_training(tmp_path: P
 
 def test_nothing_to_learn_is_an_error_that_lists_why(tmp_path: Path) -> None:
     found = validate(tmp_path, [entry(image(tmp_path / "a.png"), ("cell", 9, 9, 1, 1))], None, [])
-    with pytest.raises(DataError, match=r"no image in .* has an object to learn\n.*\n.*a\.png: has no objects left"):
+    with pytest.raises(DataError, match=r"no image in .* has a usable object\n.*\n.*a\.png: has no objects left"):
         assembled(found)
 
 
 @pytest.mark.parametrize("fractions", [(0.0, 0.2), (0.5, 0.5), (0.01, 0.2), (2.0, 0.1)])
 def test_impossible_cuts_are_refused(set_of_40: Annotations, fractions: tuple[float, float]) -> None:
-    with pytest.raises(DataError, match=r"40 training images .* cut \d+ for val and \d+ for test: each split needs"):
+    with pytest.raises(DataError, match=r"40 training images .* take \d+ for val and \d+ for test: each split needs"):
         assembled(set_of_40, val_fraction=fractions[0], test_fraction=fractions[1])
 
 

@@ -3,24 +3,24 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from assay_research.data.reading.stratified import deal
+from assay_research.data.reading.stratified import assign_stratified
 
 
 def test_dealt_parts_have_their_sizes_and_every_class_is_learned() -> None:
     random = np.random.default_rng(1)
     present = random.random((500, 40)) < 1.5 / np.arange(2, 42) ** 1.5
     present[random.integers(0, 500, 3), [37, 38, 39]] = True
-    parts = deal(present, [350, 50, 100], seed=0)
+    parts = assign_stratified(present, [350, 50, 100], seed=0)
     assert np.bincount(parts).tolist() == [350, 50, 100]
     assert (present[parts == 0].any(0) >= present.any(0)).all()
-    assert np.array_equal(parts, deal(present, [350, 50, 100], seed=0))
-    assert not np.array_equal(parts, deal(present, [350, 50, 100], seed=1))
+    assert np.array_equal(parts, assign_stratified(present, [350, 50, 100], seed=0))
+    assert not np.array_equal(parts, assign_stratified(present, [350, 50, 100], seed=1))
 
 
 def test_every_class_is_learned_even_where_least_is_for_training() -> None:
     present = np.zeros((50, 9), np.bool_)
     present[np.arange(18), np.arange(18) // 2] = True  # two images a class, and 32 without any
-    parts = deal(present, [10, 20, 20], seed=0)
+    parts = assign_stratified(present, [10, 20, 20], seed=0)
     assert np.bincount(parts).tolist() == [10, 20, 20]
     assert present[parts == 0].sum(0).tolist() == [1] * 9
 
@@ -35,8 +35,8 @@ def test_dealt_parts_share_every_class_more_evenly_than_chance() -> None:
 
     sizes = [240, 80, 80]
     by_chance = np.mean([unevenness(random.permutation(np.repeat(np.arange(3), sizes))) for _ in range(20)])
-    assert unevenness(deal(present, sizes, seed=0)) < 0.2 * by_chance
+    assert unevenness(assign_stratified(present, sizes, seed=0)) < 0.2 * by_chance
 
 
 def test_images_without_any_class_are_dealt_too() -> None:
-    assert np.bincount(deal(np.zeros((10, 2), np.bool_), [6, 2, 2], seed=0)).tolist() == [6, 2, 2]
+    assert np.bincount(assign_stratified(np.zeros((10, 2), np.bool_), [6, 2, 2], seed=0)).tolist() == [6, 2, 2]

@@ -12,7 +12,7 @@ from assay_research.data.classification import ClassificationData, Split
 from assay_research.data.detection import BoxSplit, DetectionData
 from assay_research.reports.dataset.collection import collect
 from assay_research.reports.dataset.findings import findings, leaks
-from assay_research.reports.dataset.near_duplicates import alike
+from assay_research.reports.dataset.near_duplicates import find_near_duplicates
 from assay_research.reports.dataset.statistics import (
     class_counts,
     coverage,
@@ -151,45 +151,45 @@ def test_collection_brings_boxes_back_to_their_images(data):
 
 
 def test_exploration_counts_what_is_learned(data):
-    seen = explore(collect(data))
-    assert seen.counts.tolist() == [[2, 1], [1, 0], [1, 1]]
-    assert seen.ignored == 1
-    assert seen.per_image.tolist() == [2, 1, 0, 1, 0, 2]
-    assert seen.empty.tolist() == [2]  # and not the one whose only object is ignored
-    assert seen.shapes is not None
-    assert seen.shapes.area[-2:] == pytest.approx([48 * 24, 144])
+    statistics = explore(collect(data))
+    assert statistics.counts.tolist() == [[2, 1], [1, 0], [1, 1]]
+    assert statistics.ignored == 1
+    assert statistics.per_image.tolist() == [2, 1, 0, 1, 0, 2]
+    assert statistics.empty.tolist() == [2]  # and not the one whose only object is ignored
+    assert statistics.shapes is not None
+    assert statistics.shapes.area[-2:] == pytest.approx([48 * 24, 144])
 
 
 def test_the_same_image_in_two_splits_is_a_leak(data):
-    seen = explore(collect(data))
-    assert (seen.pairs.first.tolist(), seen.pairs.second.tolist()) == ([0], [4])
-    assert seen.pairs.exact.tolist() == [True]
-    assert leaks(seen).tolist() == [True]
-    worst = findings(seen)[0]
-    assert worst.level == "bad"
-    assert "In 1 pair, images of two splits show the same scene, 1 of them exact copies" in worst.what
+    statistics = explore(collect(data))
+    assert (statistics.pairs.first.tolist(), statistics.pairs.second.tolist()) == ([0], [4])
+    assert statistics.pairs.exact.tolist() == [True]
+    assert leaks(statistics).tolist() == [True]
+    worst = findings(statistics)[0]
+    assert worst.level == "problem"
+    assert "Near-duplicate images in different splits: 1 pair, 1 of them exact copies." in worst.message
 
 
 def test_findings_name_classes_that_cannot_be_scored_or_learned(data):
-    said = [each.what for each in findings(explore(collect(data)))]
-    assert "1 class without objects in val, which cannot be scored there: 'dog'." in said
-    assert "2 classes with fewer than 20 training objects: 'cat', 'dog'." in said
+    said = [each.message for each in findings(explore(collect(data)))]
+    assert "Classes without objects in val: 1 ('dog'). Such a class cannot be evaluated on this split." in said
+    assert "Classes with fewer than 20 training objects: 2 ('cat', 'dog')." in said
     assert "1 image without any object." in said
 
 
 def test_findings_tell_of_objects_too_small_for_the_canvas(data):
-    said = [each.what for each in findings(explore(collect(data)))]
+    said = [each.message for each in findings(explore(collect(data)))]
     assert "83% of the objects are smaller than 16x16 pixels on the 64x48 canvas." in said
 
 
 def test_images_of_a_classifier_have_no_boxes_to_measure():
     images = torch.from_numpy(np.stack(some_images(0, 1, 2, 3)))
     part = Split(images, torch.tensor([0, 1, 1, 1]), tuple("abcd"))
-    seen = explore(collect(ClassificationData("made", ("cat", "dog"), Canvas(48, 64), part, part, part)))
-    assert seen.counts.tolist() == [[1, 3]] * 3
-    assert seen.shapes is None
-    assert len(seen.pairs) == 12
-    assert seen.pairs.exact.all()
+    statistics = explore(collect(ClassificationData("made", ("cat", "dog"), Canvas(48, 64), part, part, part)))
+    assert statistics.counts.tolist() == [[1, 3]] * 3
+    assert statistics.shapes is None
+    assert len(statistics.pairs) == 12
+    assert statistics.pairs.exact.all()
 
 
 COPIES = {
@@ -206,11 +206,11 @@ COPIES = {
 @pytest.mark.parametrize("all_pairs", [100, 0], ids=["every pair", "near hashes"])
 def test_a_changed_copy_is_found_among_other_images(change, all_pairs):
     images = [np.asarray(scenery(seed)) for seed in range(12)]
-    found = alike([*images, np.asarray(change(scenery(7)))], all_pairs)
+    found = find_near_duplicates([*images, np.asarray(change(scenery(7)))], all_pairs)
     assert (found.first.tolist(), found.second.tolist()) == ([7], [12])
     assert found.exact.tolist() == [change is COPIES["the same pixels"]]
-    assert found.likeness[0] > 0.8
-    assert found.everywhere == (all_pairs > 0)
+    assert found.similarity[0] > 0.8
+    assert found.exhaustive == (all_pairs > 0)
 
 
 @pytest.mark.parametrize("shift", [(24, 0), (0, 20), (-20, 12)])
@@ -218,7 +218,7 @@ def test_a_scene_photographed_twice_is_found_though_it_is_shifted(shift):
     wide = scenery(5, (240, 200))
     here = wide.crop((40, 40, 200, 160))
     there = wide.crop((40 + shift[0], 40 + shift[1], 200 + shift[0], 160 + shift[1]))
-    found = alike([np.asarray(each) for each in (scenery(1), here, scenery(2), there)])
+    found = find_near_duplicates([np.asarray(each) for each in (scenery(1), here, scenery(2), there)])
     assert (found.first.tolist(), found.second.tolist()) == ([1], [3])
     assert not found.exact.any()
 
@@ -229,21 +229,21 @@ def test_one_object_in_the_same_pose_does_not_make_two_scenes_alike():
         faint = ImageEnhance.Contrast(scenery(seed)).enhance(0.1)
         ImageDraw.Draw(faint).ellipse((60, 30, 100, 90), fill="black")
         scenes.append(np.asarray(faint))
-    assert len(alike(scenes)) == 0
+    assert len(find_near_duplicates(scenes)) == 0
 
 
 def test_images_of_one_colour_are_alike_only_if_it_is_the_same():
     plain = [np.full((30, 40, 3), level, np.uint8) for level in (0, 90, 0)]
-    found = alike(plain)
+    found = find_near_duplicates(plain)
     assert (found.first.tolist(), found.second.tolist(), found.exact.tolist()) == ([0], [2], [True])
 
 
 def test_a_single_image_is_like_no_other():
-    assert len(alike([np.asarray(scenery(0))])) == 0
+    assert len(find_near_duplicates([np.asarray(scenery(0))])) == 0
 
 
 def test_pairs_come_the_most_alike_first():
     images = [scenery(3), jpeg(scenery(3)), scenery(4), scenery(4)]
-    found = alike([np.asarray(each) for each in images])
+    found = find_near_duplicates([np.asarray(each) for each in images])
     assert list(zip(found.first.tolist(), found.second.tolist(), strict=True)) == [(2, 3), (0, 1)]
-    assert found.likeness[0] == 1
+    assert found.similarity[0] == 1

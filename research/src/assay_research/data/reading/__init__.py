@@ -1,1 +1,1 @@
-"""Read annotations, folders, images and splits: what several data formats share."""
+"""Reading of annotations, folders, images and splits, shared by several data formats."""

@@ -1,4 +1,4 @@
-"""Images and the boxes drawn in them, whatever format they came in, with every problem named and none fatal."""
+"""Annotations of images with boxes, independent of the file format: validation, and a list of all problems."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -16,68 +16,69 @@ from assay_research.data.reading.images import read_sizes
 from assay_research.errors import DataError
 
 ROUNDING = 0.01
-"""Pixels by which a box may reach over its image's edge before that is told: sums of rounded decimals do."""
+"""Pixels by which a box may reach over its image's edge without a problem: sums of rounded decimals do."""
 
 
 class Kind(StrEnum):
-    """Sorts of problems, each with what becomes of what has it; a report lists them in this order."""
+    """Kinds of problems, each with its consequence, in the order of reports."""
 
     BROKEN_FILE = "annotation files that cannot be read, left out"
     BROKEN_ENTRY = "entries that cannot be used, left out"
-    FOREIGN_PATH = "images said to lie outside the data set, left out"
+    FOREIGN_PATH = "images with a path outside the data set, left out"
     MISSING_IMAGE = "images that are missing, left out"
     DAMAGED_IMAGE = "images that cannot be read, left out"
-    DUPLICATE = "images annotated more than once, taken the first time"
+    DUPLICATE = "images annotated more than once, only the first annotation is used"
     UNANNOTATED = "images without an annotation file, left out"
-    IN_TWO_SPLITS = "images listed in two splits, kept in one"
+    IN_TWO_SPLITS = "images listed in two splits, used in one"
     IN_NO_SPLIT = "images in no split, left out"
-    NO_OBJECTS = "images without objects, in a split only if keep_empty is true"
-    WRONG_SIZE = "images of another size than declared, taken as they are"
+    NO_OBJECTS = "images without objects, left out unless keep_empty is true"
+    WRONG_SIZE = "images of another size than declared, used with their real size"
     UNKNOWN_CLASS = "objects of an unknown class, dropped"
     NO_NUMBERS = "boxes that are not four finite numbers, dropped"
     NO_AREA = "boxes that are empty or inverted, dropped"
     OUTSIDE = "boxes outside their image, dropped"
-    CLIPPED = "boxes partly outside their image, cut off at its edge"
+    CLIPPED = "boxes partly outside their image, clipped at its edge"
 
 
 @dataclass(frozen=True)
 class Problem:
-    """Something wrong with a data set that reading it went on from.
+    """Problem found while reading a data set that did not stop the reading.
 
     Attributes:
-        file: what to open to see it, relative to the data set: an annotation file, a split list or an image.
-        kind: what sort it is.
-        what: the problem, in words.
+        file: the file with the problem, relative to the data set: an annotation file, a split list or an image.
+        kind: kind of the problem.
+        message: description of the problem.
 
-    Both texts may hold what a damaged file said, and can be printed all the same.
+    Both texts may contain text of a damaged file; unprintable characters in them are escaped.
     """
 
     file: str
     kind: Kind
-    what: str
+    message: str
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "file", printable(self.file))
-        object.__setattr__(self, "what", printable(self.what))
+        object.__setattr__(self, "message", printable(self.message))
 
     def __str__(self) -> str:
-        return f"{self.file}: {self.what}"
+        return f"{self.file}: {self.message}"
 
 
 @dataclass(frozen=True, eq=False)
 class Annotation:
-    """One image and the objects in it that can be used.
+    """One image and its usable objects.
 
     Attributes:
-        path: of the image, which is there and has a readable header; its pixels were not looked at.
-        name: for reports: the path relative to the data set.
-        height: of the upright image, pixels.
-        width: the same.
-        boxes: float64 ``[objects, 4]``: left, top, right, bottom in the image's own pixels; each has an area and
-            lies within the image.
-        classes: the class of each object.
-        ignored: bool ``[objects]``: neither learned nor held against a detector: COCO's crowds, VOC's difficult ones.
-        split: ``train``, ``val`` or ``test`` where the data set says so.
+        path: path of the image, which exists and has a readable header; its pixels were not decoded.
+        name: name in reports: the path relative to the data set.
+        height: height of the upright image in pixels.
+        width: width of the upright image in pixels.
+        boxes: float64 ``[objects, 4]``: left, top, right, bottom in the image's own pixels; each has a positive area
+            and lies within the image.
+        classes: class name of each object.
+        ignored: bool ``[objects]``: True for objects that are excluded from training and from scores: COCO's crowds,
+            VOC's difficult objects.
+        split: ``train``, ``val`` or ``test``; None if the data set does not assign the image to a split.
     """
 
     path: Path
@@ -91,19 +92,19 @@ class Annotation:
 
     @property
     def empty(self) -> bool:
-        """Whether there is nothing to learn in it: no object, or none but ignored ones."""
+        """True if the image has no objects, or only ignored ones."""
         return bool(self.ignored.all())
 
 
 @dataclass(frozen=True, eq=False)
 class Annotations:
-    """An annotated data set, as far as it can be used, and what is wrong with the rest.
+    """Usable part of an annotated data set, and the problems with the rest.
 
     Attributes:
-        root: its folder.
-        classes: names of all classes there are objects of, the most frequent first, those equally frequent by name.
-        images: sorted by name; those without objects are among them.
-        problems: sorted by kind, then by file.
+        root: the data set's folder.
+        classes: names of all classes that have objects, the most frequent first, those equally frequent by name.
+        images: the usable images, sorted by name, including those without objects.
+        problems: the problems, sorted by kind, then by file.
     """
 
     root: Path
@@ -112,19 +113,19 @@ class Annotations:
     problems: tuple[Problem, ...]
 
     def counts(self) -> dict[str, int]:
-        """Objects of each class, in the order of the classes; ignored ones do not count."""
+        """Number of objects of each class, in the order of `classes`, without ignored objects."""
         return _counts(self.images, self.classes)
 
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """An object as it was written.
+    """Object of an annotation file, before validation.
 
     Attributes:
-        label: which one it is, for problems: ``object 3``.
-        name: of its class, stripped; one that is empty or cannot be printed is a problem.
-        box: left, top, right, bottom in the image's pixels; NaN for what was no number.
-        ignored: whether it is a crowd or difficult.
+        label: identification in problems, such as ``object 3``.
+        name: stripped class name; an empty or unprintable one is a problem.
+        box: left, top, right, bottom in the image's pixels; NaN for a value that is not a number.
+        ignored: True for a crowd or a difficult object.
     """
 
     label: str
@@ -135,15 +136,15 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class ImageEntry:
-    """An image and its objects as they were written.
+    """Image and its objects from an annotation file, before validation.
 
     Attributes:
-        file: what problems of its objects are told of, relative to the data set.
-        source: the annotation file it stands in, relative to the data set.
-        path: of the image; a regular file.
-        split: where the data set puts it.
-        declared: height and width, NaN for what was no number; None if nothing is declared.
-        items: its objects.
+        file: the file that problems of the objects refer to, relative to the data set.
+        source: the annotation file that contains the entry, relative to the data set.
+        path: path of the image; a regular file.
+        split: ``train``, ``val`` or ``test``; None if the data set does not assign the image to a split.
+        declared: height and width in the annotation, NaN for a value that is not a number; None if it has neither.
+        items: the objects.
     """
 
     file: str
@@ -157,16 +158,16 @@ class ImageEntry:
 def validate(
     root: Path, entries: Iterable[ImageEntry], classes: Sequence[str] | None, found: Iterable[Problem]
 ) -> Annotations:
-    """Keep what can be used of the entries, and name the rest.
+    """Select the usable images and objects, and list a problem for everything else.
 
     Args:
-        root: the data set's folder, absolute.
-        entries: the images, as a reader found them; of several entries of one image the first counts.
-        classes: the only ones wanted; None wants all there are.
-        found: the problems the reader had with the files.
+        root: absolute path of the data set's folder.
+        entries: the images from a reader; of several entries for one image the first is used.
+        classes: names of the classes to use; None uses all.
+        found: problems that the reader had with the files.
 
     Raises:
-        DataError: a wanted class that no object is of.
+        DataError: a requested class has no object.
     """
     problems = list(found)
     first: dict[Path, ImageEntry] = {}
@@ -183,7 +184,7 @@ def validate(
             images.append(_checked(entry, size, root, classes, problems))
     if any(image.split == "train" for image in images):
         problems += [
-            Problem(image.name, Kind.IN_NO_SPLIT, "is in none of the splits the data set names")
+            Problem(image.name, Kind.IN_NO_SPLIT, "is in none of the data set's splits")
             for image in images
             if image.split is None
         ]
@@ -192,8 +193,8 @@ def validate(
     absent = [name for name in classes or () if not counts[name]]
     if absent and images:
         raise DataError(
-            f"classes wanted that no usable object in '{root}' is of: {', '.join(absent)}. Leave classes=null to get "
-            f"all there are, or name others\n{listing(problems)}"
+            f"data.classes: no usable object in '{root}' has the class {', '.join(absent)}. Set data.classes=null to "
+            f"use all classes, or request others\n{listing(problems)}"
         )
     kinds = list(Kind)
     return Annotations(
@@ -205,19 +206,19 @@ def validate(
 
 
 def listing(problems: Sequence[Problem], limit: int = 5) -> str:
-    """Problems sorted by kind as lines to be read: the number of each kind, and the first `limit` by file name."""
+    """Format problems as lines of text: the number of each kind and its first `limit` problems."""
     lines = []
     for kind, group in groupby(sorted(problems, key=lambda each: list(Kind).index(each.kind)), attrgetter("kind")):
-        alike = list(group)
-        lines.append(f"  {kind}: {len(alike):,}")
-        lines += [f"    {problem}" for problem in alike[:limit]]
-        if len(alike) > limit:
-            lines.append(f"    and {len(alike) - limit:,} more")
+        same_kind = list(group)
+        lines.append(f"  {kind}: {len(same_kind):,}")
+        lines += [f"    {problem}" for problem in same_kind[:limit]]
+        if len(same_kind) > limit:
+            lines.append(f"    and {len(same_kind) - limit:,} more")
     return "\n".join(lines)
 
 
 def number(value: object) -> float:
-    """A number as it stands in a file; NaN for what is none."""
+    """Convert a value from a file to a float; NaN if it is not a number."""
     try:
         return float(value) if isinstance(value, str | int | float) and not isinstance(value, bool) else np.nan
     except (ValueError, OverflowError):
@@ -225,15 +226,15 @@ def number(value: object) -> float:
 
 
 def printable(text: str, limit: int = 300) -> str:
-    """The text with control characters and halves of surrogate pairs escaped, and its end cut off beyond `limit`."""
+    """Escape control characters and lone surrogates, and truncate the text to `limit` characters."""
     short = text if len(text) <= limit else f"{text[:limit]}..."
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in short)
 
 
 def _checked(
-    entry: ImageEntry, size: tuple[int, int], root: Path, wanted: Sequence[str] | None, problems: list[Problem]
+    entry: ImageEntry, size: tuple[int, int], root: Path, requested: Sequence[str] | None, problems: list[Problem]
 ) -> Annotation:
-    """The image with those of its objects that can be used; the rest becomes problems."""
+    """Return the image with its usable objects, and append a problem for each other object."""
     height, width = size
     edges = np.array([width, height, width, height], np.float64)
     boxes = np.array([item.box for item in entry.items], np.float64).reshape(-1, 4)
@@ -245,15 +246,15 @@ def _checked(
         Kind.OUTSIDE: ~_have_area(clipped),
         Kind.CLIPPED: np.any(np.abs(clipped - boxes) > ROUNDING, axis=1),
     }
-    kept = []
+    usable = []
     for i, item in enumerate(entry.items):
         named = item.name.isprintable() and item.name != ""
-        if not named or (wanted is not None and item.name not in wanted):
+        if not named or (requested is not None and item.name not in requested):
             kind: Kind | None = Kind.UNKNOWN_CLASS
         else:
             kind = next((kind for kind, has in flaws.items() if has[i]), None)
         if kind in (None, Kind.CLIPPED):
-            kept.append(i)
+            usable.append(i)
         if kind is not None:
             place = "from {:g}, {:g} to {:g}, {:g}".format(*item.box)
             what = f"{item.label} ({item.name if named else 'no class name'}) {place} in an image of {width}x{height}"
@@ -267,13 +268,15 @@ def _checked(
         printable(relative(entry.path, root)),
         height,
         width,
-        clipped[kept],
-        tuple(entry.items[i].name for i in kept),
-        np.array([entry.items[i].ignored for i in kept], np.bool_),
+        clipped[usable],
+        tuple(entry.items[i].name for i in usable),
+        np.array([entry.items[i].ignored for i in usable], np.bool_),
         entry.split,
     )
     if image.empty:
-        what = "has no objects but ignored ones" if kept else "has no objects left" if entry.items else "has no objects"
+        what = (
+            "has no objects but ignored ones" if usable else "has no objects left" if entry.items else "has no objects"
+        )
         problems.append(Problem(entry.file, Kind.NO_OBJECTS, what))
     return image
 

@@ -1,4 +1,4 @@
-"""The files of an annotated data set, found without leaving its folder and read without trust."""
+"""Safe access to the files of an annotated data set: none outside its folder, none of unlimited size."""
 
 import os
 from collections.abc import Iterable, Sequence
@@ -7,15 +7,15 @@ from pathlib import Path, PureWindowsPath
 from assay_research.errors import DataError
 
 IMAGES = ("jpegimages", "images", "imgs", "pictures")
-"""Folders that images usually lie in, in lower case, likeliest first."""
+"""Usual names of image folders in lower case, in the order they are tried."""
 
 
 def data_folder(root: str, expected: str) -> Path:
-    """The data set's folder, absolute.
+    """Return the absolute path of the data set's folder.
 
     Args:
-        root: as the user gave it.
-        expected: what should be in it, for the error.
+        root: the path given by the user.
+        expected: description of the expected folder, for the error message.
 
     Raises:
         DataError: there is no such folder.
@@ -25,14 +25,23 @@ def data_folder(root: str, expected: str) -> Path:
         raise DataError(f"no folder '{folder}': data.root must be {expected}")
     return Path(
         os.path.normpath(folder.absolute())
-    )  # not resolved: what names in annotations lead to is compared with it
+    )  # links are not resolved: paths from names in annotations are compared with it
 
 
 def subfolder(root: Path, given: str | None, usual: Sequence[str], argument: str) -> Path | None:
-    """A folder within the data set: the given one, or the first of those usual, in whatever case, that is there.
+    """Return a folder within the data set: the given one, or the first usual one that exists.
+
+    Args:
+        root: the data set's folder.
+        given: path of the folder within `root`; None to search.
+        usual: usual names in lower case; the case of the folder's name does not matter.
+        argument: name of the setting under ``data.``, for the error message.
+
+    Returns:
+        The folder; None if none is given and no usual one exists.
 
     Raises:
-        DataError: the given one is not there.
+        DataError: the given folder does not exist.
     """
     if given is not None:
         if not (root / given).is_dir():
@@ -43,7 +52,7 @@ def subfolder(root: Path, given: str | None, usual: Sequence[str], argument: str
 
 
 def files(folder: Path, suffixes: Iterable[str]) -> list[Path]:
-    """The files in a folder, at any depth, that end in one of these, sorted; hidden ones and folders left out."""
+    """Return the files with these suffixes in a folder, at any depth, sorted; hidden files and folders are skipped."""
     known = frozenset(suffixes)
     found = (path for path in folder.rglob("*") if path.suffix.lower() in known)
     return sorted(
@@ -52,9 +61,9 @@ def files(folder: Path, suffixes: Iterable[str]) -> list[Path]:
 
 
 def within(folder: Path, name: str, *roots: Path) -> Path | None:
-    """Where a name written in an annotation leads from `folder`; None if that is outside all of the roots.
+    """Path of a file named in an annotation, relative to `folder`; None if it is outside all of the roots.
 
-    Both kinds of slashes part folders. Links are not followed: those in a data set are its owner's.
+    Slashes and backslashes both separate folders. Links are not resolved: links in a data set are trusted.
     """
     if PureWindowsPath(name).drive:
         return None
@@ -63,7 +72,7 @@ def within(folder: Path, name: str, *roots: Path) -> Path | None:
 
 
 def is_file(path: Path) -> bool:
-    """Whether there is such a file; a name that no file can have is one that none has."""
+    """Return True if the file exists; False also for names that are not valid for a file."""
     try:
         return path.is_file()
     except (OSError, ValueError):
@@ -71,18 +80,18 @@ def is_file(path: Path) -> bool:
 
 
 def content(path: Path, limit: int) -> bytes:
-    """What is in an annotation file.
+    """Read an annotation file.
 
     Raises:
-        OSError: it cannot be read, is no regular file, or is larger than `limit` bytes.
+        OSError: it cannot be read, is not a regular file, or is larger than `limit` bytes.
     """
     if not path.is_file():
         raise OSError("not a regular file")
     if (size := path.stat().st_size) > limit:
-        raise OSError(f"{size:,} bytes; the limit is {limit:,}")
+        raise OSError(f"the file has {size:,} bytes; the limit is {limit:,}")
     return path.read_bytes()
 
 
 def relative(path: Path, root: Path) -> str:
-    """What reports call a file: the path from the data set's folder, or the whole one if it lies elsewhere."""
+    """Name of a file in reports: its path relative to the data set's folder, or its full path if it is elsewhere."""
     return path.relative_to(root).as_posix() if path.is_relative_to(root) else path.as_posix()

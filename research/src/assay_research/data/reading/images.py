@@ -1,4 +1,4 @@
-"""Images put on a canvas once: a second training finds them on disk, as they are trained on, and maps the file."""
+"""Decoding of images onto a canvas, with a cache on disk that later trainings memory-map."""
 
 import hashlib
 import json
@@ -21,17 +21,17 @@ from assay_deploy.images.canvas import GREY, Canvas, place
 from assay_deploy.images.decode import FORMATS, MAX_PIXELS, read_image, suffixes
 
 VERSION = 1
-"""Of the cache: another one reads every image anew."""
+"""Version of the cache format; a cache of another version is not used."""
 
 CHUNK = 64
-"""Images that are decoded ahead of being written: enough for all threads, few enough for any memory."""
+"""Number of images decoded before they are written: enough for all threads, and little memory."""
 
 TURNED = (5, 6, 7, 8)
 """EXIF orientations that exchange height and width."""
 
 
 def read_sizes(paths: Sequence[Path]) -> list[tuple[int, int] | ImageError]:
-    """Height and width of upright images, or why there are none, by their headers alone."""
+    """Read height and width of the upright images from their headers; an ImageError where that fails."""
     with ThreadPoolExecutor() as pool:
         return list(pool.map(_size, paths))
 
@@ -39,20 +39,20 @@ def read_sizes(paths: Sequence[Path]) -> list[tuple[int, int] | ImageError]:
 def read_placed(
     paths: Sequence[Path], sizes: Sequence[tuple[int, int]], canvas: Canvas, name: str, cache: Path | None
 ) -> tuple[NDArray[np.uint8], dict[int, str]]:
-    """Decode images and put them on a canvas, or map the file in which that was left.
+    """Decode images and place them on a canvas, or memory-map the cached result.
 
-    What is mapped takes memory only while it is used, and writing to it does not reach the file.
+    A mapped array takes memory only while it is used. Writing to it does not change the file.
 
     Args:
-        paths: of the images.
-        sizes: height and width that their headers gave, pixels.
-        canvas: where they go.
-        name: of the data set, for the progress bar and the cache's files.
-        cache: the folder of caches; None keeps the images in memory, and so does a folder that cannot be
-            written to, which is said on stderr.
+        paths: paths of the images.
+        sizes: height and width of each image in pixels, from its header.
+        canvas: the canvas to place the images on.
+        name: name of the data set, for the progress bar and the cache's file names.
+        cache: the cache folder; None keeps the images in memory. If the folder cannot be written to, a warning on
+            stderr says so and the images are kept in memory.
 
     Returns:
-        uint8 ``[n, height, width, 3]``, and for each image that cannot be decoded, by its index, why not.
+        uint8 ``[n, height, width, 3]``; index -> error message of each image that cannot be decoded.
     """
     failed: dict[int, str] = {}
     if cache is not None:
@@ -60,8 +60,8 @@ def read_placed(
             return _cached(paths, sizes, canvas, name, cache)
         except OSError as error:
             sys.stderr.write(
-                f"{name}: images cannot be cached in '{cache}' ({error}), so they take memory and are decoded anew "
-                "each time. Name another folder (data.cache=<folder>), or none (data.cache=null)\n"
+                f"{name}: images cannot be cached in '{cache}' ({error}). They are kept in memory and decoded again in "
+                "each training. Set another folder (data.cache=<folder>) or no cache (data.cache=null)\n"
             )
     images = np.empty((len(paths), canvas.height, canvas.width, 3), np.uint8)
     for i, image in enumerate(_decoded(paths, sizes, canvas, name, failed)):
@@ -70,37 +70,37 @@ def read_placed(
 
 
 def _size(path: Path) -> tuple[int, int] | ImageError:
-    suffixes()  # has Pillow register the formats
+    suffixes()  # makes Pillow register the formats
     try:
         with Image.open(path, formats=[kind for kind in FORMATS if kind in Image.OPEN]) as image:
             width, height = image.size
-            turned = _orientation(image) in TURNED and image.format != "TIFF"  # whose size Pillow turns itself
+            turned = _orientation(image) in TURNED and image.format != "TIFF"  # Pillow turns the size of a TIFF itself
     except Exception as error:  # a damaged header makes parsers raise anything
         return ImageError(f"{path}: not an image, or damaged ({str(error) or type(error).__name__})")
     if width * height > MAX_PIXELS:
-        return ImageError(f"{path}: too large to decode: {width}x{height}; the limit is {MAX_PIXELS:,} pixels")
+        return ImageError(f"{path}: too large to decode: {width}x{height} pixels; the limit is {MAX_PIXELS:,} pixels")
     return (width, height) if turned else (height, width)
 
 
 def _orientation(image: Image.Image) -> object:
-    # Not image.getexif(): a PNG's decodes all pixels first, in case its EXIF block comes after them.
+    # Not image.getexif(): that of a PNG decodes all pixels first, in case its EXIF block comes after them.
     try:
         return Image.Image.getexif(image).get(ExifTags.Base.Orientation)
-    except Exception:  # damaged, and the pixels are still good: as assay_deploy.images.canvas has it
+    except Exception:  # damaged EXIF, but good pixels: ignored, as in assay_deploy.images.canvas
         return None
 
 
 def _decoded(
     paths: Sequence[Path], sizes: Sequence[tuple[int, int]], canvas: Canvas, name: str, failed: dict[int, str]
 ) -> Iterator[NDArray[np.uint8]]:
-    """The images on the canvas, in order; where one cannot be decoded, an empty canvas and an entry in `failed`."""
+    """Yield each image on the canvas; for a damaged one, yield an empty canvas and add its error to `failed`."""
 
     def read(i: int) -> NDArray[np.uint8]:
         try:
             image = read_image(paths[i])
             if image.shape[:2] != sizes[i]:
                 (tall, wide), (height, width) = image.shape[:2], sizes[i]
-                raise ImageError(f"{paths[i]}: {wide}x{tall} pixels, but {width}x{height} by its header; save it anew")
+                raise ImageError(f"{paths[i]}: {wide}x{tall} pixels, but {width}x{height} in its header; save it again")
             return place(image, canvas)
         except ImageError as error:
             failed[i] = str(error).removeprefix(f"{paths[i]}: ")
@@ -119,24 +119,24 @@ def _decoded(
 def _cached(
     paths: Sequence[Path], sizes: Sequence[tuple[int, int]], canvas: Canvas, name: str, cache: Path
 ) -> tuple[NDArray[np.uint8], dict[int, str]]:
-    """The cache's file, mapped, once it is there and whole."""
+    """Memory-map the cached images; write the cache first if it is missing or damaged."""
     label = "".join(each if each.isalnum() else "_" for each in name)[:40]
     file = cache / f"{label}-{_key(paths, canvas)}.npy"
     shape = (len(paths), canvas.height, canvas.width, 3)
     cache.mkdir(parents=True, exist_ok=True)
-    with FileLock(file.with_suffix(".lock")):  # of the processes of one training, one decodes
+    with FileLock(file.with_suffix(".lock")):  # only one process of a training decodes
         found = _mapped(file, shape)
         if found is None:
             failed: dict[int, str] = {}
             _write(file, shape, _decoded(paths, sizes, canvas, name, failed), failed)
             found = _mapped(file, shape)
     if found is None:
-        raise OSError("what was written there reads back differently")
+        raise OSError("the cache file was written but reads back damaged")
     return found
 
 
 def _key(paths: Sequence[Path], canvas: Canvas) -> str:
-    """What the cache's content depends on: which images, in which order, when written, and how they are placed."""
+    """Hash of all that the cache depends on: paths, their order, sizes, modification times, canvas and versions."""
     digest = hashlib.sha256(f"{VERSION} {PIL.__version__} {canvas}".encode())
     for path in paths:
         status = path.stat()
@@ -145,7 +145,7 @@ def _key(paths: Sequence[Path], canvas: Canvas) -> str:
 
 
 def _mapped(file: Path, shape: tuple[int, ...]) -> tuple[NDArray[np.uint8], dict[int, str]] | None:
-    """The images and what could not be decoded of them; None if a file is missing or damaged."""
+    """Memory-map the images and read their decoding errors; None if a file is missing or damaged."""
     try:
         facts = json.loads(file.with_suffix(".json").read_bytes())
         failed = {int(i): str(what) for i, what in facts["failed"].items()}
@@ -157,7 +157,7 @@ def _mapped(file: Path, shape: tuple[int, ...]) -> tuple[NDArray[np.uint8], dict
 
 
 def _write(file: Path, shape: tuple[int, ...], images: Iterator[NDArray[np.uint8]], failed: Mapping[int, str]) -> None:
-    """Write both files of the cache, each whole or not at all; `failed` is complete once `images` has ended."""
+    """Write both cache files atomically; `failed` is complete once `images` is exhausted."""
     temporary, facts = file.with_suffix(".npy.tmp"), file.with_suffix(".json.tmp")
     checksum = 0
     try:

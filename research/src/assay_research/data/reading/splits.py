@@ -1,4 +1,4 @@
-"""Cut a split from labelled images: seeded, and with the same share of every class."""
+"""Seeded, stratified split of labelled images into two parts."""
 
 from collections.abc import Sequence
 
@@ -9,7 +9,7 @@ from sklearn.model_selection import train_test_split
 from assay_research.errors import DataError
 
 
-def cut(
+def split_off(
     indices: NDArray[np.int64],
     labels: NDArray[np.int64],
     count: int,
@@ -17,24 +17,24 @@ def cut(
     what: str,
     classes: Sequence[str],
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Part indices in two, stratified by label.
+    """Split indices in two parts, stratified by label.
 
     Args:
-        indices: int64 ``[n]``, into `labels`.
-        labels: int64, the class of every image.
-        count: how many of `indices` are cut off.
-        seed: the same seed gives the same cut.
-        what: the name of the split that is cut off, for errors.
-        classes: names of the labels, for errors.
+        indices: int64 ``[n]``: indices into `labels`.
+        labels: int64: class of every image.
+        count: number of `indices` in the second part.
+        seed: random seed; the same seed gives the same split.
+        what: name of the second part, for error messages.
+        classes: class names, for error messages.
 
     Returns:
-        What is left and what was cut off, each in rising order.
+        The first and the second part, each in ascending order.
 
     Raises:
-        DataError: none or all would be cut off, a seed that cannot be, or a class too small to be in both parts.
+        DataError: a part would be empty, the seed is out of range, or a class is too small to be in both parts.
     """
     if not 0 < count < len(indices):
-        raise DataError(f"{what}: expected 1 to {len(indices) - 1} of {len(indices)} images to cut off, got {count}")
+        raise DataError(f"{what}: expected 1 to {len(indices) - 1} of the {len(indices)} images, got {count}")
     if not 0 <= seed < 2**32:
         raise DataError(f"data.seed must be from 0 to {2**32 - 1}, got {seed}")
     try:
@@ -44,9 +44,10 @@ def cut(
     if set(labels[rest]) != set(labels[off]):
         counts = np.bincount(labels[indices], minlength=len(classes))
         fewest = int(np.argmin(counts))
+        has = f"{counts[fewest]} image{'s' * int(counts[fewest] != 1)}"
         raise DataError(
-            f"{what}: cannot cut {count} of {len(indices)} images so that each of {len(classes)} classes is in "
-            f"both parts; the smallest, '{classes[fewest]}', has {counts[fewest]}. Add images, leave small classes "
-            "out, or cut off another number"
+            f"{what}: cannot split off {count} of {len(indices)} images so that each of {len(classes)} classes is in "
+            f"both parts; the smallest class, '{classes[fewest]}', has {has}. Add images, remove "
+            "small classes, or change the size of the split"
         )
     return np.sort(rest), np.sort(off)

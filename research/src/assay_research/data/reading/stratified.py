@@ -1,4 +1,4 @@
-"""Deal images that hold objects of several classes into parts, with the same share of every class in each."""
+"""Stratified split of images that contain objects of several classes."""
 
 from collections.abc import Sequence
 
@@ -6,20 +6,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-def deal(present: NDArray[np.bool_], sizes: Sequence[int], seed: int) -> NDArray[np.int64]:
-    """Part images by iterative stratification (Sechidis, Tsoumakas and Vlahavas, ECML PKDD 2011).
+def assign_stratified(present: NDArray[np.bool_], sizes: Sequence[int], seed: int) -> NDArray[np.int64]:
+    """Assign images to parts by iterative stratification (Sechidis, Tsoumakas and Vlahavas, ECML PKDD 2011).
 
-    The class with the fewest images left is dealt first, each of its images to the part that lacks most of the
-    class. Unlike there, a class' first image goes to the first part, so that one that can be learned is, and a part
-    that has its size gets no more.
+    The class with the fewest unassigned images comes first. Each of its images goes to the part that lacks most of
+    the class. Two rules differ from the paper: the first image of a class goes to the first part, so that every class
+    can be learned, and a part that has reached its size gets no more images.
 
     Args:
-        present: bool ``[images, classes]``: which image holds which class.
-        sizes: images in each part; their sum is the number of images.
-        seed: of the order in which a class' images are dealt, and of choices between equals.
+        present: bool ``[images, classes]``: True where an image contains a class.
+        sizes: number of images in each part; their sum is the number of images.
+        seed: random seed of the order of a class' images and of choices between equal parts.
 
     Returns:
-        int64 ``[images]``: the part of each image.
+        int64 ``[images]``: index of the part of each image.
     """
     images = len(present)
     assert sum(sizes) == images

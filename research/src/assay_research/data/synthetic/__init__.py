@@ -1,1 +1,1 @@
-"""Draw microscope images of diatoms, for tests and demonstrations."""
+"""Synthetic microscope images of diatoms, for tests and demonstrations."""

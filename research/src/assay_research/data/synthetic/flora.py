@@ -1,23 +1,23 @@
-"""Sixty-eight freshwater diatoms as identification books describe them: outline, ornament, micrometres."""
+"""Descriptions of 68 freshwater diatom species after identification books: outline, ornament and size."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Outline:
-    """The shape of a valve seen from above, free of its size.
+    """Shape of a valve seen from above, independent of its size.
 
-    The apical axis runs from -1 to 1; half the breadth there is a superellipse that a profile narrows.
+    The apical axis runs from -1 to 1. Half the breadth along it is a superellipse times a narrowing profile.
 
     Attributes:
         fullness: exponent of the superellipse: 2 rounds the ends like an ellipse, 8 like a worn rectangle.
-        apex: breadth that the profile leaves at the ends, part of the greatest.
+        apex: breadth of the profile at the ends, as a fraction of the greatest breadth.
         shoulder: exponent of the narrowing: 1.5 begins in the middle (lanceolate), 8 close to the ends (rostrate).
-        club: how much broader the head is than the foot: heteropolar genera.
-        dorsal: how much of the breadth lies on one side of the apical axis, -1 to 1: dorsiventral genera.
-        bend: how far the apical axis bulges to one side, half-breadths.
-        sigmoid: how far it swings to both, half-breadths.
-        waist: how far the middle is drawn in; below 0 it is swollen.
+        club: relative difference in breadth between head and foot, for heteropolar genera.
+        dorsal: asymmetry of the breadth on the two sides of the apical axis, -1 to 1, for dorsiventral genera.
+        bend: deviation of the apical axis to one side, in half-breadths.
+        sigmoid: deviation of the apical axis to both sides (S-shape), in half-breadths.
+        waist: relative narrowing of the middle; a negative value widens it.
     """
 
     fullness: float = 2.0
@@ -50,20 +50,20 @@ OUTLINES = {
 
 @dataclass(frozen=True)
 class Genus:
-    """What the species of a genus have in common; densities are counts in 10 micrometres.
+    """Properties shared by the species of a genus; densities are counts per 10 micrometres.
 
     Attributes:
-        family: of the outline, one of `OUTLINES`.
+        family: key of the outline in `OUTLINES`.
         raphe: ``median``, ``ventral`` (off the middle), ``keel`` (along one edge, on a row of fibulae) or ``none``.
-        axial: half-breadth of the clear area along the raphe, part of the valve's.
-        central: half-length and half-breadth of the clear area in the middle, parts of the valve's.
-        one_sided: the central area opens to one side only.
-        radiate: how far striae lean from the perpendicular, 0 to 1.
-        puncta: density of the dots that striae are rows of; 0 where they look like lines.
-        costae: density of the thick ribs, or of a keel's fibulae; 0 without.
-        heterovalvar: every second valve lies with the side up that has no raphe.
-        stigma: a single dot beside the central area.
-        sinus: the valve without raphe has a horseshoe-shaped clear spot at one side.
+        axial: half-breadth of the clear area along the raphe, as a fraction of the valve's half-breadth.
+        central: half-length and half-breadth of the clear area in the middle, as fractions of the valve's.
+        one_sided: True if the central area opens to one side only.
+        radiate: inclination of the striae from the perpendicular, 0 to 1.
+        puncta: density of the dots along the striae; 0 for striae that appear as lines.
+        costae: density of the thick ribs, or of a keel's fibulae; 0 for none.
+        heterovalvar: True if every second valve shows its face without a raphe.
+        stigma: True if there is a single dot next to the central area.
+        sinus: True if the valve without raphe has a horseshoe-shaped clear spot at one side.
     """
 
     family: str
@@ -117,14 +117,14 @@ GENERA = {
 
 @dataclass(frozen=True)
 class Species:
-    """One species, its valves in micrometres.
+    """One species and the dimensions of its valves.
 
     Attributes:
-        name: the binomial; its first word is the genus.
-        length: shortest and longest.
-        breadth: narrowest and broadest.
-        striae: how many in 10 micrometres; more than 30 a light microscope does not resolve.
-        heads: how far the ends widen into heads again, 0 to 0.5.
+        name: the binomial name; its first word is the genus.
+        length: smallest and largest length in micrometres.
+        breadth: smallest and largest breadth in micrometres.
+        striae: striae per 10 micrometres; a light microscope does not resolve more than 30.
+        heads: relative widening of the ends into heads, 0 to 0.5.
     """
 
     name: str
@@ -135,12 +135,12 @@ class Species:
 
     @property
     def genus(self) -> Genus:
-        """What it shares with its relatives."""
+        """Properties shared by the species of its genus."""
         return GENERA[self.name.split()[0]]
 
     @property
     def outline(self) -> Outline:
-        """Its genus' outline."""
+        """Outline of its genus."""
         return OUTLINES[self.genus.family]
 
 
@@ -214,5 +214,5 @@ SPECIES = (
     Species("Gyrosigma acuminatum", (70, 130), (11.0, 16.0), 18),
     Species("Surella minuta", (14, 36), (9.0, 11.0), 22),
 )
-"""The most frequent first: the thirteen ranks that are published for the Kaggle "Diatom data set" (68 species) are its
-own, Surella's spelling included; the others are filled with species of the same waters."""
+"""All species, the most frequent first. The thirteen ranks published for the Kaggle "Diatom data set" (68 species) are
+used, including its spelling of Surella; the other ranks are filled with species of the same waters."""

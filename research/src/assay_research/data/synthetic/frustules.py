@@ -1,4 +1,4 @@
-"""Draw a diatom's valve as a light microscope shows it: outline, striae, raphe, and the halo of its focus."""
+"""Rendering of one diatom valve under a light microscope: outline, striae, raphe and halo."""
 
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -11,29 +11,29 @@ from assay_research.data.synthetic.flora import Outline, Species
 Floats: TypeAlias = NDArray[np.float32]
 
 MARGIN = 2.0
-"""Micrometres around a valve that its halo brightens."""
+"""Width of the halo around a valve in micrometres."""
 
 RESOLUTION = 0.11
 """Standard deviation of the objective's blur in focus, micrometres: numerical aperture 1.3, green light."""
 
 TIP = 0.2
-"""Half the breadth near a pointed end, half-breadths of the valve."""
+"""Half the breadth near a pointed end, in half-breadths of the valve."""
 
 
 @dataclass(frozen=True)
 class Specimen:
-    """One valve on the slide.
+    """One valve on a slide.
 
     Attributes:
-        species: what it is.
-        length: along the apical axis, micrometres.
-        breadth: across it, micrometres.
-        angle: of the apical axis to the image's rows, radians.
-        mirrored: whether it lies with its other face up.
-        raphe: whether the face that is up has one.
-        focus: how far it lies from the focal plane, micrometres.
-        contrast: how thick its silica is, 1 on average.
-        phases: of the striae on either side, of their irregularity and of the ribs, radians.
+        species: the species.
+        length: length along the apical axis in micrometres.
+        breadth: breadth across the apical axis in micrometres.
+        angle: angle of the apical axis to the image's rows in radians.
+        mirrored: True if the other face is up.
+        raphe: True if the visible face has a raphe.
+        focus: distance from the focal plane in micrometres.
+        contrast: relative thickness of the silica, about 1.
+        phases: phases of the striae on each side, of their irregularity and of the ribs, in radians.
     """
 
     species: Species
@@ -48,7 +48,7 @@ class Specimen:
 
     @property
     def reach(self) -> tuple[float, float]:
-        """Half the width and half the height of an upright box that surely holds the valve, micrometres."""
+        """Half the width and half the height of an upright box that contains the valve, in micrometres."""
         outline = self.species.outline
         along = self.length / 2
         across = self.breadth / 2 * (1 + abs(outline.bend) + abs(outline.sigmoid) + abs(outline.dorsal))
@@ -58,13 +58,13 @@ class Specimen:
 
 @dataclass(frozen=True)
 class Drawing:
-    """A valve in its window of an image.
+    """Rendered valve in a window of an image.
 
     Attributes:
-        top: the window's first row.
-        left: the window's first column.
-        contrast: float32 ``[height, width]``: the light it takes (below 0) or gathers, part of the background's.
-        mask: bool ``[height, width]``: the pixels whose middle lies within the outline.
+        top: first row of the window.
+        left: first column of the window.
+        contrast: float32 ``[height, width]``: relative change of the background light; negative is darker.
+        mask: bool ``[height, width]``: True for pixels whose centre is within the outline.
     """
 
     top: int
@@ -73,8 +73,8 @@ class Drawing:
     mask: NDArray[np.bool_]
 
 
-def collect(species: Species, random: np.random.Generator) -> Specimen:
-    """Any valve of that species: cells shorten from one division to the next, and narrow less."""
+def sample_specimen(species: Species, random: np.random.Generator) -> Specimen:
+    """Draw a random valve of a species: cells shorten from one division to the next, and narrow less."""
     youth, stout = random.beta(2, 2), random.random()
     (shortest, longest), (narrowest, broadest) = species.length, species.breadth
     length = shortest + (longest - shortest) * youth
@@ -95,12 +95,12 @@ def collect(species: Species, random: np.random.Generator) -> Specimen:
 
 
 def half_breadth(position: Floats, outline: Outline, heads: float) -> Floats:
-    """Square of half the breadth along the apical axis, about 1 at most; it falls on below 0 beyond the ends.
+    """Return the squared half-breadth along the apical axis: at most about 1, and negative beyond the ends.
 
     Args:
-        position: on the axis, the ends at -1 and 1.
-        outline: the genus' shape.
-        heads: of the species.
+        position: position on the axis, with the ends at -1 and 1.
+        outline: outline of the genus.
+        heads: relative widening of the ends of the species.
     """
     inside = np.minimum(np.abs(position), 1)
     profile = outline.apex + (1 - outline.apex) * (1 - inside**outline.shoulder)
@@ -114,17 +114,17 @@ def half_breadth(position: Floats, outline: Outline, heads: float) -> Floats:
 def window(
     centre: tuple[float, float], reach: tuple[float, float], scale: float, image: tuple[int, int]
 ) -> tuple[int, int, Floats, Floats]:
-    """The part of an image that something and its halo may cover.
+    """Return the window of an image that an object and its halo can cover.
 
     Args:
-        centre: x and y of its middle in the image, pixels.
-        reach: half its width and half its height, micrometres.
-        scale: pixels a micrometre.
-        image: height and width, pixels; the window is cut off there.
+        centre: x and y of the object's centre in the image, in pixels.
+        reach: half the width and half the height of the object in micrometres.
+        scale: pixels per micrometre.
+        image: height and width of the image in pixels; the window is clipped to it.
 
     Returns:
-        Top row and left column, and of its pixels' middles the micrometres right of the centre, float32
-        ``[1, width]``, and below it, ``[height, 1]``.
+        The top row; the left column; the offsets of the pixel centres from the object's centre in micrometres, to the
+        right float32 ``[1, width]`` and down float32 ``[height, 1]``.
     """
     firsts, offsets = [], []
     for middle, half, size in zip(centre, reach, image[::-1], strict=True):
@@ -136,31 +136,31 @@ def window(
 
 
 class Valve:
-    """A specimen's own coordinates at the pixels of a window.
+    """Coordinates of a specimen at the pixels of its window; the arrays are float32 ``[height, width]``.
 
     Attributes:
-        specimen: whose they are.
-        blur: standard deviation of all that blurs it, micrometres.
-        top: the window's first row in the image.
-        left: the window's first column.
-        x: float32 ``[height, width]``: micrometres along the apical axis from its middle.
-        u: the same, the ends at -1 and 1.
-        v: across the axis, the margins of the broadest place at -1 and 1.
-        distance: to the outline, micrometres, below 0 inside; good near the outline.
-        normal: across and down components of the direction away from the outline.
-        mask: where the valve is.
-        away: from the raphe's line, or from the middle of a disc, micrometres.
-        margin: how near to the margin, 0 on the apical axis and 1 at the outline.
+        specimen: the specimen.
+        blur: standard deviation of the total blur in micrometres.
+        top: first row of the window in the image.
+        left: first column of the window in the image.
+        x: position along the apical axis from its middle, in micrometres.
+        u: position along the apical axis, with the ends at -1 and 1.
+        v: position across the axis, with the margins of the broadest place at -1 and 1.
+        distance: distance to the outline in micrometres, negative inside; accurate near the outline.
+        normal: components to the right and down of the outward normal of the outline.
+        mask: bool: True within the outline.
+        away: distance from the line of the raphe, or from the middle of a disc, in micrometres.
+        margin: position between the apical axis, 0, and the outline, 1.
     """
 
     def __init__(self, specimen: Specimen, centre: tuple[float, float], scale: float, image: tuple[int, int]) -> None:
-        """Lay the coordinates.
+        """Compute the coordinates.
 
         Args:
-            specimen: the valve.
-            centre: x and y of its middle in the image, pixels.
-            scale: pixels a micrometre.
-            image: height and width, pixels; the window is cut off there.
+            specimen: the specimen.
+            centre: x and y of its centre in the image, in pixels.
+            scale: pixels per micrometre.
+            image: height and width of the image in pixels; the window is clipped to it.
         """
         outline, disc = specimen.species.outline, specimen.species.genus.family == "disc"
         self.specimen = specimen
@@ -183,7 +183,7 @@ class Valve:
         self.mask: NDArray[np.bool_] = implicit < 0
         by_row, by_column = np.gradient(implicit, np.float32(1 / scale))
         steepness = np.sqrt(by_column**2 + by_row**2) + np.float32(1e-4)
-        # Outside, a square grows faster than the distance: the root of what is over a narrow tip's own does not.
+        # Outside, `implicit` grows as the square of the distance: take a root, offset by the square of a narrow tip.
         root = np.sqrt(np.maximum(implicit, 0) + np.float32(TIP**2))
         self.distance: Floats = np.where(self.mask, implicit, 2 * root * (root - np.float32(TIP))) / steepness
         self.normal: tuple[Floats, Floats] = by_column / steepness, by_row / steepness
@@ -193,18 +193,18 @@ class Valve:
         self.margin: Floats = np.minimum(np.abs(self.v) / width, 1)
 
     def wave(self, along: Floats, density: float, phase: Floats | float) -> Floats:
-        """A grating of so many lines in 10 micrometres as the blur leaves it, -1 to 1 at most."""
+        """Return a blurred grating of `density` lines per 10 micrometres, with values from -1 to 1."""
         frequency = np.float32(2 * np.pi * density / 10)
         left = np.exp(-((frequency * self.blur) ** 2) / 2)
         return np.asarray(left * np.cos(frequency * along + phase), np.float32)
 
     def bump(self, distance: Floats, width: float) -> Floats:
-        """A line or dot of that width, micrometres, broadened and weakened by the blur."""
+        """Return a line or dot of a width in micrometres, broadened and weakened by the blur."""
         broad = float(np.hypot(width, self.blur))
         return np.asarray(np.exp(-((distance / np.float32(broad)) ** 2) / 2) * (width / broad), np.float32)
 
     def beyond(self, distance: Floats) -> Floats:
-        """0 where a distance in micrometres is well below 0, 1 where it is well above."""
+        """Return a blurred step: 0 where a distance in micrometres is well below 0, 1 where it is well above."""
         return np.asarray(np.clip(distance / np.float32(3 * self.blur) + np.float32(0.5), 0, 1), np.float32)
 
 
@@ -215,14 +215,14 @@ def draw(
     image: tuple[int, int],
     light: tuple[float, float] = (0.0, 0.0),
 ) -> Drawing:
-    """Draw one valve.
+    """Render one valve.
 
     Args:
         specimen: the valve.
-        centre: x and y of its middle in the image, pixels.
-        scale: pixels a micrometre.
-        image: height and width, pixels.
-        light: where oblique light comes from, across and down; its length is its strength.
+        centre: x and y of its centre in the image, in pixels.
+        scale: pixels per micrometre.
+        image: height and width of the image in pixels.
+        light: direction of oblique light, to the right and down; the length of the vector is the strength.
     """
     valve = Valve(specimen, centre, scale, image)
     inner = valve.beyond(-valve.distance - 2 * valve.blur)
@@ -231,7 +231,7 @@ def draw(
 
 
 def _rim(valve: Valve, light: tuple[float, float]) -> Floats:
-    """The dark margin, the bright lines that focus puts beside it, and the shading of oblique light."""
+    """Contrast of the dark margin, of the bright lines next to it, and of the shading by oblique light."""
     distance, line = valve.distance, valve.blur + 0.1
     side = float(np.clip(valve.specimen.focus, -1, 1))
     dark = np.exp(-(((distance + line) / line) ** 2) / 2)
@@ -245,7 +245,7 @@ def _rim(valve: Valve, light: tuple[float, float]) -> Floats:
 
 
 def _ornament(valve: Valve) -> Floats:
-    """What lies within the margin: raphe, clear areas, striae and ribs."""
+    """Contrast within the margin: raphe, clear areas, striae and ribs."""
     specimen, genus = valve.specimen, valve.specimen.species.genus
     half = specimen.breadth / 2
     clear = 1 - valve.beyond(valve.away - genus.axial * half)
@@ -268,13 +268,13 @@ def _ornament(valve: Valve) -> Floats:
 
 
 def _striae(valve: Valve) -> Floats:
-    """Fine lines across the valve, on either side of its axis by themselves."""
+    """Contrast of the striae: fine lines across the valve, with a phase of their own on each side of the axis."""
     species, genus = valve.specimen.species, valve.specimen.species.genus
     first, second, irregular, _ = valve.specimen.phases
     density = species.striae
     if genus.family == "disc":
         around = np.pi * valve.specimen.breadth
-        density = round(density * around / 10) * 10 / around  # a whole number, lest there be a seam
+        density = round(density * around / 10) * 10 / around  # a whole number of striae, so that no seam shows
         along, phase = np.arctan2(valve.v, valve.u) * (valve.specimen.breadth / 2), np.asarray(first)
     else:
         lean = 0.5 * genus.radiate * np.abs(valve.v) * (1 - 1.7 * np.minimum(valve.u**2, 1))
@@ -287,7 +287,7 @@ def _striae(valve: Valve) -> Floats:
 
 
 def _ribs(valve: Valve) -> Floats:
-    """Costae from the axis to both margins, or the fibulae under a keel."""
+    """Contrast of the costae from the axis to both margins, or of the fibulae under a keel."""
     genus = valve.specimen.species.genus
     _, _, irregular, phase = valve.specimen.phases
     frequency = np.float32(np.pi * genus.costae / 10)
@@ -300,12 +300,12 @@ def _ribs(valve: Valve) -> Floats:
 
 
 def _raphe(valve: Valve) -> Floats:
-    """Two slits from the ends to the middle, each closed by a nodule."""
+    """Contrast of the raphe: two slits from the ends to the middle, each with nodules at its ends."""
     half = valve.specimen.length / 2
     gap = np.float32(0.6 + 0.35 * valve.specimen.species.genus.central[0] * half)
     end = np.float32(half - min(1.2, 0.12 * half))
-    apart = np.abs(valve.x)
-    slits = valve.beyond(apart - gap) * valve.beyond(end - apart)
-    nodules = valve.bump(np.hypot(apart - gap, valve.away), 0.2) + valve.bump(np.hypot(apart - end, valve.away), 0.25)
+    offset = np.abs(valve.x)
+    slits = valve.beyond(offset - gap) * valve.beyond(end - offset)
+    nodules = valve.bump(np.hypot(offset - gap, valve.away), 0.2) + valve.bump(np.hypot(offset - end, valve.away), 0.25)
     line = -0.55 * valve.bump(valve.away, 0.09) + 0.18 * valve.bump(valve.away, 0.4)
     return np.asarray(slits * line - 0.35 * nodules, np.float32)

@@ -1,4 +1,4 @@
-"""Images of diatoms under a light microscope, each drawn from a seed and its number alone."""
+"""Synthetic light micrographs of diatoms; each depends only on a seed, its index and the settings."""
 
 from dataclasses import dataclass
 
@@ -7,17 +7,17 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from assay_research.data.synthetic.flora import Species
-from assay_research.data.synthetic.frustules import Floats, Specimen, collect, draw, window
+from assay_research.data.synthetic.frustules import Floats, Specimen, draw, sample_specimen, window
 
 TAIL = (2.0, -1.4)
-"""Objects of the species of rank r, from 1, are in proportion to (r + 2) ** -1.4. That is within the scatter of what
-the Kaggle data set's validation split holds: 91, 63, 37, 39, 36 of ranks 1 to 5, 16 of 9, 6 of 17, 1 of 68."""
+"""The frequency of the species of rank r, from 1, is proportional to (r + 2) ** -1.4. This is within the scatter of the
+Kaggle data set's validation split: 91, 63, 37, 39, 36 objects of ranks 1 to 5, 16 of 9, 6 of 17, 1 of 68."""
 
 OBJECTS = (0.03, 0.68, 0.21, 0.06, 0.02)
-"""Shares of the images with 0, 1, ... objects; 1.36 on average, 1.40 where there are any."""
+"""Fractions of the images with 0, 1, ... objects: 1.36 on average, 1.40 in images with objects."""
 
 CROWDING = 0.3
-"""Boxes that overlap by more (IoU) are placed again, and stay after `TRIES`."""
+"""Boxes with a larger overlap (IoU) are placed again, up to `TRIES` times."""
 
 TRIES = 10
 
@@ -26,12 +26,12 @@ GOLDEN = (5**0.5 - 1) / 2
 
 @dataclass(frozen=True)
 class Slide:
-    """What lies in an image, before it is drawn.
+    """Plan of one image: its specimens and their positions.
 
     Attributes:
-        ranks: of the species, from 0.
-        specimens: as many.
-        centres: x and y of each in the image, pixels.
+        ranks: rank of the species of each specimen, from 0.
+        specimens: the specimens.
+        centres: x and y of each specimen's centre in the image, in pixels.
     """
 
     ranks: tuple[int, ...]
@@ -41,7 +41,7 @@ class Slide:
 
 @dataclass(frozen=True)
 class Micrograph:
-    """An image and the bounds of what lies in it.
+    """Rendered image and the boxes of its objects.
 
     Attributes:
         image: uint8 ``[height, width, 3]``, RGB.
@@ -52,18 +52,18 @@ class Micrograph:
     boxes: Floats
 
 
-def prepare(index: int, seed: int, flora: tuple[Species, ...], image: tuple[int, int], scale: float) -> Slide:
-    """Decide what lies in an image.
+def sample_slide(index: int, seed: int, flora: tuple[Species, ...], image: tuple[int, int], scale: float) -> Slide:
+    """Draw the random specimens of an image and their positions.
 
-    The first object of successive images walks through the species with steps of the golden ratio, so that even a
-    small set holds all of them in about their shares; the others are drawn by chance.
+    The species of the first object in successive images follows a golden-ratio sequence, so that even a small set
+    contains all species in about the right proportions. The species of further objects are random.
 
     Args:
-        index: of the image.
-        seed: of the set.
+        index: index of the image.
+        seed: random seed of the data set.
         flora: the species, the most frequent first.
-        image: height and width, pixels.
-        scale: pixels a micrometre.
+        image: height and width of the image in pixels.
+        scale: pixels per micrometre.
     """
     random = np.random.default_rng([seed, index])
     shares = np.cumsum((np.arange(1, len(flora) + 1) + TAIL[0]) ** TAIL[1])
@@ -71,7 +71,7 @@ def prepare(index: int, seed: int, flora: tuple[Species, ...], image: tuple[int,
     points = random.random(count)
     points[:1] = (np.random.default_rng(seed).random() + index * GOLDEN) % 1
     ranks = [int(rank) for rank in np.searchsorted(shares, points * shares[-1])]
-    specimens = tuple(collect(flora[rank], random) for rank in ranks)
+    specimens = tuple(sample_specimen(flora[rank], random) for rank in ranks)
     bounds: list[NDArray[np.float64]] = []
     for specimen in specimens:
         reach = np.array(specimen.reach) * scale
@@ -83,15 +83,15 @@ def prepare(index: int, seed: int, flora: tuple[Species, ...], image: tuple[int,
     return Slide(tuple(ranks), specimens, tuple((float(each[0, 0]), float(each[0, 1])) for each in bounds))
 
 
-def take(slide: Slide, index: int, seed: int, image: tuple[int, int], scale: float) -> Micrograph:
-    """Draw a slide.
+def render(slide: Slide, index: int, seed: int, image: tuple[int, int], scale: float) -> Micrograph:
+    """Render a slide as a micrograph.
 
     Args:
-        slide: what lies in the image.
-        index: of the image.
-        seed: of the set.
-        image: height and width, pixels.
-        scale: pixels a micrometre.
+        slide: the specimens and their positions.
+        index: index of the image.
+        seed: random seed of the data set.
+        image: height and width of the image in pixels.
+        scale: pixels per micrometre.
     """
     random = np.random.default_rng([seed, index, 1])
     direction, strength = random.uniform(0, 2 * np.pi), random.uniform(0, 0.14)
@@ -110,21 +110,21 @@ def take(slide: Slide, index: int, seed: int, image: tuple[int, int], scale: flo
 
 
 def _centre(reach: NDArray[np.float64], image: tuple[int, int], random: np.random.Generator) -> NDArray[np.float64]:
-    """Where a box of half that width and height lies: in the image if it fits, and rather in the middle of it."""
+    """Draw a random centre for a box of this half-size: inside the image if it fits, and more often near the middle."""
     size = np.array(image[::-1])
     edge = np.where(reach + 2 < size / 2, reach + 2, size / 4)
     return np.asarray(edge + (size - 2 * edge) * random.beta(1.7, 1.7, 2))
 
 
 def _overlap(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
-    """Intersection over union of two boxes, each its centre above half its width and height."""
+    """Intersection over union of two boxes, each given as rows of its centre and of its half-size."""
     low, high = np.maximum(one[0] - one[1], other[0] - other[1]), np.minimum(one[0] + one[1], other[0] + other[1])
     common = np.prod(np.maximum(high - low, 0))
     return float(common / (4 * np.prod(one[1]) + 4 * np.prod(other[1]) - common))
 
 
 def _background(random: np.random.Generator, image: tuple[int, int], scale: float) -> Floats:
-    """Light that passes the empty slide, 1 on average: uneven lamp, mounting medium, what lies far out of focus."""
+    """Light through the empty slide, 1 on average: uneven lamp, mounting medium, objects far out of focus."""
     height, width = image
     across, down = np.linspace(-1, 1, width, dtype=np.float32), np.linspace(-1, 1, height, dtype=np.float32)[:, None]
     tilt, fall = random.uniform(-0.06, 0.06, 2).astype(np.float32), np.float32(random.uniform(0.02, 0.1))
@@ -139,12 +139,12 @@ def _background(random: np.random.Generator, image: tuple[int, int], scale: floa
 
 
 def _enlarged(field: Floats, size: tuple[int, int]) -> Floats:
-    """A field at another height and width, smooth between its points."""
+    """Resize a field to another height and width by bicubic interpolation."""
     return np.asarray(Image.fromarray(field).resize(size[::-1], Image.Resampling.BICUBIC))
 
 
 def _litter(light: Floats, random: np.random.Generator, scale: float) -> None:
-    """Lay what is no diatom on the slide: specks, mineral grains, fibres, and dust out of focus."""
+    """Add objects that are no diatoms to the light: specks, mineral grains, fibres and dust out of focus."""
     height, width = light.shape
     area = height * width / scale**2
     for draw_one, density in ((_speck, 8e-4), (_grain, 4e-4), (_fibre, 6e-5), (_dust, 2e-4)):
@@ -212,10 +212,10 @@ def _dust(
 
 
 def _expose(light: Floats, random: np.random.Generator) -> NDArray[np.uint8]:
-    """The camera's image: grey to yellowish, with its noise.
+    """Convert light to the camera's image, grey to yellowish, with noise.
 
-    Noise is a sum of random bytes, the first two common to the channels: near enough to normal once it is rounded, and
-    ten times as fast to draw.
+    The noise is a sum of random bytes, two of them common to the channels. After rounding it is close enough to normal
+    noise, and ten times as fast to draw.
     """
     level, warmth, noise = random.uniform(140, 205), random.beta(1.6, 1.6), random.uniform(1.2, 3.4)
     raw = np.frombuffer(random.bytes(5 * light.size), np.int8).reshape(5, *light.shape)

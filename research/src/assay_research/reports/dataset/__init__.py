@@ -1,1 +1,1 @@
-"""The report of a data set: statistics, findings, figures and one HTML page."""
+"""Report on a data set: statistics, findings, figures and one HTML page."""

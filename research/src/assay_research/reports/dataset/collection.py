@@ -1,4 +1,4 @@
-"""A data set with all its splits in one: flat arrays of images and objects, for statistics and galleries."""
+"""Images and objects of all splits of a data set as flat arrays, for statistics and galleries."""
 
 from dataclasses import dataclass
 
@@ -14,21 +14,22 @@ SPLITS = ("train", "val", "test")
 
 @dataclass(frozen=True, eq=False)
 class Collection:
-    """The images and objects of a data set as flat arrays, all splits in one.
+    """Images and objects of all splits of a data set as flat arrays.
 
     Attributes:
-        name: of the data set.
-        classes: names, in the order of the labels.
-        canvas: what every image was put on.
-        images: uint8 ``[height, width, 3]`` each, on the canvas; views of the data set's, which may lie on disk.
-        names: of the images.
-        sizes: int64 ``[images, 2]``: their own height and width, pixels.
-        splits: int64 ``[images]``, into `SPLITS`.
-        owners: int64 ``[objects]``, the image each object is in, rising.
-        labels: int64 ``[objects]``.
-        ignored: bool ``[objects]``: neither learned nor held against a detector.
-        canvas_boxes: float32 ``[objects, 4]``: left, top, right, bottom in canvas pixels; None where objects are
-            whole images, each with one class.
+        name: name of the data set.
+        classes: class names, in the order of the label indices.
+        canvas: the canvas that every image was placed on.
+        images: uint8 ``[height, width, 3]`` each, on the canvas; views of the data set's arrays, which may be
+            memory-mapped.
+        names: names of the images.
+        sizes: int64 ``[images, 2]``: height and width of each image in pixels, before it was placed on the canvas.
+        splits: int64 ``[images]``: index of each image's split in `SPLITS`.
+        owners: int64 ``[objects]``: index of the image that contains each object, in ascending order.
+        labels: int64 ``[objects]``: class indices.
+        ignored: bool ``[objects]``: True for objects that are excluded from training and from scores.
+        canvas_boxes: float32 ``[objects, 4]``: left, top, right, bottom in canvas pixels; None for classification,
+            where an object is a whole image.
     """
 
     name: str
@@ -44,7 +45,7 @@ class Collection:
     canvas_boxes: NDArray[np.float32] | None
 
     def unpadded(self) -> list[NDArray[np.uint8]]:
-        """Views of the images on their canvases, without the margins, uint8 ``[height, width, 3]`` each."""
+        """Return views of the images without the margins of the canvas, uint8 ``[height, width, 3]`` each."""
         windows = [self.canvas.window(height, width) for height, width in self.sizes.tolist()]
         return [
             image[top : top + height, left : left + width]
@@ -52,14 +53,14 @@ class Collection:
         ]
 
     def learned(self) -> "Collection":
-        """The same without the ignored objects."""
+        """Return the collection without the ignored objects."""
         keep = ~self.ignored
         boxes = None if self.canvas_boxes is None else self.canvas_boxes[keep]
         parts = (self.name, self.classes, self.canvas, self.images, self.names, self.sizes, self.splits)
         return Collection(*parts, self.owners[keep], self.labels[keep], self.ignored[keep], boxes)
 
     def boxes(self) -> NDArray[np.float64]:
-        """The boxes in their images' own pixels, ``[objects, 4]``."""
+        """Return the boxes in pixels of their original images, float64 ``[objects, 4]``."""
         assert self.canvas_boxes is not None
         ends = np.searchsorted(self.owners, np.arange(len(self.names) + 1))
         per_image = [
@@ -70,9 +71,9 @@ class Collection:
 
 
 def collect(data: Data) -> Collection:
-    """Put the splits of a data set one after the other.
+    """Collect the images and objects of all splits of a data set.
 
-    Names are made printable: a file name may hold bytes that are no text.
+    Unprintable characters in names are escaped: a file name may contain bytes that are not text.
     """
     parts = (data.train, data.val, data.test)
     splits = np.repeat(np.arange(3), [len(part) for part in parts])

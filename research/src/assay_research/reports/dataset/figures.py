@@ -1,4 +1,4 @@
-"""Figures of a data set: its classes, how many objects an image holds, how large they are and where they lie."""
+"""Figures of a data set: class frequencies, objects per image, and sizes and positions of the boxes."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,20 +19,20 @@ from assay_research.reports.palette import BLUE, GREEN, GREY, VERMILION
 SPLIT_COLOURS = (BLUE, VERMILION, GREEN)
 
 BARS = 80
-"""Classes that a figure has room for."""
+"""Largest number of classes in a figure."""
 
 OVERLAID = 5
-"""Classes up to which each has its own histogram."""
+"""Largest number of classes for which each class has its own histogram."""
 
 
 def classes(counts: NDArray[np.int64], names: Sequence[str], path: Path, title: str) -> None:
-    """Draw the objects of every class, and how they are divided among the splits.
+    """Plot the number of objects of every class, and their fractions in the splits.
 
     Args:
-        counts: objects by ``[split][class]``.
-        names: of the classes.
-        path: the image file to write; its suffix chooses the format.
-        title: of the figure.
+        counts: number of objects, ``[splits, classes]``.
+        names: class names.
+        path: the image file to write; its suffix selects the format.
+        title: title of the figure.
     """
     shown = min(len(names), BARS)
     counts, rows = counts[:, :shown], np.arange(shown)
@@ -50,7 +50,7 @@ def classes(counts: NDArray[np.int64], names: Sequence[str], path: Path, title: 
     for split, colour, row in zip(SPLITS, SPLIT_COLOURS, counts / total.clip(min=1), strict=True):
         right.barh(rows, row, left=start, color=colour, label=split)
         start += row
-    right.set(xlabel="share of each split", xlim=(0, 1))
+    right.set(xlabel="fraction in each split", xlim=(0, 1))
     right.xaxis.set_major_formatter(_percent)
     right.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=3, frameon=False, fontsize="small")
     for axes in (left, right):
@@ -60,13 +60,13 @@ def classes(counts: NDArray[np.int64], names: Sequence[str], path: Path, title: 
 
 
 def objects_per_image(counts: NDArray[np.int64], splits: NDArray[np.int64], path: Path, title: str) -> None:
-    """Draw how many images hold how many objects.
+    """Plot a histogram of the number of objects per image.
 
     Args:
-        counts: objects of each image.
-        splits: of the images, into `SPLITS`.
-        path: the image file to write; its suffix chooses the format.
-        title: of the figure.
+        counts: number of objects of each image.
+        splits: index of each image's split in `SPLITS`.
+        path: the image file to write; its suffix selects the format.
+        title: title of the figure.
     """
     most = int(counts.max(initial=1))
     step = -(-(most + 1) // 40)
@@ -80,7 +80,7 @@ def objects_per_image(counts: NDArray[np.int64], splits: NDArray[np.int64], path
     )
     median = float(np.median(counts))
     axes.axvline(median, color="black", linestyle=":", linewidth=1, label=f"median {median:g}")
-    axes.set(xlabel="objects in an image", ylabel="images")
+    axes.set(xlabel="objects per image", ylabel="images")
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.legend(frameon=False)
@@ -96,22 +96,22 @@ def shapes(
     path: Path,
     title: str,
 ) -> None:
-    """Draw histograms of the area of boxes, as a part of their image's, and of their aspect ratio.
+    """Plot histograms of the area of boxes, as a fraction of the image, and of their aspect ratio.
 
     Args:
-        share: of the image's area, in (0, 1], of n objects.
-        aspect: width by height of the same.
-        labels: of the same.
-        names: of the classes; few have a histogram each, which sums to 1.
-        path: the image file to write; its suffix chooses the format.
-        title: of the figure.
+        share: area of each of n boxes as a fraction of its image's area, in (0, 1].
+        aspect: width / height of each box.
+        labels: class index of each box.
+        names: class names; up to `OVERLAID` classes have a histogram each, which sums to 1.
+        path: the image file to write; its suffix selects the format.
+        title: title of the figure.
     """
     figure = Figure(figsize=(9, 3.4), layout="constrained")
     figure.suptitle(title)
-    panels = ((share, "area of a box, part of its image's"), (aspect, "aspect ratio, width by height"))
+    panels = ((share, "box area / image area"), (aspect, "aspect ratio (width / height)"))
     for axes, (values, label) in zip(figure.subplots(1, 2), panels, strict=True):
         _histograms(axes, values, labels, names)
-        axes.set(xscale="log", xlabel=label, ylabel="share of the class" if len(names) <= OVERLAID else "objects")
+        axes.set(xscale="log", xlabel=label, ylabel="fraction of the class" if len(names) <= OVERLAID else "objects")
     figure.axes[0].xaxis.set_major_formatter(_percent)
     figure.axes[0].xaxis.set_minor_formatter(NullFormatter())
     figure.axes[1].axvline(1, color="black", linewidth=1, linestyle=":")
@@ -129,15 +129,15 @@ def canvas_sizes(
     path: Path,
     title: str,
 ) -> None:
-    """Draw how large objects are where a model sees them.
+    """Plot a histogram of the sizes of objects on the canvas, as the model gets them.
 
     Args:
-        side: root of the area on the canvas, pixels, of n objects.
-        labels: of the same.
-        names: of the classes.
-        limits: pixels, and the number of objects smaller than that.
-        path: the image file to write; its suffix chooses the format.
-        title: of the figure.
+        side: square root of the area of each of n boxes on the canvas, in pixels.
+        labels: class index of each box.
+        names: class names.
+        limits: size in pixels -> number of smaller objects.
+        path: the image file to write; its suffix selects the format.
+        title: title of the figure.
     """
     figure = Figure(figsize=(9, 3.4), layout="constrained")
     figure.suptitle(title)
@@ -148,23 +148,23 @@ def canvas_sizes(
         text = f"< {limit} px\n{smaller / len(side):.1%}"
         axes.annotate(text, (limit, 1), (-4, -4), axes.get_xaxis_transform(), "offset points", ha="right", va="top")
     low, high = min(5.0, side.min() / 1.1), max(40.0, side.max() * 1.1)
-    axes.set(xscale="log", xlim=(low, high), xlabel="root of the area on the canvas, pixels")
+    axes.set(xscale="log", xlim=(low, high), xlabel="square root of the area on the canvas, pixels")
     ticks = [tick for tick in (2, 4, 8, 16, 32, 64, 128, 256, 512, 1024) if low <= tick <= high]
     axes.set_xticks(ticks, [str(tick) for tick in ticks])
     axes.xaxis.minorticks_off()
-    axes.set_ylabel("share of the class" if len(names) <= OVERLAID else "objects")
+    axes.set_ylabel("fraction of the class" if len(names) <= OVERLAID else "objects")
     _legend(figure, names)
     save(figure, path)
 
 
 def places(maps: Mapping[str, NDArray[np.float64]], aspect: float, path: Path, title: str) -> None:
-    """Draw where in an image objects lie.
+    """Plot heat maps of the positions of objects in their images.
 
     Args:
-        maps: what they are of -> ``[rows, columns]``, the mean number of boxes over a place.
-        aspect: height by width of a typical image.
-        path: the image file to write; its suffix chooses the format.
-        title: of the figure.
+        maps: title of each map -> ``[rows, columns]``, the fraction of the boxes that cover each cell.
+        aspect: height / width of a typical image.
+        path: the image file to write; its suffix selects the format.
+        title: title of the figure.
     """
     width = 9 / max(2, len(maps))
     figure = Figure(figsize=(width * len(maps), 0.92 * width * aspect + 1.35), layout="constrained")
@@ -177,17 +177,17 @@ def places(maps: Mapping[str, NDArray[np.float64]], aspect: float, path: Path, t
         scale = figure.colorbar(image, ax=axes, orientation="horizontal", shrink=0.9).ax.xaxis
         scale.set_major_locator(MaxNLocator(3))
         scale.set_major_formatter(_percent)
-    figure.supxlabel("part of the objects that cover a place", fontsize="small")
+    figure.supxlabel("fraction of the objects that cover a point", fontsize="small")
     save(figure, path)
 
 
 def shorten(name: str, length: int = 28) -> str:
-    """A name that fits beside a bar."""
+    """Shorten a name to at most `length` characters."""
     return name if len(name) <= length else name[: length - 1] + "…"
 
 
 def _histograms(axes: Axes, values: NDArray[np.float64], labels: NDArray[np.int64], names: Sequence[str]) -> None:
-    """On a logarithmic axis: one histogram for each of few classes, or one of all objects."""
+    """Plot one histogram per class, or a single one if there are many classes, on a logarithmic axis."""
     edges = np.geomspace(values.min() * 0.98, values.max() * 1.02, 49)
     if len(names) > OVERLAID:
         axes.hist(values, bins=list(edges), color=BLUE, edgecolor="white", linewidth=0.5)

@@ -1,4 +1,4 @@
-"""What is suspicious about a data set, in words, and what to do about it."""
+"""Findings about a data set: possible problems in words, each with advice."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -7,172 +7,174 @@ import numpy as np
 from numpy.typing import NDArray
 
 from assay_research.reports.dataset.collection import SPLITS
-from assay_research.reports.dataset.statistics import Exploration, imbalance, smaller_than
+from assay_research.reports.dataset.statistics import DatasetStatistics, imbalance, smaller_than
 
 FEW = 20
-"""Training objects of a class from which little is learned, and below which an average precision is mostly chance."""
+"""Smallest number of training objects of a class without a finding; with fewer, its score is mostly chance."""
 
-UNEVEN = 10
-"""Times as many objects of the most frequent class as of the rarest, from which that is said."""
+IMBALANCED = 10
+"""Ratio of the most frequent to the rarest class above which a finding reports class imbalance."""
 
 SMALL = 16
-"""Pixels on the canvas: four cells of the finest feature map that torchvision's detectors look at, 4 pixels each."""
+"""Size in canvas pixels below which an object is small: four cells, 4 pixels each, of the finest feature map that
+torchvision's detectors use."""
 
 MANY_SMALL = 0.05
-"""Part of the objects under `SMALL` from which that is said."""
+"""Fraction of objects smaller than `SMALL` above which a finding reports them."""
 
 UNIFORM = 2
-"""Look-alike pairs an image from which likeness tells nothing: all images are of one kind, as written digits are."""
+"""Near-duplicate pairs per image above which similarity is no evidence: all images are of one kind, like digits."""
 
 
 @dataclass(frozen=True)
 class DatasetFinding:
-    """Something to know before training.
+    """Finding about a data set, to read before training.
 
     Attributes:
-        anchor: of the section that shows it.
-        level: ``bad``: scores would mislead; ``look``: look at it; ``note``: good to know.
-        what: the fact.
-        advice: what to do; "" where there is nothing.
+        anchor: anchor of the page section with the details.
+        level: ``problem`` if scores would be misleading, ``warning`` if it should be checked, or ``note``.
+        message: description of the finding.
+        advice: recommended action; "" if none.
     """
 
     anchor: str
     level: str
-    what: str
+    message: str
     advice: str = ""
 
 
-def findings(seen: Exploration) -> list[DatasetFinding]:
-    """Everything that is worth a sentence, the worst first."""
-    found = [*_alike(seen), *_classes(seen), *_reading(seen), *_objects(seen)]
-    return sorted(found, key=lambda each: ("bad", "look", "note").index(each.level))
+def findings(statistics: DatasetStatistics) -> list[DatasetFinding]:
+    """Return all findings, the most severe first."""
+    found = [*_near_duplicates(statistics), *_classes(statistics), *_reading(statistics), *_objects(statistics)]
+    return sorted(found, key=lambda each: ("problem", "warning", "note").index(each.level))
 
 
-def leaks(seen: Exploration) -> NDArray[np.bool_]:
-    """Which of the look-alike pairs lie in two splits."""
-    splits = seen.collection.splits
-    return np.asarray(splits[seen.pairs.first] != splits[seen.pairs.second])
+def leaks(statistics: DatasetStatistics) -> NDArray[np.bool_]:
+    """Return True for each near-duplicate pair with images in different splits, bool ``[pairs]``."""
+    splits = statistics.collection.splits
+    return np.asarray(splits[statistics.pairs.first] != splits[statistics.pairs.second])
 
 
-def uniform(seen: Exploration) -> bool:
-    """Whether so many images look alike that it means nothing."""
-    return int((~seen.pairs.exact).sum()) > UNIFORM * len(seen.collection.names)
+def uniform(statistics: DatasetStatistics) -> bool:
+    """Return True if so many images are similar that similarity is no evidence for near-duplicates."""
+    return int((~statistics.pairs.exact).sum()) > UNIFORM * len(statistics.collection.names)
 
 
-def _alike(seen: Exploration) -> Iterator[DatasetFinding]:
-    across, exact = leaks(seen), seen.pairs.exact
-    counted = exact if uniform(seen) else np.ones_like(exact)
+def _near_duplicates(statistics: DatasetStatistics) -> Iterator[DatasetFinding]:
+    across, exact = leaks(statistics), statistics.pairs.exact
+    counted = exact if uniform(statistics) else np.ones_like(exact)
     leaking, within = int((across & counted).sum()), int((~across & counted).sum())
     if leaking:
         copies = int((across & exact).sum())
         also = f", {copies:,} of them exact copies" if copies else ""
         yield DatasetFinding(
-            "look-alikes",
-            "bad",
-            f"In {amount(leaking, 'pair')}, images of two splits show the same scene{also}: what is learned from one "
-            "is tested on the other, and scores come out too good.",
-            "Put both images of each into the same split, or remove one.",
+            "near-duplicates",
+            "problem",
+            f"Near-duplicate images in different splits: {amount(leaking, 'pair')}{also}. A model that was trained on "
+            "one image of a pair and is evaluated on the other gets too high a score.",
+            "Put both images of a pair into the same split, or remove one.",
         )
     if within:
         copies = int((~across & exact).sum())
         also = f", {copies:,} of them exact copies" if copies else ""
         yield DatasetFinding(
-            "look-alikes",
-            "look" if copies else "note",
-            f"In {amount(within, 'pair')}, images of one split show the same scene{also}.",
-            "They teach and test less than as many different images would; remove copies.",
+            "near-duplicates",
+            "warning" if copies else "note",
+            f"Near-duplicate images within a split: {amount(within, 'pair')}{also}.",
+            "They contribute less than different images. Remove exact copies.",
         )
-    if uniform(seen):
+    if uniform(statistics):
         yield DatasetFinding(
-            "look-alikes",
+            "near-duplicates",
             "note",
-            f"{len(seen.pairs):,} pairs of images look alike: these images are too uniform for likeness to tell "
-            "copies from others, and only exact copies are told of.",
+            f"{len(statistics.pairs):,} pairs of images are similar. These images are too uniform to tell "
+            "near-duplicates from other images, so only exact copies are reported.",
         )
 
 
-def _classes(seen: Exploration) -> Iterator[DatasetFinding]:
-    classes, total = seen.collection.classes, seen.counts.sum(0)
-    for split, counts in zip(SPLITS, seen.counts, strict=True):
+def _classes(statistics: DatasetStatistics) -> Iterator[DatasetFinding]:
+    classes, total = statistics.collection.classes, statistics.counts.sum(0)
+    for split, counts in zip(SPLITS, statistics.counts, strict=True):
         missing = [name for name, count in zip(classes, counts, strict=True) if not count]
         if missing and counts.any():
-            advice = "Cut the splits anew, stratified by class, or add images."
-            effect = "cannot be learned" if split == "train" else "cannot be scored there"
-            what = f"{amount(len(missing), 'class', 'classes')} without objects in {split}, which {effect}: "
-            yield DatasetFinding("classes", "bad" if split == "train" else "look", what + some(missing) + ".", advice)
-    few = [name for name, count in zip(classes, seen.counts[0], strict=True) if 0 < count < FEW]
+            advice = "Split the data again, stratified by class, or add images."
+            effect = "cannot be learned" if split == "train" else "cannot be evaluated on this split"
+            message = f"Classes without objects in {split}: {len(missing):,} ({some(missing)}). Such a class {effect}."
+            yield DatasetFinding("classes", "problem" if split == "train" else "warning", message, advice)
+    few = [name for name, count in zip(classes, statistics.counts[0], strict=True) if 0 < count < FEW]
     if few:
         yield DatasetFinding(
             "classes",
-            "look",
-            f"{amount(len(few), 'class', 'classes')} with fewer than {FEW} training objects: {some(few)}.",
-            "Expect little of them, and read their scores as chance; collect more, or merge them.",
+            "warning",
+            f"Classes with fewer than {FEW} training objects: {len(few):,} ({some(few)}).",
+            "Their scores are unreliable. Collect more objects, or merge classes.",
         )
     ratio = imbalance(total.tolist())
-    if ratio > UNEVEN:
+    if ratio > IMBALANCED:
         most, least = int(total.argmax()), int(np.where(total, total, total.max() + 1).argmin())
         yield DatasetFinding(
             "classes",
-            "look",
-            f"There are {ratio:,.0f} times as many objects of '{classes[most]}' ({total[most]:,}) as of "
+            "warning",
+            f"Class imbalance: '{classes[most]}' has {ratio:,.0f} times as many objects ({total[most]:,}) as "
             f"'{classes[least]}' ({total[least]:,}).",
-            "Read the score of every class, and not only their mean or the share of right answers.",
+            "Check the score of every class, not only the mean or the accuracy.",
         )
 
 
-def _reading(seen: Exploration) -> Iterator[DatasetFinding]:
-    if seen.problems:
+def _reading(statistics: DatasetStatistics) -> Iterator[DatasetFinding]:
+    if statistics.problems:
         yield DatasetFinding(
             "problems",
-            "look",
-            f"{amount(len(seen.problems), 'problem')} met while reading the data set; training goes on without what "
-            "cannot be used.",
-            "Each is named, with what became of it.",
+            "warning",
+            f"{amount(len(statistics.problems), 'problem')} found while reading the data set. Unusable parts are left "
+            "out of training.",
+            "The section lists all of them, with the consequence of each.",
         )
-    if seen.ignored:
+    if statistics.ignored:
         yield DatasetFinding(
             "problems",
             "note",
-            f"{amount(seen.ignored, 'object')} marked as crowd or difficult: neither learned nor counted here.",
+            f"{amount(statistics.ignored, 'object')} marked as crowd or difficult. They are excluded from training and "
+            "from these statistics.",
         )
 
 
-def _objects(seen: Exploration) -> Iterator[DatasetFinding]:
-    if seen.shapes is None:
+def _objects(statistics: DatasetStatistics) -> Iterator[DatasetFinding]:
+    if statistics.shapes is None:
         return
-    canvas, n = seen.collection.canvas, max(1, len(seen.collection.labels))
-    (small,) = smaller_than(seen.shapes.side, [SMALL])
+    canvas, n = statistics.collection.canvas, max(1, len(statistics.collection.labels))
+    (small,) = smaller_than(statistics.shapes.side, [SMALL])
     if small > MANY_SMALL * n:
         yield DatasetFinding(
             "shapes",
-            "look",
+            "warning",
             f"{small / n:.0%} of the objects are smaller than {SMALL}x{SMALL} pixels on the "
             f"{canvas.width}x{canvas.height} canvas.",
-            "Train on a larger canvas, if the images have more pixels than that.",
+            "Use a larger canvas if the images have more pixels.",
         )
-    odd = {each.index for each in (*seen.odd_sizes, *seen.odd_aspects)}
+    odd = {each.index for each in (*statistics.size_outliers, *statistics.aspect_outliers)}
     if odd:
         yield DatasetFinding(
             "outliers",
-            "look",
-            f"{amount(len(odd), 'object')} ({len(odd) / n:.1%}) of a size or shape unusual for the class.",
-            "Look at the first ones: a wrong class, a box around two objects, or one cut off at the image's edge?",
+            "warning",
+            f"{amount(len(odd), 'object')} ({len(odd) / n:.1%}) with a size or shape that is unusual for the class.",
+            "Check the first ones for a wrong class, a box around two objects, or an object cut off at an edge.",
         )
-    if len(seen.empty):
+    if len(statistics.empty):
         yield DatasetFinding(
             "images",
-            "look",
-            f"{amount(len(seen.empty), 'image')} without any object.",
-            "As background they teach a detector to stay silent; make sure that nothing in them was forgotten.",
+            "warning",
+            f"{amount(len(statistics.empty), 'image')} without any object.",
+            "A detector learns background from such images. Check that no object in them was left unannotated.",
         )
 
 
 def amount(n: int, one: str, more: str = "") -> str:
-    """``1 pair``, ``2,000 pairs``."""
+    """Format a number with its noun, such as ``1 pair`` or ``2,000 pairs``."""
     return f"{n:,} {one if n == 1 else more or one + 's'}"
 
 
 def some(names: Sequence[str], limit: int = 8) -> str:
-    """The first names, and how many more there are."""
+    """Join the first `limit` names, and add the number of the others."""
     more = f" and {len(names) - limit:,} more" if len(names) > limit else ""
     return ", ".join(f"'{name}'" for name in names[:limit]) + more

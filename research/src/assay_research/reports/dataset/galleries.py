@@ -1,4 +1,4 @@
-"""Galleries of a data set: samples with their boxes, a specimen of every class, outliers, look-alikes, empties."""
+"""Image galleries of a data set: samples with boxes, one object per class, outliers, near-duplicates, empty images."""
 
 import math
 import textwrap
@@ -27,11 +27,11 @@ PAIRS = 8
 EMPTY = 8
 
 CONTEXT = 0.25
-"""Of a box's longer side that a crop shows around it, on each side."""
+"""Margin around a box in a crop, as a fraction of the box's longer side."""
 
 
 def samples(collection: Collection, path: Path, title: str, seed: int = 0) -> None:
-    """Draw images that were drawn by lot, with their boxes and classes."""
+    """Plot random images with their boxes and classes."""
     with_objects = np.unique(collection.owners)
     chosen = np.random.default_rng(seed).permutation(with_objects)[:SAMPLES]
     figure, cells = _grid(len(chosen), 3, 3.3, 3.3 * _tallness(collection, chosen) + 0.25)
@@ -50,13 +50,13 @@ def samples(collection: Collection, path: Path, title: str, seed: int = 0) -> No
 
 
 def specimens(collection: Collection, side: NDArray[np.float64], path: Path, title: str) -> None:
-    """Draw one object of every class: of those that lie within their image, the nearest to the class' median size.
+    """Plot one typical object of every class: nearest to the median size, and not cut off at an edge if possible.
 
     Args:
-        collection: with boxes.
-        side: of its objects on the canvas, pixels.
-        path: the image file to write; its suffix chooses the format.
-        title: of the figure.
+        collection: a collection with boxes.
+        side: square root of the area of each box on the canvas, in pixels.
+        path: the image file to write; its suffix selects the format.
+        title: title of the figure.
     """
     boxes, tall_wide = collection.boxes(), collection.sizes[collection.owners]
     inside = np.hstack([boxes[:, :2] > 1, boxes[:, 2:] < tall_wide[:, ::-1] - 1])
@@ -76,13 +76,13 @@ def specimens(collection: Collection, side: NDArray[np.float64], path: Path, tit
 
 
 def outliers(collection: Collection, found: Sequence[tuple[int, str]], path: Path, title: str) -> None:
-    """Draw objects that are unlike the others of their class.
+    """Plot objects with a size or shape that is unusual for their class.
 
     Args:
-        collection: with boxes.
-        found: objects, and what is odd about each in a few words.
-        path: the image file to write; its suffix chooses the format.
-        title: of the figure.
+        collection: a collection with boxes.
+        found: index of each object, and a short description of its deviation.
+        path: the image file to write; its suffix selects the format.
+        title: title of the figure.
     """
     found = found[:CROPS]
     figure, cells = _grid(len(found), 8, 1.25, 1.7)
@@ -90,24 +90,24 @@ def outliers(collection: Collection, found: Sequence[tuple[int, str]], path: Pat
     for axes, (i, what) in zip(cells, found, strict=False):
         _crop(axes, collection, i)
         axes.add_patch(_rectangle(collection, i, VERMILION))
-        said = f"{brief(collection.classes[collection.labels[i]])}\n{what}"
-        axes.set_title(said, fontsize=7)
+        caption = f"{brief(collection.classes[collection.labels[i]])}\n{what}"
+        axes.set_title(caption, fontsize=7)
         axes.set_xlabel(tail(collection.names[collection.owners[i]], 22), fontsize=6, color=GREY)
     save(figure, path)
 
 
 def pairs(collection: Collection, found: Pairs, path: Path, title: str) -> None:
-    """Draw images that look alike side by side, those in two splits framed."""
+    """Plot near-duplicate images side by side; pairs in different splits have a coloured frame."""
     shown = min(PAIRS, len(found))
     both = np.stack([found.first[:shown], found.second[:shown]], axis=1)
     columns = min(2, shown)
     figure, cells = _grid(2 * shown, 2 * columns, 2.5, 2.5 * _tallness(collection, both.ravel()) + 0.35)
     figure.suptitle(title)
     images = collection.unpadded()
-    for axes, i, likeness in zip(cells, both.ravel().tolist(), found.likeness.repeat(2), strict=False):
+    for axes, i, similarity in zip(cells, both.ravel().tolist(), found.similarity.repeat(2), strict=False):
         axes.imshow(images[i])
         axes.set_title(tail(collection.names[i], 34), fontsize=7)
-        axes.set_xlabel(f"{SPLITS[collection.splits[i]]}, likeness {likeness:.2f}", fontsize=7, color=GREY)
+        axes.set_xlabel(f"{SPLITS[collection.splits[i]]}, similarity {similarity:.2f}", fontsize=7, color=GREY)
     leaks = (collection.splits[both[:, 0]] != collection.splits[both[:, 1]]).repeat(2)
     for axes, leak in zip(cells, leaks, strict=False):
         axes.spines[:].set(color=VERMILION if leak else GREY, linewidth=3 if leak else 0.5)
@@ -115,7 +115,7 @@ def pairs(collection: Collection, found: Pairs, path: Path, title: str) -> None:
 
 
 def empty(collection: Collection, chosen: NDArray[np.int64], path: Path, title: str) -> None:
-    """Draw images in which nothing is annotated."""
+    """Plot images without annotations."""
     chosen = chosen[:EMPTY]
     figure, cells = _grid(len(chosen), 4, 2.5, 2.5 * _tallness(collection, chosen) + 0.25)
     figure.suptitle(title)
@@ -127,7 +127,7 @@ def empty(collection: Collection, chosen: NDArray[np.int64], path: Path, title: 
 
 
 def _grid(n: int, columns: int, width: float, height: float) -> tuple[Figure, list[Axes]]:
-    """A figure of n cells without ticks, inches a cell."""
+    """Create a figure with n cells without ticks; width and height of a cell are in inches."""
     columns = max(2, min(columns, n))
     rows = max(1, math.ceil(n / columns))
     figure = Figure(figsize=(width * columns, height * rows + 0.45), layout="constrained")
@@ -142,13 +142,13 @@ def _grid(n: int, columns: int, width: float, height: float) -> tuple[Figure, li
 
 
 def _tallness(collection: Collection, chosen: NDArray[np.int64]) -> float:
-    """Height by width of the tallest of the images, within reason."""
+    """Largest height / width of the images, limited to 0.4 to 1.6."""
     height, width = collection.sizes[chosen].T
     return float((height / width).max(initial=0.4).clip(max=1.6))
 
 
 def _crop(axes: Axes, collection: Collection, i: int) -> None:
-    """Show an object and what is around it, from its canvas; no more than there is of the image, where it fits."""
+    """Plot an object and its surroundings from the canvas, within the image if it is large enough."""
     assert collection.canvas_boxes is not None
     owner = int(collection.owners[i])
     top, left, height, width = collection.canvas.window(*collection.sizes[owner].tolist())
@@ -166,12 +166,12 @@ def _crop(axes: Axes, collection: Collection, i: int) -> None:
 
 def _rectangle(collection: Collection, i: int, colour: str) -> Rectangle:
     assert collection.canvas_boxes is not None
-    left, top, right, bottom = (collection.canvas_boxes[i] - 0.5).tolist()  # the middle of a pixel is a whole number
+    left, top, right, bottom = (collection.canvas_boxes[i] - 0.5).tolist()  # pixel centres are at integers
     return Rectangle((left, top), right - left, bottom - top, fill=False, edgecolor=colour, linewidth=1)
 
 
 def _box(axes: Axes, collection: Collection, i: int, named: bool) -> None:
-    """Draw one object's box in its class' colour, with the class' name."""
+    """Plot the box of an object in the colour of its class, with the class name if `named`."""
     if collection.canvas_boxes is None:
         return
     label = int(collection.labels[i])

@@ -1,4 +1,4 @@
-"""Find images of one and the same scene, be they copies, photographed twice, or shifted against each other."""
+"""Detection of near-duplicate images: copies, and images of the same scene, also if shifted against each other."""
 
 import hashlib
 from collections.abc import Sequence
@@ -16,65 +16,67 @@ SIDE = 32
 """Pixels a side of the thumbnails that are compared."""
 
 PEAK = 0.35
-"""Of the correlation over all shifts, from which two images are looked at more closely."""
+"""Smallest peak of the correlation over all shifts for which two images are compared by parts."""
 
 PARTS = 4
-"""A side: what two images have in common is compared in so many rows and columns."""
+"""Number of rows, and of columns, into which the common area of two images is divided for the comparison."""
 
-ALIKE = 0.6
-"""Likeness from which two images are named. In BCCD 21 pairs reach it, and all show one field of cells twice. Of the
-2,254,626 pairs of the drawn diatoms, whose peak is high where two lie in the same pose, none does. JPEG quality 40
-leaves a copy 0.85 or more; one that a crop of 5% scaled up may be missed."""
+MIN_SIMILARITY = 0.6
+"""Smallest similarity of a near-duplicate pair. In BCCD 21 pairs reach it, and all show one field of cells twice. Of
+the 2,254,626 pairs of the synthetic diatoms, whose peak is high where two lie in the same pose, none does. A copy at
+JPEG quality 40 has 0.85 or more; a copy that was cropped by 5% and scaled up may be missed."""
 
-CLOSER = 50
-"""Images that each is compared with closely, at most: of images of one kind, as written digits are, many peak."""
+MAX_CANDIDATES = 50
+"""Largest number of images that an image is compared with by parts; images of one kind, like digits, peak often."""
 
 ALL_PAIRS = 4000
-"""Images up to which every pair is compared, at some 10 microseconds each. Of more, only pairs whose hashes are near
-each other are; that still finds copies, but few shifted images."""
+"""Largest number of images for which every pair is compared, at about 10 microseconds each. For more images, only pairs
+with similar hashes are compared, which still finds copies, but few shifted images."""
 
-NEAR = 30
-"""Of 128 bits of hash, how many may differ. Copies differ in up to 15, unlike images rarely in fewer than 37."""
+MAX_DIFFERENT_BITS = 30
+"""Largest number of different bits of two similar hashes, of 128. Copies differ in up to 15 bits, different images
+rarely in fewer than 37."""
 
 
 @dataclass(frozen=True, eq=False)
 class Pairs:
-    """Pairs of images that look alike, the most alike first.
+    """Near-duplicate pairs of images, the most similar first.
 
     Attributes:
-        first: int64 ``[pairs]``, an image.
-        second: int64 ``[pairs]``, a later one.
-        likeness: float64 ``[pairs]``, `ALIKE` to 1.
-        exact: bool ``[pairs]``: every pixel is the same.
-        everywhere: whether every pair of images was compared, and not only those of similar hashes.
+        first: int64 ``[pairs]``: index of one image.
+        second: int64 ``[pairs]``: index of the other image, larger than the first.
+        similarity: float64 ``[pairs]``, `MIN_SIMILARITY` to 1.
+        exact: bool ``[pairs]``: True if all pixels are equal.
+        exhaustive: True if every pair of images was compared; False if only pairs with similar hashes were.
     """
 
     first: NDArray[np.int64]
     second: NDArray[np.int64]
-    likeness: NDArray[np.float64]
+    similarity: NDArray[np.float64]
     exact: NDArray[np.bool_]
-    everywhere: bool
+    exhaustive: bool
 
     def __len__(self) -> int:
         return len(self.first)
 
     def take(self, order: NDArray[np.int64]) -> "Pairs":
-        """The pairs at these places, in this order."""
-        return Pairs(self.first[order], self.second[order], self.likeness[order], self.exact[order], self.everywhere)
+        """Select pairs by index, in the given order."""
+        return Pairs(self.first[order], self.second[order], self.similarity[order], self.exact[order], self.exhaustive)
 
 
-def alike(images: Sequence[NDArray[np.uint8]], all_pairs: int = ALL_PAIRS) -> Pairs:
-    """The pairs of images that show the same scene.
+def find_near_duplicates(images: Sequence[NDArray[np.uint8]], all_pairs: int = ALL_PAIRS) -> Pairs:
+    """Find the pairs of images that show the same scene.
 
-    Two grey thumbnails are laid over each other where their cross-correlation over all shifts is greatest; their
-    likeness is the median of the correlations of the parts they have in common there. So an object in the same pose
-    is not enough, what is around it has to agree as well: both whitened, which leaves structure of every size, and
-    without what is coarse, where a large object reaches no further than its outline. The lesser of both counts.
-    Brightness and contrast do not. Mirrored and rotated copies are not found.
+    Two grey thumbnails are aligned at the shift with the largest cross-correlation. Their similarity is the median
+    correlation of the parts of their common area, so that one object in the same pose is not enough: its surroundings
+    have to agree too. It is computed twice, and the smaller value is used: on whitened thumbnails, which keep structure
+    of every size, and on thumbnails without coarse structure, where a large object has no effect beyond its outline.
+    Brightness and contrast have no effect. Mirrored and rotated copies are not found.
 
     Args:
-        images: n of uint8 ``[height, width, 3]``, of any sizes.
-        all_pairs: of more images than these only those with near hashes are compared.
+        images: n images uint8 ``[height, width, 3]`` of any size.
+        all_pairs: largest number of images for which every pair is compared; for more images, only pairs with similar
+            hashes are.
     """
     n = len(images)
     grey = [Image.fromarray(image).convert("L") for image in images]
@@ -82,33 +84,33 @@ def alike(images: Sequence[NDArray[np.uint8]], all_pairs: int = ALL_PAIRS) -> Pa
     white, fine, hashes = whitened(thumbnails), without_coarse(thumbnails), gradient_hashes(grey)
     spectra = torch.fft.rfft2(torch.from_numpy(white))
     _, identities = np.unique(np.array([_digest(image) for image in images]), return_inverse=True)
-    everywhere = n <= all_pairs
+    exhaustive = n <= all_pairs
     found: list[tuple[int, int, float]] = []
     for i in tqdm(range(n - 1), desc="comparing images", unit="image", leave=False, disable=None):
         others = np.arange(i + 1, n)
-        if not everywhere:
-            others = others[np.bitwise_count(hashes[i] ^ hashes[i + 1 :]).sum(1) <= NEAR]
+        if not exhaustive:
+            others = others[np.bitwise_count(hashes[i] ^ hashes[i + 1 :]).sum(1) <= MAX_DIFFERENT_BITS]
         peaks, shifts = correlate(spectra[i], spectra[others])
-        for k in np.argsort(-peaks, kind="stable")[:CLOSER]:
+        for k in np.argsort(-peaks, kind="stable")[:MAX_CANDIDATES]:
             j = int(others[k])
             if identities[j] == identities[i] or peaks[k] < PEAK:
                 continue
-            likeness = min(agreement(each[i], each[j], int(shifts[k])) for each in (white, fine))
-            if likeness >= ALIKE:
-                found.append((i, j, likeness))
+            similarity = min(agreement(each[i], each[j], int(shifts[k])) for each in (white, fine))
+            if similarity >= MIN_SIMILARITY:
+                found.append((i, j, similarity))
         copies = i + 1 + np.flatnonzero(identities[i + 1 :] == identities[i])
         found += [(i, int(j), 1.0) for j in copies]
     found.sort(key=lambda pair: (-pair[2], pair[0], pair[1]))
     first, second = (np.array([pair[k] for pair in found], np.int64) for k in range(2))
     values = np.array([pair[2] for pair in found], np.float64)
-    return Pairs(first, second, values, np.asarray(identities[first] == identities[second]), everywhere)
+    return Pairs(first, second, values, np.asarray(identities[first] == identities[second]), exhaustive)
 
 
 def whitened(thumbnails: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Thumbnails whose Fourier transform was divided by the root of its magnitudes, of mean 0 and unit energy.
+    """Divide the Fourier transform of thumbnails by the square root of its magnitudes; return mean 0 and unit energy.
 
-    Halfway to phase correlation (Kuglin and Hines, 1975): a common vignette, or one dark object, would otherwise make
-    all images alike. Of an image of one colour nothing is left.
+    This is halfway to phase correlation (Kuglin and Hines, 1975). Without it, a common vignette or one dark object
+    would make all images similar. An image of one colour becomes zero.
 
     Args:
         thumbnails: float32 ``[n, SIDE, SIDE]``.
@@ -122,29 +124,32 @@ def whitened(thumbnails: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def without_coarse(thumbnails: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Thumbnails, float32 ``[n, SIDE, SIDE]``, less the mean of the 5x5 pixels around each."""
+    """Subtract the mean of the surrounding 5x5 pixels from each pixel of thumbnails, float32 ``[n, SIDE, SIDE]``."""
     padded = np.pad(thumbnails, ((0, 0), (2, 2), (2, 2)), mode="edge")
     return np.asarray(thumbnails - sliding_window_view(padded, (5, 5), axis=(1, 2)).mean(axis=(-2, -1)), np.float32)
 
 
 def correlate(spectrum: Tensor, spectra: Tensor) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """The greatest correlation over all (circular) shifts, up to 1, of one thumbnail with each of m; and where it is.
+    """Return the largest correlation over all circular shifts of one thumbnail with each of m others, and its shift.
 
     Args:
-        spectrum: complex64 ``[SIDE, SIDE // 2 + 1]``.
-        spectra: the same of the others, ``[m, SIDE, SIDE // 2 + 1]``.
+        spectrum: Fourier transform of the thumbnail, complex64 ``[SIDE, SIDE // 2 + 1]``.
+        spectra: Fourier transforms of the others, complex64 ``[m, SIDE, SIDE // 2 + 1]``.
+
+    Returns:
+        float32 ``[m]``: correlations, at most 1; int64 ``[m]``: shifts, rows times `SIDE` plus columns.
     """
     peaks, shifts = torch.fft.irfft2(spectrum * spectra.conj(), s=(SIDE, SIDE)).flatten(1).max(1)
     return np.asarray(peaks), np.asarray(shifts)
 
 
 def agreement(one: NDArray[np.float32], other: NDArray[np.float32], shift: int) -> float:
-    """How well two thumbnails agree all over what they have in common once one is shifted onto the other.
+    """Return the median correlation of the parts of two thumbnails' common area after a shift.
 
     Args:
         one: ``[SIDE, SIDE]``.
-        other: the same.
-        shift: rows times `SIDE` plus columns by which the other is to be rolled.
+        other: ``[SIDE, SIDE]``.
+        shift: circular shift of `other`, rows times `SIDE` plus columns.
 
     Returns:
         The median correlation of `PARTS` by `PARTS` parts, -1 to 1.
@@ -163,19 +168,19 @@ def agreement(one: NDArray[np.float32], other: NDArray[np.float32], shift: int) 
 
 
 def _common(shift: int) -> tuple[int, int, int]:
-    """Where what is common begins in one and in the other, and its length, a multiple of `PARTS`."""
+    """Return the start of the common range in one and in the other axis, and its length, a multiple of `PARTS`."""
     signed = shift - SIDE if shift > SIDE // 2 else shift
     return max(signed, 0), max(-signed, 0), (SIDE - abs(signed)) // PARTS * PARTS
 
 
 def gradient_hashes(grey: Sequence[Image.Image]) -> NDArray[np.uint64]:
-    """Whether brightness rises from each cell of an 8x8 grid to the next, rightwards and downwards: dHash.
+    """Return the dHash of images: one bit for each brightness increase between neighbours of an 8x8 grid.
 
     Args:
         grey: n images of mode L.
 
     Returns:
-        uint64 ``[n, 2]``.
+        uint64 ``[n, 2]``: 64 bits for neighbours to the right, then 64 bits for neighbours below.
     """
 
     def bits(size: tuple[int, int], axis: int) -> NDArray[np.bool_]:
@@ -187,5 +192,5 @@ def gradient_hashes(grey: Sequence[Image.Image]) -> NDArray[np.uint64]:
 
 
 def _digest(image: NDArray[np.uint8]) -> str:
-    """Of size and pixels: the same for the same image in another file format, where nothing was lost."""
+    """Hash of size and pixels, which is equal for equal images in different lossless file formats."""
     return hashlib.sha256(f"{image.shape}".encode() + np.ascontiguousarray(image).tobytes()).hexdigest()

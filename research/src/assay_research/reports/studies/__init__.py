@@ -1,1 +1,1 @@
-"""The project's results: records, tables, curves, and the table of models."""
+"""Published results of the project: records of runs, result tables, learning curves and the table of models."""

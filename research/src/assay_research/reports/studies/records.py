@@ -1,4 +1,4 @@
-"""What is kept of a finished run for good: the facts of docs/results/<name>.json."""
+"""Permanent records of finished runs, in docs/results/<name>.json."""
 
 import json
 import sys
@@ -22,16 +22,16 @@ RECIPE = (
     *("model", "optim", "schedule", "augment", "stopping", "views", "epochs", "batch_size", "accumulate"),
     *("sync_batchnorm", "label_smoothing", "clip_grad_norm", "ema_decay"),
 )
-"""Keys of a config that make it this experiment; data, seed and machine are in the row."""
+"""Config keys that define an experiment; data, seed and machine are columns of the results table."""
 
 
 @dataclass(frozen=True, order=True)
 class ZooExperiment:
-    """An experiment of the zoo.
+    """Experiment of the model zoo.
 
     Attributes:
-        choice: ``tinyvgg_table2/c_36``, what ``experiment=`` takes.
-        name: ``tinyvgg_c_36``, of its runs.
+        choice: value of ``experiment=``, such as ``tinyvgg_table2/c_36``.
+        name: name of its runs, such as ``tinyvgg_c_36``.
     """
 
     choice: str
@@ -39,12 +39,12 @@ class ZooExperiment:
 
     @property
     def member(self) -> str:
-        """``c_36``."""
+        """Name within the study, such as ``c_36``."""
         return self.choice.rpartition("/")[2]
 
 
 def experiments() -> dict[str, list[ZooExperiment]]:
-    """The experiments of each study, as the folder of configs has them."""
+    """Return the experiments of each study, from the folder of configs."""
     return {
         study: [ZooExperiment(choice, read_yaml(CONF / "experiment" / f"{choice}.yaml")["name"]) for choice in choices]
         for study, choices in studies().items()
@@ -53,17 +53,17 @@ def experiments() -> dict[str, list[ZooExperiment]]:
 
 
 def record(runs: Iterable[Run], folder: Path) -> list[str]:
-    """Put finished runs into their experiments' files; one of the same data set and seed replaces its predecessor.
+    """Add finished runs to the files of their experiments; a run replaces one with the same data set and seed.
 
     Args:
-        runs: all are checked before a file is written.
-        folder: of the files.
+        runs: the runs; all are checked before a file is written.
+        folder: folder of the files.
 
     Returns:
-        the names of the experiments.
+        Names of the experiments.
 
     Raises:
-        AssayError: a run that is unfinished or damaged, or of no experiment.
+        AssayError: a run is unfinished, damaged, or belongs to no experiment.
     """
     known = {experiment.name: experiment for study in experiments().values() for experiment in study}
     entries: dict[str, dict[tuple[str, int], dict[str, Any]]] = {}
@@ -78,37 +78,40 @@ def record(runs: Iterable[Run], folder: Path) -> list[str]:
 
 
 def recorded(folder: Path, name: str) -> list[dict[str, Any]]:
-    """The recorded runs of an experiment, ordered by data set and seed; [] where none is.
+    """Read the recorded runs of an experiment, ordered by data set and seed; [] if there are none.
 
     Raises:
-        DataError: its file is damaged.
+        DataError: the file is damaged.
     """
     path = folder / f"{name}.json"
     runs = read_json(path).get("runs") if path.is_file() else []
     if not isinstance(runs, list):
-        raise DataError(f"'{path}' is not what `nox -s results` writes: expected a list of runs")
+        raise DataError(f"'{path}' is not a file of `nox -s results`: expected a list of runs")
     return runs
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """An object from a file.
+    """Read a JSON object from a file.
 
     Raises:
-        DataError: it is missing or damaged.
+        DataError: the file is missing or damaged.
     """
     try:
         return dict(json.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError as error:
-        raise DataError(f"there is no '{path}': run this in the project's folder") from error
+        raise DataError(f"there is no '{path}': run this command in the project's folder") from error
     except (ValueError, TypeError) as error:
         raise DataError(f"'{path}' is not readable JSON ({error})") from error
 
 
 def finished_runs(folder: Path) -> list[Run]:
-    """The run a folder is; or those of a sweep, or those below it, that finished, with a word on those that did not.
+    """Find the finished runs in a folder, and print a line for each unfinished one.
+
+    Args:
+        folder: the folder of a run, of a sweep, or a folder with runs at any depth.
 
     Raises:
-        CheckpointError: there is none.
+        CheckpointError: there is no finished run.
     """
     if (folder / CONFIG).is_file():
         return [Run.open(folder)]
@@ -124,24 +127,26 @@ def finished_runs(folder: Path) -> list[Run]:
         else:
             sys.stdout.write(f"left out, unfinished: {run.folder}\n")
     if not finished:
-        raise CheckpointError(f"'{folder}' holds no finished run: expected a run's folder, or one with runs below it")
+        raise CheckpointError(
+            f"'{folder}' contains no finished run: expected a run's folder, or a folder with runs in it"
+        )
     return finished
 
 
 def _entry(run: Run, known: Mapping[str, ZooExperiment]) -> tuple[str, dict[str, Any]]:
-    """What is kept of a finished run, and the name of its experiment."""
+    """Return the name of a run's experiment and the record of the run."""
     summary = run.summary()
     if not summary:
-        raise CheckpointError(f"'{run.folder}' is unfinished: `nox -s train -- resume={run.folder}` ends it")
+        raise CheckpointError(f"'{run.folder}' is unfinished: finish it with `nox -s train -- resume={run.folder}`")
     name = str(summary.get("name"))
     if name not in known:
-        raise ConfigError(f"'{run.folder}' is a run of '{name}', which is no experiment; {nearest(name, known)}")
+        raise ConfigError(f"'{run.folder}' is a run of '{name}', which is not an experiment; {nearest(name, known)}")
     metric = metric_of(summary)
     missing = {"dataset", "n", "seed", metric.scores[0], metric.val, *FACTS} - set(summary)
     history = read_history(run)
     if missing or not history:
         lacks = ", ".join(sorted(missing)) or "its metrics"
-        raise CheckpointError(f"'{run.folder}' lacks {lacks}: expected what a finished training leaves")
+        raise CheckpointError(f"'{run.folder}' lacks {lacks}: expected the files of a finished training")
     config, ours = run.config(), asdict(compose_settings([f"experiment={known[name].choice}"]))
     return name, {
         **{key: summary[key] for key in ("dataset", "seed", "n")},
@@ -153,7 +158,7 @@ def _entry(run: Run, known: Mapping[str, ZooExperiment]) -> tuple[str, dict[str,
 
 
 def _changes(key: str, given: Any, expected: Any) -> list[str]:
-    """The overrides that make one value of a config another; a key that only the newer of them has is none."""
+    """Return the overrides that turn `expected` into `given`; keys that only one of them has are skipped."""
     if isinstance(given, dict) and isinstance(expected, dict):
         return [
             line
@@ -165,7 +170,7 @@ def _changes(key: str, given: Any, expected: Any) -> list[str]:
 
 
 def _lines(choice: str, runs: Iterable[Mapping[str, Any]]) -> str:
-    """JSON with a line for each fact of a run, so that a change of one is a change of one line."""
+    """Format runs as JSON with one line per fact, so that a changed fact is one changed line in a diff."""
     facts = (
         ",\n".join(f"   {json.dumps(key)}: {json.dumps(value, allow_nan=False)}" for key, value in run.items())
         for run in runs

@@ -1,4 +1,4 @@
-"""The published results: finished runs become docs/results/<name>.json, and those become docs/results.md."""
+"""Published results: record finished runs in docs/results/<name>.json, and write docs/results.md from the records."""
 
 import argparse
 import re
@@ -28,7 +28,7 @@ from assay_research.runs.score import metric_of
 
 PUBLISHED = "published.json"
 METRICS = {"test_top1": "top-1", "test_map50": "mAP@50"}
-"""Scores that goals are set for, in words."""
+"""Scores that goals refer to, and their names."""
 
 COLUMNS = (
     *("experiment", "published", "goal", "measured", "with views", "verdict", "data set", "n test", "seeds", "epochs"),
@@ -37,32 +37,33 @@ COLUMNS = (
 INTRODUCTION = """\
 # Results
 
-Made by `nox -s results` from the files in [results](results); `nox -s results -- <run or sweep folder>` adds runs.
+This page is written by `nox -s results` from the files in [results](results). `nox -s results -- <run or sweep folder>`
+adds runs.
 
-How a figure counts: the checkpoint is chosen by the score on validation images, cut from the training split (5,000
-of CIFAR-10's 50,000), and the test images are scored once, with that checkpoint. *Measured* is top-1 (of detectors,
-mAP@50) on the test images as they are, *with views* the same with the answers to the experiment's views averaged or
-fused. Both are the mean over seeds ± the sample standard deviation. *Published* is what the authors of the original
-report; a row that is a link is a model of others on the same data set, with what its source reports. *Goal* is for the
-data set of its row; an experiment not measured yet shows the goal on the original data set. *Seconds* is the mean over
-seeds.
+The checkpoint is selected by the score on validation images, which are split off the training images (5,000 of
+CIFAR-10's 50,000). The test images are evaluated once, with that checkpoint. *Measured* is top-1 (mAP@50 for detectors)
+on the plain test images. *With views* is the same with the predictions for the experiment's views averaged or fused.
+Both are the mean over seeds ± the sample standard deviation. *Published* is the score reported by the original
+authors. A row with a link is a model of other authors on the same data set, with the score that its source reports.
+*Goal* is for the data set of its row; for an experiment that is not measured yet, it is the goal on the original data
+set. *Seconds* is the mean over seeds.
 
-`cifar10-jpeg` is a JPEG copy of CIFAR-10 at quality 75: what is measured on it is about what CIFAR-10 gives, but not
-comparable to the digit. `nox -s train -- experiment=<experiment>` trains any row, with
-`data=image_folder data.root=<folder>` behind it on a folder such as `cifar10-jpeg`; a row measured with other settings
-names them. The name of a study trains all of its rows.
+`cifar10-jpeg` is a JPEG copy of CIFAR-10 at quality 75. Scores on it are close to those on CIFAR-10, but not exactly
+comparable. `nox -s train -- experiment=<experiment>` trains any row; add `data=image_folder data.root=<folder>` to use
+a folder such as `cifar10-jpeg`. A row that was measured with other settings lists them. The name of a study trains all
+of its rows.
 """
-CHANGED = "A + after a commit: its tree had changes that were not committed."
+CHANGED = "A + after a commit means that its tree had uncommitted changes."
 
 
 def page(folder: Path) -> str:
-    """The text of docs/results.md.
+    """Return the text of docs/results.md.
 
     Args:
-        folder: that holds `published.json` and the experiments' files.
+        folder: folder with `published.json` and the files of the experiments.
 
     Raises:
-        DataError: one of them is missing or damaged.
+        DataError: a file is missing or damaged.
     """
     published = read_json(folder / PUBLISHED)
     studies, sections, verdicts = _ordered(published), [], []
@@ -70,7 +71,7 @@ def page(folder: Path) -> str:
         about = published.get(study, {})
         rows = [row for member in members for row in _rows(member, about, recorded(folder, member.name))]
         verdicts += [row[COLUMNS.index("verdict")] for row in rows]
-        words = (about.get("about", ""), _goals(about), f"`nox -s train -- experiment={study}` trains all of it.")
+        words = (about.get("about", ""), _goals(about), f"`nox -s train -- experiment={study}` trains all rows.")
         text = [f"## {about.get('title', study)}", "", textwrap.fill(" ".join(filter(None, words)), 120), ""]
         text += [table([COLUMNS, *rows, *_others(about)])]
         if any(row[COLUMNS.index("measured")] for row in rows):
@@ -86,7 +87,7 @@ def page(folder: Path) -> str:
 
 
 def draw_studies(folder: Path) -> None:
-    """Draw ``<study>.png`` of every study with a recorded run, and remove those of others."""
+    """Plot ``<study>.png`` for every study with a recorded run, and remove the figures of the other studies."""
     for study, members in _ordered(read_json(folder / PUBLISHED)).items():
         found = [(member, run) for member in members for run in recorded(folder, member.name)]
         datasets = {run["dataset"] for _, run in found}
@@ -107,7 +108,7 @@ def draw_studies(folder: Path) -> None:
 
 
 def _ordered(published: Mapping[str, Any]) -> dict[str, list[ZooExperiment]]:
-    """Studies and their members in the order they were published in, then what is ours alone."""
+    """Return the studies and their experiments in the order of publication, then those that are not published."""
     found = experiments()
     ordered = {}
     for study in sorted(found, key=lambda each: _place(each, published)):
@@ -121,7 +122,7 @@ def _place(name: str, order: Mapping[str, Any]) -> tuple[int, str]:
 
 
 def _goals(about: Mapping[str, Any]) -> str:
-    """What the goals of a study are about, in words."""
+    """Return a sentence about the metric of a study's goals; "" without goals."""
     if not any("goal" in each or "at_most" in each for each in about.get("members", {}).values()):
         return ""
     metric = f"{METRICS[_plain(about)]} {'with views' if about['metric'].endswith('_tta') else 'as measured'}"
@@ -130,7 +131,7 @@ def _goals(about: Mapping[str, Any]) -> str:
 
 
 def _rows(experiment: ZooExperiment, about: Mapping[str, Any], runs: Sequence[Mapping[str, Any]]) -> list[list[str]]:
-    """A row for each data set, and each departure from the experiment, that was measured; or one that says none was."""
+    """Return a table row for each measured data set and set of overrides; one row "not measured" if there is none."""
     fact = about.get("members", {}).get(experiment.member, {})
     published = fact.get("published", "")
     published = published if isinstance(published, str) else _decimals(published)
@@ -170,7 +171,7 @@ def _rows(experiment: ZooExperiment, about: Mapping[str, Any], runs: Sequence[Ma
 
 
 def _others(about: Mapping[str, Any]) -> list[list[str]]:
-    """A row for each figure that others published for the data set of a study: a name that links to its source."""
+    """Return a table row for each score that others published on the data set of a study, with a link to its source."""
     blank = [""] * (len(COLUMNS) - 2)
     return [
         [f"[{each['name']}]({each['source']})", _decimals(each["value"]), *blank] for each in about.get("others", ())
@@ -178,7 +179,7 @@ def _others(about: Mapping[str, Any]) -> list[list[str]]:
 
 
 def _goal(fact: Mapping[str, Any], about: Mapping[str, Any], dataset: str) -> tuple[float | None, str]:
-    """The goal on a data set, as a number and in words; None where there is none."""
+    """Return the goal on a data set as a number and as text; None and "" if there is none."""
     if dataset not in about.get("lower", {}):
         return None, ""
     if "at_most" in fact:
@@ -202,12 +203,12 @@ def _verdict(
 
 
 def _plain(about: Mapping[str, Any], run: Mapping[str, Any] = MappingProxyType({})) -> str:
-    """Key of a study's score on the test images as they are; of a study that publishes none, the run's own."""
+    """Return the key of a study's score on the plain test images; that of the run if the study has no metric."""
     return str(about.get("metric", metric_of(run).scores[0])).removesuffix("_tta")
 
 
 def _decimals(value: float) -> str:
-    """Two decimals, or as many as were published."""
+    """Format a score with two decimals, or with as many as were published."""
     return max(f"{value:.2f}", f"{value:g}", key=len)
 
 
@@ -216,14 +217,14 @@ def _distinct(words: Iterable[str]) -> str:
 
 
 def main() -> None:
-    """The command `python -m assay_research.reports.studies.results`."""
-    parser = argparse.ArgumentParser(prog="results", description="Write docs/results.md anew, with these runs added.")
-    parser.add_argument("runs", nargs="*", type=Path, help="finished runs, or folders with runs below them")
+    """Run the command `python -m assay_research.reports.studies.results`."""
+    parser = argparse.ArgumentParser(prog="results", description="Add runs to the records and rewrite docs/results.md.")
+    parser.add_argument("runs", nargs="*", type=Path, help="finished runs, or folders with runs in them")
     parser.add_argument("--docs", type=Path, default=Path("docs"), help="folder of results.md and results/ (docs)")
     given = parser.parse_args()
     folder = given.docs / "results"
     try:
-        page(folder)  # what is there has to be readable before anything is added
+        page(folder)  # existing files must be readable before anything is added
         for name in record([run for each in given.runs for run in finished_runs(each)], folder):
             sys.stdout.write(f"{folder / name}.json\n")
         draw_studies(folder)

@@ -1,4 +1,4 @@
-"""The report of several runs: a table of their scores, the same as JSON, and all learning curves in one figure."""
+"""Report on several runs: a table of their scores, the same data as JSON, and one figure of all learning curves."""
 
 import os
 import statistics
@@ -25,12 +25,12 @@ COLUMNS = (
 
 @dataclass(frozen=True)
 class Member:
-    """One training of several.
+    """One training of a study.
 
     Attributes:
-        experiment: its name.
-        run: what it left; None where it made no run.
-        error: why it failed; None where it did not.
+        experiment: name of the experiment.
+        run: the run; None if the training failed before it created one.
+        error: error message of a failed training; None otherwise.
     """
 
     experiment: str
@@ -39,12 +39,12 @@ class Member:
 
 
 def report(folder: Path, members: Sequence[Member], figure: bool = True) -> None:
-    """Write ``results.md``, ``results.json`` and ``learning_curves.png``; a member that failed has a row that says why.
+    """Write ``results.md``, ``results.json`` and ``learning_curves.png``; failed members have a row with the error.
 
     Args:
-        folder: where; made if it is not there.
-        members: in the order of the rows.
-        figure: draw it, which takes matplotlib.
+        folder: the folder to write; created if it does not exist.
+        members: the trainings, in the order of the rows.
+        figure: True plots the learning curves, which requires matplotlib.
     """
     folder.mkdir(parents=True, exist_ok=True)
     summaries, errors, curves = [], [], []
@@ -66,7 +66,7 @@ def report(folder: Path, members: Sequence[Member], figure: bool = True) -> None
         text += [f"![Validation scores and training loss over the epochs]({CURVES})\n"]
         draw(curves, folder / CURVES)
     else:
-        (folder / CURVES).unlink(missing_ok=True)  # of an earlier report
+        (folder / CURVES).unlink(missing_ok=True)  # left by an earlier report
     document = {
         "members": [
             {
@@ -84,9 +84,9 @@ def report(folder: Path, members: Sequence[Member], figure: bool = True) -> None
 
 
 def _read(member: Member) -> tuple[dict[str, Any], list[dict[str, float | None]], str | None]:
-    """Summary, history and what went wrong, of a run that may be missing, unfinished or damaged."""
+    """Read summary, history and error message of a run that may be missing, unfinished or damaged."""
     if member.run is None:
-        return {}, [], member.error or "made no run"
+        return {}, [], member.error or "no run was created"
     try:
         summary, history = member.run.summary(), read_history(member.run)
     except AssayError as error:
@@ -116,7 +116,7 @@ def _row(member: Member, summary: Mapping[str, Any], error: str | None) -> list[
 
 
 def _over_seeds(members: Sequence[Member], summaries: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Mean and spread of the scores of those that differ in their seed alone, as far as a summary tells."""
+    """Mean and standard deviation of scores over runs of one experiment and data set with different seeds."""
     groups: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
     for member, summary in zip(members, summaries, strict=True):
         if summary:

@@ -1,4 +1,4 @@
-"""The first lines of an experiment's file: the command that trains it, and what came of it."""
+"""Header comments of experiment files: the command that trains the experiment, and its measured scores."""
 
 import re
 import statistics
@@ -17,11 +17,11 @@ HEADER = re.compile(rf"{re.escape(PACKAGE)}(# nox -s train -- experiment=.*\n(# 
 
 
 def header(choice: str, runs: Sequence[Mapping[str, Any]]) -> str:
-    """The lines for one experiment.
+    """Return the header of one experiment.
 
     Args:
-        choice: what ``experiment=`` takes.
-        runs: recorded of it, as `records.recorded` gives them.
+        choice: value of ``experiment=``.
+        runs: recorded runs of the experiment, from `records.recorded`.
     """
     groups: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
     for run in runs:
@@ -44,7 +44,7 @@ def header(choice: str, runs: Sequence[Mapping[str, Any]]) -> str:
 
 
 def with_header(path: Path, choice: str, runs: Sequence[Mapping[str, Any]]) -> str:
-    """The text of an experiment's file with its first lines made anew."""
+    """Return the text of an experiment's file with an updated header."""
     text = path.read_text(encoding="utf-8")
     found = HEADER.match(text)
     assert found is not None, f"'{path}' does not begin with {PACKAGE}"
@@ -52,10 +52,10 @@ def with_header(path: Path, choice: str, runs: Sequence[Mapping[str, Any]]) -> s
 
 
 def texts(folder: Path) -> dict[Path, str]:
-    """Every experiment's file as it should be.
+    """Return path and text of every experiment's file with an updated header.
 
     Args:
-        folder: of the recorded runs.
+        folder: folder of the recorded runs.
     """
     found = [experiment for study in experiments().values() for experiment in study]
     paths = [CONF / "experiment" / f"{each.choice}.yaml" for each in found]
@@ -66,7 +66,7 @@ def texts(folder: Path) -> dict[Path, str]:
 
 
 def write(folder: Path) -> None:
-    """Make the first lines of every experiment's file anew from the recorded runs."""
+    """Update the headers of all experiment files from the recorded runs in a folder."""
     for path, text in texts(folder).items():
         if path.read_text(encoding="utf-8") != text:
             write_atomically(text.encode(), path)

@@ -1,4 +1,4 @@
-"""The table of models: what each file of `conf/model` builds, counted rather than written down."""
+"""Table of models: layers, parameters and FLOPs of each file in `conf/model`, counted from the model it builds."""
 
 import re
 import sys
@@ -24,7 +24,7 @@ from assay_research.runs.disk import write_atomically
 ZOO = Path(__file__).parents[2] / "conf" / "model"
 CLASSES, SIDE = 10, 32
 HEIGHT, WIDTH = 240, 320
-"""Of the canvas that detectors are counted on."""
+"""Size in pixels of the canvas for the counts of detectors."""
 
 INTRODUCTION = """\
 # Models
@@ -56,16 +56,16 @@ DETECTOR_COLUMNS = ("model", "pyramid", "anchors", "proposals", "parameters", "F
 
 @dataclass(frozen=True)
 class ClassifierModel:
-    """One classifier of the zoo; shapes are of one image, without the batch.
+    """One classifier of the zoo; shapes are without the batch dimension.
 
     Attributes:
-        name: what ``model=`` calls it.
-        input: ``(channels, height, width)``.
-        maps: of each convolution, in the order they run, the shape of its output.
-        widths: what the first fully connected layer takes, then what each of them makes.
-        output: ``(classes,)``.
-        parameters: trained numbers.
-        flops: of the forward pass, a multiply-add counted as two.
+        name: value of ``model=``.
+        input: input shape, ``(channels, height, width)``.
+        maps: output shape of each convolution, in the order of execution.
+        widths: input width of the first fully connected layer, then the output width of each.
+        output: output shape, ``(classes,)``.
+        parameters: number of parameters.
+        flops: FLOPs of the forward pass; a multiply-add counts as two.
     """
 
     name: str
@@ -79,7 +79,7 @@ class ClassifierModel:
     columns: ClassVar[tuple[str, ...]] = COLUMNS
 
     def row(self) -> tuple[str, ...]:
-        """Its line of the table."""
+        """Row of the model in the table."""
         maps = ((len(list(same)), shape) for shape, same in groupby(self.maps))
         return (
             f"`{self.name}`",
@@ -94,15 +94,15 @@ class ClassifierModel:
 
 @dataclass(frozen=True)
 class DetectorModel:
-    """One detector of the zoo; shapes are of one image, without the batch.
+    """One detector of the zoo; shapes are without the batch dimension.
 
     Attributes:
-        name: what ``model=`` calls it.
-        pyramid: ``(channels, height, width)`` of each level.
-        anchors: on all levels together.
-        proposals: boxes that are looked at again, at most.
-        parameters: trained numbers.
-        flops: of the forward pass, a multiply-add counted as two.
+        name: value of ``model=``.
+        pyramid: shape of each level, ``(channels, height, width)``.
+        anchors: number of anchors on all levels.
+        proposals: largest number of boxes for the second stage; 0 for a one-stage detector.
+        parameters: number of parameters.
+        flops: FLOPs of the forward pass; a multiply-add counts as two.
     """
 
     name: str
@@ -115,7 +115,7 @@ class DetectorModel:
     columns: ClassVar[tuple[str, ...]] = DETECTOR_COLUMNS
 
     def row(self) -> tuple[str, ...]:
-        """Its line of the table."""
+        """Row of the model in the table."""
         return (
             f"`{self.name}`",
             ", ".join(map(_shape, self.pyramid)),
@@ -127,7 +127,7 @@ class DetectorModel:
 
 
 class _Shapes(TorchDispatchMode):
-    """What the convolutions make and the fully connected layers lead through, whatever way they are called."""
+    """Recorder of the output shapes of convolutions and the widths of fully connected layers in a forward pass."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -144,18 +144,18 @@ class _Shapes(TorchDispatchMode):
 
 
 def zoo() -> list[Path]:
-    """The YAML of every model, `resnet_4` before `resnet_15`."""
+    """Return the YAML file of every model in natural order: `resnet_4` before `resnet_15`."""
     return sorted(ZOO.glob("*.yaml"), key=lambda path: [part.zfill(4) for part in re.split(r"(\d+)", path.stem)])
 
 
 def measure(path: Path) -> ClassifierModel | DetectorModel:
-    """Build the model of one file, without memory for its weights, and count.
+    """Build the model of one file without memory for its weights, and count its layers, parameters and FLOPs.
 
     Args:
-        path: of the model's YAML.
+        path: path of the model's YAML file.
 
     Raises:
-        ConfigError: it builds nothing.
+        ConfigError: the file does not build a model.
     """
     config = read_yaml(path)
     with torch.device("meta"), torch.no_grad():
@@ -179,7 +179,7 @@ def _classifier(name: str, model: nn.Module) -> ClassifierModel:
 
 
 def _detector(name: str, model: Detector) -> DetectorModel:
-    """Run what has no say in how many boxes there are, for on a meta device there are none to choose from."""
+    """Count a detector without its selection of boxes, which needs data and cannot run on a meta device."""
     inner, proposals = model.model, 0
     padded = inner.transform(torch.empty(1, 3, HEIGHT, WIDTH), None)[0].tensors
     with FlopCounterMode(display=False) as counter:
@@ -207,7 +207,7 @@ def _detector(name: str, model: Detector) -> DetectorModel:
 
 
 def markdown(models: Iterable[ClassifierModel | DetectorModel]) -> str:
-    """The page: introduction, command and a table of the classifiers, then one of the detectors."""
+    """Return the page: introduction, command, table of the classifiers and table of the detectors."""
     rows: dict[tuple[str, ...], list[tuple[str, ...]]] = {COLUMNS: [], DETECTOR_COLUMNS: []}
     for model in models:
         rows[model.columns].append(model.row())
@@ -224,7 +224,7 @@ def _shape(shape: tuple[int, ...]) -> str:
 
 
 def main() -> None:
-    """Write the page to the file the command line names."""
+    """Write the page to the file given on the command line."""
     if len(sys.argv) != 2:
         sys.exit("usage: python -m assay_research.reports.studies.zoo <file.md>")
     try:
