@@ -147,7 +147,7 @@ def test_what_is_no_number_is_nan(value: object) -> None:
     assert np.isnan(number(value))
 
 
-@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("orientation", [1, 6])  # as stored, and turned by 90 degrees: height and width swap
 @pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "tiff", "gif", "bmp", "jp2", "avif"])
 def test_header_gives_the_size_of_the_upright_image(tmp_path: Path, suffix: str, orientation: int) -> None:
     exif = Image.Exif()
