@@ -1,3 +1,3 @@
-"""Turn a run into a bundle, and prove that every artifact in it is still the same model."""
+"""Export a run as a bundle, and prove that every artifact in it gives the same outputs as the trained model."""
 
 __version__ = "0.1.0"

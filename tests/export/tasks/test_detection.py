@@ -16,7 +16,7 @@ from assay_deploy.images.canvas import View
 from assay_export.formats.format import Request
 from assay_export.formats.names import USUAL
 from assay_export.formats.registry import FORMATS, default_place
-from assay_export.gate.gate import ask_eager, prove
+from assay_export.gate.gate import prove, run_eager
 from assay_export.gate.probe import make_probe
 from assay_export.gate.tolerances import TOLERANCES
 from assay_export.gate.verdict import TASK, TENSORS, Verdict
@@ -59,7 +59,7 @@ def judge(form: str, manifest: Manifest, eager: Trained, folder: Path) -> Verdic
     )
     (folder / artifact.path).write_bytes(content(form))
     squares, probe = data(), make_probe(data().test.images)
-    reference = ask_eager(TASKS[DETECTION], TASKS[DETECTION].eager(eager, PLAIN, None), PLAIN, probe, squares)
+    reference = run_eager(TASKS[DETECTION], TASKS[DETECTION].eager(eager, PLAIN, None), PLAIN, probe, squares)
     return prove(
         folder, described, artifact, default_place(artifact, "cpu"), TASKS[DETECTION], probe, squares, reference
     )
