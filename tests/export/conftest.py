@@ -27,7 +27,7 @@ VIEWS = [{}, {"flip": True}, {"size": 36}]
 
 @dataclass(frozen=True)
 class Bundle:
-    """A bundle and what its gate compared it with, by how a graph looks at images."""
+    """A bundle, and the eager graphs and outputs that its gate compared it with, by variant."""
 
     folder: Path
     manifest: Manifest

@@ -41,13 +41,13 @@ class ExportOptions:
     )
     precisions: list[str] = option(
         ("fp32",),
-        "of the ONNX graphs; must include fp32. fp16 needs a GPU, int8 is for classifiers. A precision that loses too "
-        "much accuracy is left out of the bundle and listed in parity.html",
+        "Precisions of the ONNX graphs; must include fp32. fp16 needs a GPU, int8 is for classifiers. A precision "
+        "that loses too much accuracy is left out of the bundle and listed in parity.html",
         choices=PRECISIONS,
     )
     engines: list[str] = option(
         tuple(ENGINES),
-        "engines that test the ONNX graphs, if installed; must include onnxruntime, the default engine",
+        "Engines that test the ONNX graphs, if installed; must include onnxruntime, the default engine",
         choices=tuple(ENGINES),
     )
     dense: int | None = option(
@@ -80,7 +80,7 @@ COMMAND = Command(
     "assay-export",
     __version__,
     ExportOptions,
-    about="Export a run as a bundle, and prove that every artifact gives the same outputs as the trained model.",
+    about="Export a run as a bundle, and prove that every artifact agrees with the trained model.",
     examples=(
         ("assay-export", "the newest run"),
         ("assay-export run=runs/digits/<time> formats=onnx precisions=fp32,int8", ""),

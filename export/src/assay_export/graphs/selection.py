@@ -107,10 +107,10 @@ def _resolve(overlap: Tensor, alive: Tensor) -> Tensor:
     """Apply NMS within a block: keep each candidate that no earlier kept box overlaps.
 
     The first round starts with all candidates. Each round recomputes which boxes are kept: the candidates that no
-    earlier box kept in the round before overlaps. Each round makes the result exact for chains one box longer. A round is
-    one matrix product and a ReLU on zeros and ones: candidate minus the number of kept boxes that overlap it. To have
-    few operators in many rounds, and so a short export, `alive` is a row of the matrix, for an extra first box that is
-    always kept.
+    earlier box kept in the round before overlaps. Each round makes the result exact for chains one box longer. A round
+    is one matrix product and a ReLU on zeros and ones: candidate minus the number of kept boxes that overlap it. To
+    have few operators in many rounds, and so a short export, `alive` is a row of the matrix, for an extra first box
+    that is always kept.
 
     Args:
         overlap: bool ``[batch, block, block]``; whether two boxes overlap.
