@@ -67,7 +67,7 @@ class BlobExport:
     def outputs(self, variant: str) -> tuple[str, ...]:
         return ("count",)
 
-    def described(self, trained: Trained, tta: bool) -> tuple[Described, ...]:
+    def describe_outputs(self, trained: Trained, tta: bool) -> tuple[Described, ...]:
         return (Described("count", "float32", ("batch",), "bright blobs"),)
 
     def eager(self, trained: Trained, variant: str, dense: int | None) -> nn.Module:

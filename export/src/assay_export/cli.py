@@ -12,7 +12,7 @@ from assay_deploy.engines.registry import DEFAULT, ENGINES
 from assay_deploy.errors import AssayError
 from assay_export import __version__
 from assay_export.errors import ExportError
-from assay_export.formats.names import NAMES, USUAL
+from assay_export.formats.names import DEFAULT_FORMATS, NAMES
 from assay_research.config.commandline import Command
 from assay_research.config.option import option
 from assay_research.config.schema import MOVED, NEWEST, RUNS
@@ -35,7 +35,7 @@ class ExportOptions:
 
     run: str | None = option(None, NEWEST, folder=True)
     formats: list[str] = option(
-        USUAL,
+        DEFAULT_FORMATS,
         "aoti packages are compiled for this kind of machine and need a C++ compiler; aoti-cuda also needs a GPU",
         choices=NAMES,
     )

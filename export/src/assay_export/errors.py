@@ -9,7 +9,7 @@ class ExportError(AssayError):
     """A bundle cannot be made from the given run, name, folder or options."""
 
 
-def unloadable(error: Exception) -> ExportError:
+def loading_error(error: Exception) -> ExportError:
     """Return an ExportError for an exception that torch raised when it loaded a file."""
     reason = " ".join(str(error).split())[:400] or type(error).__name__
     return ExportError(

@@ -18,11 +18,11 @@ from assay_deploy.engines.onnxruntime.runtime import import_runtime
 from assay_deploy.engines.registry import DEFAULT
 from assay_export.bundle import sbom
 from assay_export.bundle.manifest import describe
-from assay_export.bundle.publish import publish, workplace
+from assay_export.bundle.publish import publish, working_folder
 from assay_export.drift.find import explain
 from assay_export.errors import ExportError
 from assay_export.formats.format import ArtifactFiles, Format, Request
-from assay_export.formats.names import USUAL
+from assay_export.formats.names import DEFAULT_FORMATS
 from assay_export.formats.places import TORCH, Place
 from assay_export.formats.registry import FORMATS, places
 from assay_export.gate import page
@@ -66,7 +66,7 @@ def export_bundle(
     name: str,
     *,
     checkpoint: str = "best",
-    formats: Sequence[str] = USUAL,
+    formats: Sequence[str] = DEFAULT_FORMATS,
     precisions: Sequence[str] = ("fp32",),
     dense: int | None = None,
     root: str | None = None,
@@ -97,7 +97,7 @@ def export_bundle(
     import_runtime()  # the gate needs it at the end: fail now if it is missing
     for form in formats:
         FORMATS[form].check()
-    with workplace(bundles, name) as folder:
+    with working_folder(bundles, name) as folder:
         with _stage("read run and data", say):
             subject = read(run, checkpoint, dense, root)
         if skip_unsupported:

@@ -85,7 +85,7 @@ def write_repository(bundle: Path, manifest: Manifest, repository: Path, *, max_
     if not models:
         raise ExportError(f"bundle '{manifest.name}' has no ONNX graph, the only format that is exported for Triton")
     repository = repository.absolute()
-    with _workplace(repository) as partial:
+    with _working_folder(repository) as partial:
         versions = [_next_version(repository / model.name, model.artifact, manifest) for model in models]
         for model, version in zip(models, versions, strict=True):
             _stage(partial / model.name, model, manifest, version, max_batch_size)
@@ -101,7 +101,7 @@ def _name(bundle: str, artifact: Artifact) -> str:
 
 
 @contextmanager
-def _workplace(repository: Path) -> Iterator[Path]:
+def _working_folder(repository: Path) -> Iterator[Path]:
     """Create an empty temporary folder on the repository's file system; only one export at a time can have it."""
     partial = repository.with_name(f".{repository.name}.partial")
     try:

@@ -9,7 +9,7 @@ from assay_deploy.errors import BundleError
 from assay_export.export import export_bundle
 from assay_export.formats import torchscript
 from assay_export.formats.format import ArtifactFiles, Format, Request, VerifiedArtifact, torch_only
-from assay_export.formats.names import NAMES, USUAL
+from assay_export.formats.names import DEFAULT_FORMATS, NAMES
 from assay_export.formats.places import Place
 from assay_export.formats.registry import FORMATS, default_place, start
 from assay_export.formats.runner import Runner, module_runner
@@ -74,4 +74,4 @@ def test_a_changed_file_beside_the_one_that_is_loaded_is_refused(halves: Path, n
 
 def test_the_command_line_knows_every_format() -> None:
     assert tuple(FORMATS) == NAMES
-    assert set(USUAL) < set(NAMES)
+    assert set(DEFAULT_FORMATS) < set(NAMES)

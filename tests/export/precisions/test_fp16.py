@@ -105,7 +105,7 @@ def test_exactly_the_block_that_overflows_is_kept(overflowing):
     assert found.keep == ("model.2",)
     assert found.full_error == np.inf
     assert 0 < found.error < 1
-    assert [name for name, value in found.largest.items() if value > half.LARGEST] == ["model.2"]
+    assert [name for name, value in found.largest.items() if value > half.FLOAT16_MAX] == ["model.2"]
 
 
 @pytest.mark.gpu
@@ -122,7 +122,7 @@ def test_exactly_the_block_that_loses_digits_is_kept():
     assert 1 < found.full_error == pytest.approx(found.block_errors["model.2"], rel=0.5)
     assert max(value for name, value in found.block_errors.items() if name != "model.2") < 1
     assert found.error < 1
-    assert max(found.largest.values()) < half.LARGEST
+    assert max(found.largest.values()) < half.FLOAT16_MAX
 
 
 def test_the_cpu_hides_an_overflow_that_spelled_out_rounding_shows(overflowing):

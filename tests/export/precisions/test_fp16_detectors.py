@@ -160,7 +160,7 @@ def test_exactly_the_block_of_a_detector_that_overflows_is_kept() -> None:
     found = half.search(content, some_images(4), DISTANCE)
     assert found.keep == (BLOCK,)
     assert found.full_error > 1 > found.error
-    assert [name for name, value in found.largest.items() if value > half.LARGEST] == [BLOCK]
+    assert [name for name, value in found.largest.items() if value > half.FLOAT16_MAX] == [BLOCK]
 
 
 def test_exactly_the_block_of_a_detector_that_loses_digits_is_kept() -> None:
@@ -169,7 +169,7 @@ def test_exactly_the_block_of_a_detector_that_loses_digits_is_kept() -> None:
     assert found.keep == (BLOCK,)
     assert found.full_error > 1 > found.error
     assert max(value for name, value in found.block_errors.items() if name != BLOCK) < 1
-    assert max(found.largest.values()) < half.LARGEST
+    assert max(found.largest.values()) < half.FLOAT16_MAX
 
 
 @pytest.mark.gpu

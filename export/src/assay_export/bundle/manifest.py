@@ -63,7 +63,7 @@ def describe(
                 "RGB images on the canvas, 0 to 255, as an image decoder gives them",
             ),
         ),
-        outputs=task.described(trained, TTA in references),
+        outputs=task.describe_outputs(trained, TTA in references),
         preprocess=canvas,
         labels=trained.classes,
         views=trained.views,

@@ -16,7 +16,7 @@ REPLACED = ".replaced"
 
 
 @contextmanager
-def workplace(bundles: Path, name: str) -> Iterator[Path]:
+def working_folder(bundles: Path, name: str) -> Iterator[Path]:
     """Create the empty folder ``<name>.unproven`` to make a bundle in; its files stay there until `publish`.
 
     Args:

@@ -13,7 +13,7 @@ from torch.export import ExportedProgram
 from torch.export.passes import move_to_device_pass
 from torch.export.pt2_archive._package import load_pt2
 
-from assay_export.errors import ExportError, unloadable
+from assay_export.errors import ExportError, loading_error
 from assay_export.formats import archive
 from assay_export.formats.format import ArtifactFiles, Format, Request, run_by_torch, torch_only
 from assay_export.formats.onnx_graph import BATCH, dynamic_sizes
@@ -142,7 +142,7 @@ def load(content: bytes, device: str = "cpu") -> nn.Module:
         program = load_pt2(io.BytesIO(archive.write(records))).exported_programs["model"]
         return move_to_device_pass(program, device).module()
     except Exception as error:  # a deserializer's, which share no base class
-        raise unloadable(error) from error
+        raise loading_error(error) from error
 
 
 def _check_records(records: dict[str, bytes]) -> None:

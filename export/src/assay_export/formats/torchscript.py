@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from assay_export.errors import unloadable
+from assay_export.errors import loading_error
 from assay_export.formats import archive
 from assay_export.formats.format import ArtifactFiles, Format, Request, run_by_torch, torch_only
 
@@ -66,7 +66,7 @@ def load(content: bytes, device: str = "cpu") -> torch.jit.ScriptModule:
             module: torch.jit.ScriptModule = torch.jit.load(io.BytesIO(archive.write(records)), map_location=device)
         return module.eval()
     except Exception as error:  # errors of a C++ parser, which share no base class
-        raise unloadable(error) from error
+        raise loading_error(error) from error
 
 
 class _Tensors(pickle.Unpickler):

@@ -29,7 +29,7 @@ RetinaNet has no more, 1,000 at each of five levels. Faster R-CNN has one for ea
 result differs from torchvision's only where fewer boxes than the maximum remain of the first 5,000.
 """
 
-SHORTEST_OF_PROPOSAL, SHORTEST_OF_BOX = 1e-3, 1e-2
+MIN_PROPOSAL_SIDE, MIN_BOX_SIDE = 1e-3, 1e-2
 """Shortest side of a proposal and of a box in pixels; those with a shorter side are left out, as in torchvision."""
 
 Size = tuple[int, int]
@@ -214,7 +214,7 @@ class FasterRCNNGraph(_Graph):
         deltas = deltas.unflatten(1, (-1, 4))[:, 1:].reshape(-1, rooms * self.classes, 4)
         proposals = gather_rows(proposals, places // self.classes)
         boxes = self._decode(self.coder, gather_rows(deltas, places), proposals, count, number)
-        good = (scores > 0) & sides_at_least(boxes, SHORTEST_OF_BOX)
+        good = (scores > 0) & sides_at_least(boxes, MIN_BOX_SIDE)
         return self._select(boxes, scores, torch.where(good, places % self.classes, -1), count, self.iou)
 
     def _propose(self, maps: list[Tensor], number: int) -> tuple[Tensor, Tensor, int]:
@@ -230,7 +230,7 @@ class FasterRCNNGraph(_Graph):
             scores = scores.sigmoid()
             deltas = deltas.unflatten(1, (-1, 4)).permute(0, 3, 4, 1, 2).flatten(1, 3)
             boxes = self._decode(self.rpn_coder, gather_rows(deltas, places), anchors[places], top, number)
-            good = sides_at_least(boxes, SHORTEST_OF_PROPOSAL) & (scores >= self.rpn_score_threshold)
+            good = sides_at_least(boxes, MIN_PROPOSAL_SIDE) & (scores >= self.rpn_score_threshold)
             scores = torch.where(good, scores, -1.0)
             by_level.append((F.pad(boxes, (0, 0, 0, most - top)), F.pad(scores, (0, most - top), value=-1)))
         boxes, scores = (torch.stack(each, 1).flatten(0, 1) for each in zip(*by_level, strict=True))

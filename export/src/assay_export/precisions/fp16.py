@@ -15,7 +15,7 @@ from assay_deploy.engines.onnxruntime.runtime import CPU, start, start_cuda
 from assay_export.errors import ExportError
 from assay_export.formats.onnx_graph import INPUT
 from assay_export.formats.runner import Outputs
-from assay_export.precisions.network import LAYERS, float_types, outside
+from assay_export.precisions.network import LAYERS, float_types, nodes_outside_network
 
 IMAGES = 64
 """Number of training images that `search` uses."""
@@ -23,7 +23,7 @@ IMAGES = 64
 BATCH = 8
 """Batch size of the search."""
 
-LARGEST = 65504.0
+FLOAT16_MAX = 65504.0
 """The largest finite number of float16."""
 
 Distance = Callable[[Outputs, Outputs], float]
@@ -39,7 +39,7 @@ class Search:
         error: distance of the outputs from those in float32 if only these blocks stay in float32.
         full_error: distance with all blocks in float16; infinite if an output is not finite.
         block_errors: for each block, the distance with only that block in float16; empty if not needed.
-        largest: for each block, its largest absolute weight or activation; above `LARGEST` it overflows in float16.
+        largest: for each block, its largest absolute weight or activation; above `FLOAT16_MAX` it overflows in float16.
     """
 
     keep: tuple[str, ...]
@@ -70,9 +70,9 @@ def lower(content: bytes, images: Tensor, distance: Distance, device: str) -> by
 def to_half(content: bytes, keep: Collection[str]) -> bytes:
     """Convert a float32 graph to float16, with casts where the precision changes.
 
-    Inputs and outputs keep their types, and nodes outside the network stay in float32; see `outside`. ONNX Runtime's
-    own converter is not used: between two nodes that stay in float32 it rounds to float16, and where two of them share
-    an input it makes an invalid graph.
+    Inputs and outputs keep their types, and nodes outside the network stay in float32; see `nodes_outside_network`.
+    ONNX Runtime's own converter is not used: between two nodes that stay in float32 it rounds to float16, and where two
+    of them share an input it makes an invalid graph.
 
     Args:
         content: the float32 graph, serialized.
@@ -86,7 +86,7 @@ def to_half(content: bytes, keep: Collection[str]) -> bytes:
         raise ExportError(
             "the ONNX graph has branches or loops, and float16 supports only graphs without them; leave out fp16"
         )
-    kept = {*keep, *outside(model)}
+    kept = {*keep, *nodes_outside_network(model)}
     lowering = _Lowering(model)
     for node in list(model.graph.node):
         lowering.add(node, TensorProto.FLOAT if node.name in kept else TensorProto.FLOAT16)
@@ -189,7 +189,7 @@ def blocks(content: bytes) -> dict[str, tuple[str, ...]]:
         ExportError: the graph has no layer.
     """
     model = onnx.load_model_from_string(content)
-    without = set(outside(model))
+    without = set(nodes_outside_network(model))
     stored = {weight.name for weight in model.graph.initializer}
     paths = {}
     for node in model.graph.node:
@@ -238,7 +238,7 @@ def search(content: bytes, images: Tensor, distance: Distance, device: str = "cp
         return error if isfinite(error) else inf
 
     largest = measure_largest(content, images)
-    fixed = [name for name in parts if not largest[name] <= LARGEST]
+    fixed = [name for name in parts if not largest[name] <= FLOAT16_MAX]
     full_error = error(())
     keep, reached, block_errors = fixed, error(fixed) if fixed else full_error, {}
     if reached > 1:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from assay_deploy.engines.onnxruntime.runtime import import_runtime
 from assay_export.formats.onnx_graph import INPUT
-from assay_export.precisions.network import outside
+from assay_export.precisions.network import nodes_outside_network
 
 IMAGES = 256
 """Number of training images for the calibration."""
@@ -54,7 +54,7 @@ def quantize(content: bytes, images: Tensor) -> bytes:
     ort: Any = import_module(f"{import_runtime().__name__}.quantization")
     model = onnx.load_model_from_string(content)
     origin = {entry.key: entry.value for entry in model.metadata_props}
-    excluded = outside(model)
+    excluded = nodes_outside_network(model)
     # Without this entry it warns that BatchNorm should be folded first, which it is.
     onnx.helper.set_model_props(model, {"onnx.quant.pre_process": "onnxruntime.quant"})
     chosen = images[torch.linspace(0, len(images) - 1, min(IMAGES, len(images))).long()]

@@ -7,16 +7,16 @@ from assay_export.errors import ExportError
 
 LAYERS = ("Conv", "Gemm")
 
-SINGLE = frozenset(("CumSum", "NonMaxSuppression", "Range", "Resize", "RoiAlign", "TopK"))
+FLOAT32_OPERATORS = frozenset(("CumSum", "NonMaxSuppression", "Range", "Resize", "RoiAlign", "TopK"))
 """Operators outside any network that must stay in float32: they compute coordinates or require float32 inputs."""
 
 
-def outside(model: onnx.ModelProto) -> list[str]:
+def nodes_outside_network(model: onnx.ModelProto) -> list[str]:
     """Return the names of the nodes outside the network: those that depend on no layer, or on which no layer depends.
 
     Dependencies are followed only through float tensors, since other types are decisions and sizes, and not through
-    operators of `SINGLE`. So the network is the layers and the nodes between them. Cast and views are before it,
-    soft-max, averaging and the selection of a detector's proposals and boxes are after it.
+    operators of `FLOAT32_OPERATORS`. So the network is the layers and the nodes between them. Cast and views are before
+    it, soft-max, averaging and the selection of a detector's proposals and boxes are after it.
 
     Raises:
         ExportError: the graph has no convolution or linear layer.
@@ -30,13 +30,13 @@ def outside(model: onnx.ModelProto) -> list[str]:
     fed: set[str] = set()
     after = []
     for node, layer in zip(nodes, layers, strict=True):
-        after.append(layer or (node.op_type not in SINGLE and not fed.isdisjoint(node.input)))
+        after.append(layer or (node.op_type not in FLOAT32_OPERATORS and not fed.isdisjoint(node.input)))
         if after[-1]:
             fed.update(name for name in node.output if name in floats)
     feeding: set[str] = set()
     without = []
     for node, layer, behind in reversed(list(zip(nodes, layers, after, strict=True))):
-        before = layer or (node.op_type not in SINGLE and not feeding.isdisjoint(node.output))
+        before = layer or (node.op_type not in FLOAT32_OPERATORS and not feeding.isdisjoint(node.output))
         if before:
             feeding.update(name for name in node.input if name in floats)
         if not (before and behind):

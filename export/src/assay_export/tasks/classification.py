@@ -129,7 +129,7 @@ class ClassifierExport:
         """Return the names of the outputs of a graph of that variant."""
         return ("probabilities",) if variant == TTA else ("logits",)
 
-    def described(self, trained: Trained, tta: bool) -> tuple[Tensor, ...]:
+    def describe_outputs(self, trained: Trained, tta: bool) -> tuple[Tensor, ...]:
         """Return the descriptions of the outputs of all graphs, for the manifest; `tta` if there is such a graph."""
         names = ("logits", "probabilities") if tta else ("logits",)
         return tuple(Tensor(name, "float32", ("batch", len(trained.classes)), MEANINGS[name]) for name in names)

@@ -117,7 +117,7 @@ class DetectorExport:
         """Return the names of a graph's outputs."""
         return BOXES
 
-    def described(self, trained: Trained, tta: bool) -> tuple[Tensor, ...]:  # noqa: ARG002 - the same without
+    def describe_outputs(self, trained: Trained, tta: bool) -> tuple[Tensor, ...]:  # noqa: ARG002 - the same without
         """Return the descriptions of the outputs of all graphs, for the manifest."""
         assert isinstance(trained.model, Normalized)
         places = trained.model.network.detections

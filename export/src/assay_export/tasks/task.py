@@ -98,7 +98,7 @@ class Task(Protocol[DataT]):
     def outputs(self, variant: str) -> tuple[str, ...]:
         """Return the names of the outputs of a graph of that variant."""
 
-    def described(self, trained: Trained, tta: bool) -> tuple[Tensor, ...]:
+    def describe_outputs(self, trained: Trained, tta: bool) -> tuple[Tensor, ...]:
         """Return the descriptions of the outputs of all graphs, for the manifest; `tta` if there is such a graph."""
 
     def eager(self, trained: Trained, variant: str, dense: int | None) -> nn.Module:
