@@ -20,7 +20,7 @@ from assay_export.cli import main as assay_export
 from assay_export.formats.runner import Outputs
 from assay_export.gate.tolerances import TOLERANCES
 from assay_export.tasks.registry import TASKS as EXPORTED
-from assay_export.tasks.task import Comparison, Worst
+from assay_export.tasks.task import Comparison, WorstImage
 from assay_research.commands.evaluate import main as assay_evaluate
 from assay_research.config.schema import TrainConfig
 from assay_research.experiment.experiment import Experiment
@@ -64,17 +64,17 @@ class BlobExport:
     reference_batch: ClassVar[int] = 16
     labelled: ClassVar[bool] = False
 
-    def outputs(self, look: str) -> tuple[str, ...]:
+    def outputs(self, variant: str) -> tuple[str, ...]:
         return ("count",)
 
-    def described(self, trained: Trained, tta: bool) -> tuple[Described, ...]:
+    def describe_outputs(self, trained: Trained, tta: bool) -> tuple[Described, ...]:
         return (Described("count", "float32", ("batch",), "bright blobs"),)
 
-    def eager(self, trained: Trained, look: str, dense: int | None) -> nn.Module:
+    def eager(self, trained: Trained, variant: str, dense: int | None) -> nn.Module:
         return Counting(trained.model).eval()
 
-    def exported(self, trained: Trained, look: str, dense: int | None) -> nn.Module:
-        return self.eager(trained, look, dense)
+    def exported(self, trained: Trained, variant: str, dense: int | None) -> nn.Module:
+        return self.eager(trained, variant, dense)
 
     def score(self, data: BlobData, found: Outputs) -> float:
         return float((np.abs(found["count"] - data.test.counts.numpy()) < 0.5).mean())
@@ -90,7 +90,9 @@ class BlobExport:
         finding = Counted(self.score(data, reference), self.score(data, found), off)
         reasons = [f"counts differ by up to {off:.2g}"] * (off > 0.1)
         first = (f"{each['count'][0]:.2f}" for each in (reference, found))
-        return Comparison(finding, reasons, (Worst(0, data.test.names[0], off, f"{data.test.counts[0]:.0f}", *first),))
+        return Comparison(
+            finding, reasons, (WorstImage(0, data.test.names[0], off, f"{data.test.counts[0]:.0f}", *first),)
+        )
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from assay_deploy.bundle.manifest import CLASSIFICATION, DENSE, PLAIN, TTA, Manifest
 from assay_export.export import export_bundle
-from assay_export.gate.gate import ask_eager
+from assay_export.gate.gate import run_eager
 from assay_export.gate.probe import make_probe
 from assay_export.gate.verdict import Reference
 from assay_export.tasks.registry import TASKS
@@ -27,7 +27,7 @@ VIEWS = [{}, {"flip": True}, {"size": 36}]
 
 @dataclass(frozen=True)
 class Bundle:
-    """A bundle and what its gate compared it with, by how a graph looks at images."""
+    """A bundle, and the eager graphs and outputs that its gate compared it with, by variant."""
 
     folder: Path
     manifest: Manifest
@@ -101,9 +101,9 @@ def bundle(normed_run: Run, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     exported = export_bundle(normed_run, tmp_path_factory.mktemp("bundles"), "digits", dense=8, say=silence)
     trained, data = load(normed_run), data_of(normed_run)
     probe = make_probe(data.test.images)
-    graphs = {look: TASKS[CLASSIFICATION].eager(trained, look, 8) for look in (PLAIN, TTA, DENSE)}
+    graphs = {variant: TASKS[CLASSIFICATION].eager(trained, variant, 8) for variant in (PLAIN, TTA, DENSE)}
     references = {
-        look: ask_eager(TASKS[CLASSIFICATION], graph, look, probe, data, {DENSE: 8}.get(look))
-        for look, graph in graphs.items()
+        variant: run_eager(TASKS[CLASSIFICATION], graph, variant, probe, data, {DENSE: 8}.get(variant))
+        for variant, graph in graphs.items()
     }
     return Bundle(exported.folder, exported.manifest, normed_run, data, probe, graphs, references)

@@ -18,7 +18,7 @@ from assay_deploy.bundle.folder import read_manifest
 from assay_deploy.bundle.manifest import CLASSIFICATION
 from assay_deploy.errors import BundleError
 from assay_export import cli
-from assay_export.formats.format import Made
+from assay_export.formats.format import ArtifactFiles
 from assay_export.formats.registry import FORMATS
 from assay_export.gate.tolerances import TOLERANCES
 from assay_research.runs.run import CONFIG, Run
@@ -88,7 +88,7 @@ def test_over_tolerance_ends_without_a_bundle(command, plain_run: Run, bundle, m
     monkeypatch.setitem(TOLERANCES, (CLASSIFICATION, "onnx", "fp32"), {"logits": 1e-12})
     code, _, err = command(f"run={plain_run.folder}")
     assert code == 3
-    assert "1 of 3 artifacts are not the model" in err
+    assert "1 of 3 artifacts differ from the model" in err
     assert "model.onnx (onnx on cpu in ONNX Runtime): logits differ by up to" in err
     assert "allowed 1e-12" in err
     assert "bundles/digits.unproven" in err
@@ -98,7 +98,7 @@ def test_over_tolerance_ends_without_a_bundle(command, plain_run: Run, bundle, m
     assert not parity["passed"]
     assert [one["passed"] for one in parity["artifacts"]] == [True, False, False, True]
     assert [one["failures"] for one in parity["artifacts"]] == [[], ["tensors"], ["tensors"], []]
-    assert "this is no bundle" in (unproven / "parity.html").read_text()
+    assert "no bundle was written" in (unproven / "parity.html").read_text()
     assert (unproven / "model.onnx").is_file()
     with pytest.raises(BundleError, match=r"no manifest\.json"):
         read_manifest(unproven)
@@ -161,7 +161,7 @@ def test_a_pickle_in_a_checkpoint_is_refused(command, copied):
 def test_other_data_than_it_was_trained_on_is_refused(command, copied):
     config = (copied / CONFIG).read_text()
     (copied / CONFIG).write_text(config.replace("digits.load", "digits.load\n  seed: 1"))
-    assert refused(command(), "'digits' is not the one", "Give the old data set back")
+    assert refused(command(), "'digits' is not the one", "Restore the original data set")
 
 
 def test_a_diverged_model_is_refused(command, copied):
@@ -197,7 +197,7 @@ def test_a_place_that_cannot_be_written_is_refused(command, copied):
 def plant(monkeypatch, fault) -> None:
     """Let this fault happen to every ONNX graph after it was exported."""
     made = FORMATS["onnx"].make
-    faulty = replace(FORMATS["onnx"], make=lambda request: Made(fault(made(request).content)))
+    faulty = replace(FORMATS["onnx"], make=lambda request: ArtifactFiles(fault(made(request).content)))
     monkeypatch.setitem(FORMATS, "onnx", faulty)
 
 
@@ -253,7 +253,7 @@ def test_a_precision_too_far_from_the_model_is_left_out(command, plain_run: Run,
     monkeypatch.setitem(TOLERANCES, (CLASSIFICATION, "onnx", "int8"), {"logits": 1e-9})
     code, out, _ = command(f"run={plain_run.folder}", "formats=onnx", "precisions=fp32,int8")
     assert code == 0
-    assert "model-int8.onnx is too far from the model, and left out" in out
+    assert "model-int8.onnx is too inaccurate and is left out of the bundle" in out
     bundle = Path("bundles/digits")
     assert [each.path for each in read_manifest(bundle).artifacts] == ["model.onnx"]
     assert not (bundle / "model-int8.onnx").exists()
@@ -273,7 +273,7 @@ def test_a_precision_that_does_not_run_is_a_failure(command, plain_run: Run, mon
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
 def test_half_precision_without_a_gpu_is_refused(command, copied):
-    assert refused(command("precisions=fp32,fp16"), "fp16 is proven on a GPU or not made")
+    assert refused(command("precisions=fp32,fp16"), "fp16 needs a GPU")
 
 
 def test_all_exports_every_experiment_whatever_happens_to_the_others(command, copied, plain_run: Run):

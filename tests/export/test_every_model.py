@@ -16,7 +16,7 @@ from PIL import Image
 from assay_deploy.bundle.folder import read_manifest
 from assay_export.errors import ExportError
 from assay_export.export import export_bundle
-from assay_export.formats.names import USUAL
+from assay_export.formats.names import DEFAULT_FORMATS
 from assay_research.commands.train import train
 from assay_research.config.files import choices
 from assay_research.config.overrides import compose
@@ -105,7 +105,7 @@ def assert_all_passed(place: Path, names: list[str], *arguments: str) -> None:
     assert [row["model"] for row in table] == names
     for row in table:
         int8 = "-" if row["model"] in DETECTORS else "passed"
-        assert [row[f"{form} fp32"] for form in USUAL] == ["passed"] * 3, row
+        assert [row[f"{form} fp32"] for form in DEFAULT_FORMATS] == ["passed"] * 3, row
         assert row.get("onnx int8", "-") == int8, row  # detectors alone have no such column
         assert all(re.fullmatch(r"\d+\.\d s", row[key]) for key in ("made in", "proven in"))
         artifacts = read_manifest(place / "zoo" / row["model"]).artifacts

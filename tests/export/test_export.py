@@ -52,8 +52,8 @@ def test_manifest_says_where_the_model_comes_from(bundle):
 def test_manifest_expects_the_eager_scores(bundle):
     labels = bundle.data.test.labels.numpy()
     expected = {score.metric: score for score in bundle.manifest.expected}
-    for metric, look, output in (("top1", PLAIN, "logits"), ("top1_tta", TTA, "probabilities")):
-        assert expected[metric].value == (bundle.references[look].test[output].argmax(1) == labels).mean()
+    for metric, variant, output in (("top1", PLAIN, "logits"), ("top1_tta", TTA, "probabilities")):
+        assert expected[metric].value == (bundle.references[variant].test[output].argmax(1) == labels).mean()
         assert expected[metric].dataset == "digits/test"
         assert expected[metric].n == len(labels)
 

@@ -1,4 +1,4 @@
-"""Export a run to a bundle, and prove that every artifact is still the same model.
+"""Export a run as a bundle, and prove that every artifact in it agrees with the trained model.
 
 ```python
 import assay_export

@@ -1,4 +1,4 @@
-"""The command `assay-export`."""
+"""The command `assay-export`: options, exit codes and output."""
 
 import sys
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from assay_deploy.engines.registry import DEFAULT, ENGINES
 from assay_deploy.errors import AssayError
 from assay_export._version import __version__
 from assay_export.errors import ExportError
-from assay_export.formats.names import NAMES, USUAL
+from assay_export.formats.names import DEFAULT_FORMATS, NAMES
 from assay_research.config.commandline import Command
 from assay_research.config.option import option
 from assay_research.config.schema import MOVED, NEWEST, RUNS
@@ -23,37 +23,37 @@ if TYPE_CHECKING:
     from assay_export.gate.verdict import ParityError
     from assay_research.runs.run import Run
 
-# Torch takes seconds to import, and help, errors and completion do without: what needs it is imported where it works.
+# Torch takes seconds to import, and help, errors and completion do not need it: functions import it where they use it.
 
 OUTPUTS_DIFFER, ANSWERS_DIFFER, DOES_NOT_RUN = 3, 4, 5
-"""Exit codes where artifacts fail the gate, by the worst kind of failure, whose code is the highest; 1 is all else."""
+"""Exit codes for artifacts that fail the gate: the highest one of all failures. Any other error gives 1."""
 
 
 @dataclass(frozen=True)
 class ExportOptions:
-    """What the command line may say."""
+    """Options of the command line."""
 
     run: str | None = option(None, NEWEST, folder=True)
     formats: list[str] = option(
-        USUAL,
-        "aoti packages are compiled, for this kind of machine; they need a C++ compiler, and aoti-cuda a GPU",
+        DEFAULT_FORMATS,
+        "aoti packages are compiled for this kind of machine and need a C++ compiler; aoti-cuda also needs a GPU",
         choices=NAMES,
     )
     precisions: list[str] = option(
         ("fp32",),
-        "Of the ONNX graphs, fp32 among them; fp16 is proven on a GPU or not made, int8 is for classifiers. What costs "
-        "too much accuracy is left out, and parity.html says so",
+        "Precisions of the ONNX graphs; must include fp32. fp16 needs a GPU, int8 is for classifiers. A precision "
+        "that loses too much accuracy is left out of the bundle and listed in parity.html",
         choices=PRECISIONS,
     )
     engines: list[str] = option(
         tuple(ENGINES),
-        "Those that are installed prove the ONNX graphs; onnxruntime, which runs them by default, among them",
+        "Engines that test the ONNX graphs, if installed; must include onnxruntime, the default engine",
         choices=tuple(ENGINES),
     )
     dense: int | None = option(
         None,
-        "a number of pixels: of a VGG-style classifier also its fully convolutional form, for larger images of any "
-        "size: answers every 1, 2, 4, 8, 16 or 32 pixels, averaged",
+        "stride in pixels (1, 2, 4, 8, 16 or 32): also export a VGG-style classifier as a fully convolutional graph, "
+        "which takes larger images of any size and averages its predictions over positions this far apart",
         example="8",
     )
     layout: str = option(
@@ -63,13 +63,13 @@ class ExportOptions:
     )
     all: bool = option(
         False,
-        "true: the newest run of every experiment in `runs`, each in those of the precisions that its task has, then "
-        "one table",
+        "true: export the newest run of every experiment in `runs`, each with the precisions that its task supports, "
+        "and print one table",
         choices=("true", "false"),
     )
     bundles: str = option("bundles", "the folder that holds bundles", folder=True)
     name: str | None = option(
-        None, "of the bundle; by default the experiment's. An older bundle of that name is replaced"
+        None, "name of the bundle; default: the experiment's name. An older bundle of that name is replaced"
     )
     checkpoint: str = option("best", "best, last or epoch-0005", common=("best", "last"))
     runs: str = option("runs", RUNS, folder=True)
@@ -80,39 +80,40 @@ COMMAND = Command(
     "assay-export",
     __version__,
     ExportOptions,
-    about="Turn a run into a bundle whose every artifact is proven to be the model.",
+    about="Export a run as a bundle, and prove that every artifact agrees with the trained model.",
     examples=(
         ("assay-export", "the newest run"),
         ("assay-export run=runs/digits/<time> formats=onnx precisions=fp32,int8", ""),
         ("assay-export all=true bundles=zoo", "every experiment"),
     ),
     notes=f"""
-        Exit code: 0, the bundle is there. An artifact is not the model, so there is no new bundle, and what was made is
-        in <bundles>/<name>.unproven with parity.html, which says why: {OUTPUTS_DIFFER}, its outputs differ on the
-        probe; {ANSWERS_DIFFER}, its answers to the test images; {DOES_NOT_RUN}, it does not run. 1, anything else.
+        Exit code: 0, the bundle was written. If an artifact differs from the model, there is no new bundle; its files
+        are in <bundles>/<name>.unproven, and parity.html there gives the reason. {OUTPUTS_DIFFER}: its outputs differ
+        on the probe images; {ANSWERS_DIFFER}: its predictions on the test images differ; {DOES_NOT_RUN}: it does not
+        run. 1: any other error.
     """,
 )
 
 
 def parse(arguments: Sequence[str]) -> ExportOptions:
-    """Read ``key=value`` arguments; the last of a key counts.
+    """Parse ``key=value`` arguments; if a key is given twice, the last value counts.
 
     Raises:
-        ConfigError: an argument that is no ``key=value``, or a key or value there is not.
-        ExportError: options that do not go together.
+        ConfigError: an argument is not ``key=value``, or its key or value is unknown.
+        ExportError: two options cannot be combined.
     """
     options = COMMAND.read(arguments)
     if options.all and (options.run or options.name or options.data_root):
         raise ExportError("all=true exports every experiment under its own name; leave out run=, name= and data.root=")
     if DEFAULT not in options.engines:
-        raise ExportError(f"engines must have {DEFAULT}; got {','.join(options.engines)}")
+        raise ExportError(f"engines must include {DEFAULT}; got {','.join(options.engines)}")
     if options.layout == "triton" and "onnx" not in options.formats:
         raise ExportError(f"layout=triton is for ONNX graphs; got formats={','.join(options.formats)}, add onnx")
     return options
 
 
 def main() -> None:
-    """The command `assay-export`."""
+    """Run the command `assay-export`."""
     arguments = sys.argv[1:]
     if COMMAND.answer(arguments):
         return
@@ -122,7 +123,7 @@ def main() -> None:
     except (AssayError, OSError) as error:
         sys.exit(f"assay-export: {error}")
     except KeyboardInterrupt:
-        sys.exit("assay-export: interrupted; there is no new bundle")
+        sys.exit("assay-export: interrupted; no new bundle was written")
 
 
 def _code(error: "ParityError") -> int:
@@ -133,7 +134,7 @@ def _code(error: "ParityError") -> int:
 
 
 def _export_one(options: ExportOptions) -> int:
-    """Export the run that is asked for; the exit code."""
+    """Export one run; return the exit code."""
     from assay_export.gate.verdict import ParityError
     from assay_research.runs.run import Run
 
@@ -168,9 +169,9 @@ def _export(run: "Run", options: ExportOptions) -> "Exported":
         say=partial(say, end=""),
     )
     expected = exported.manifest.expected[0]
-    say(f"\nEvery artifact against the eager model, on {expected.n:,} images of {expected.dataset}:\n")
+    say(f"\nEvery artifact compared with the eager model on {expected.n:,} images of {expected.dataset}:\n")
     say(table.table((*exported.verdicts, *exported.left_out)) + "\n" + table.sizes(exported.folder), end="")
-    say(f"\nmade in {exported.seconds:.1f} s, proven in {exported.gate_seconds:.1f} s")
+    say(f"\nexported in {exported.seconds:.1f} s, proven in {exported.gate_seconds:.1f} s")
     say(f"bundle: {exported.folder}, report: {exported.folder / 'parity.html'}")
     if options.layout == "triton":
         models = triton.write_repository(
@@ -182,7 +183,7 @@ def _export(run: "Run", options: ExportOptions) -> "Exported":
 
 
 def _export_all(options: ExportOptions) -> int:
-    """Export the newest run of every experiment, whatever happens to the others; the worst exit code."""
+    """Export the newest run of every experiment, also after failures; return the highest exit code."""
     from assay_export.gate import table
     from assay_export.gate.verdict import ParityError
     from assay_research.runs.run import Run

@@ -1,4 +1,4 @@
-"""The errors of an export: what was given, what was expected, what to do."""
+"""Errors of an export. Messages say what was given, what was expected and what to do."""
 
 from importlib.metadata import version
 
@@ -6,13 +6,13 @@ from assay_deploy.errors import AssayError
 
 
 class ExportError(AssayError):
-    """A run, a name or a place that no bundle can be made from."""
+    """A bundle cannot be made from the given run, name, folder or options."""
 
 
-def unloadable(error: Exception) -> ExportError:
-    """An error of torch's over a file that it was to load, as one of ours."""
+def loading_error(error: Exception) -> ExportError:
+    """Return an ExportError for an exception that torch raised when it loaded a file."""
     reason = " ".join(str(error).split())[:400] or type(error).__name__
     return ExportError(
-        f"torch {version('torch')} cannot load it ({reason}). It is damaged, or of another torch: use the one that the "
-        "manifest's toolchain names, or export it again"
+        f"torch {version('torch')} cannot load the file ({reason}). It is damaged, or was written by another torch: "
+        "use the version in the manifest's toolchain, or export it again"
     )

@@ -1,4 +1,4 @@
-"""Make a bundle from a run: export the graphs, pass the gate, read everything back, publish."""
+"""Make a bundle from a run: export the graphs, compare them with the model, read all files back, publish."""
 
 import io
 import time
@@ -18,15 +18,15 @@ from assay_deploy.engines.registry import DEFAULT
 from assay_export._version import __version__
 from assay_export.bundle import sbom
 from assay_export.bundle.manifest import describe
-from assay_export.bundle.publish import publish, workplace
+from assay_export.bundle.publish import publish, working_folder
 from assay_export.drift.find import explain
 from assay_export.errors import ExportError
-from assay_export.formats.format import Format, Made, Request
-from assay_export.formats.names import USUAL
+from assay_export.formats.format import ArtifactFiles, Format, Request
+from assay_export.formats.names import DEFAULT_FORMATS
 from assay_export.formats.places import TORCH, Place
 from assay_export.formats.registry import FORMATS, places
 from assay_export.gate import page
-from assay_export.gate.gate import ask_eager, prove
+from assay_export.gate.gate import prove, run_eager
 from assay_export.gate.probe import make_probe, probe_for
 from assay_export.gate.tolerances import TOLERANCES, precisions_of
 from assay_export.gate.verdict import DOES_NOT_RUN, ParityError, Reference, Verdict
@@ -48,12 +48,12 @@ class Exported:
     """A finished bundle.
 
     Attributes:
-        folder: where it is.
-        manifest: what it says.
-        verdicts: the gate's, one for each artifact and each device it was proven on.
-        left_out: verdicts on precisions that are too far from the model, which the bundle does without.
-        seconds: what making the files took.
-        gate_seconds: what proving them took, the eager model's answers included.
+        folder: the bundle's folder.
+        manifest: the bundle's manifest.
+        verdicts: the gate's verdicts, one for each artifact and each engine and device it was proven on.
+        left_out: verdicts on precisions that are too inaccurate and therefore not in the bundle.
+        seconds: time to export the files.
+        gate_seconds: time to prove them, including the eager model's predictions.
     """
 
     folder: Path
@@ -70,7 +70,7 @@ def export_bundle(
     name: str,
     *,
     checkpoint: str = "best",
-    formats: Sequence[str] = USUAL,
+    formats: Sequence[str] = DEFAULT_FORMATS,
     precisions: Sequence[str] = ("fp32",),
     dense: int | None = None,
     root: str | None = None,
@@ -78,30 +78,30 @@ def export_bundle(
     engines: Collection[str] | None = None,
     say: Say = silent,
 ) -> Exported:
-    """Turn one checkpoint of a run into the bundle ``<bundles>/<name>``, if every artifact passes the gate.
+    """Export one checkpoint of a run as the bundle ``<bundles>/<name>``, if every artifact passes the gate.
 
     Args:
-        run: where the model comes from.
-        bundles: folder that holds the bundles.
-        name: of the bundle; an older one of that name is replaced, but only by one that passed.
-        checkpoint: ``best``, ``last`` or ``epoch-0005``.
+        run: the run to export.
+        bundles: folder that contains the bundles.
+        name: name of the bundle; an older bundle of that name is replaced only if the new one passes the gate.
+        checkpoint: name of the checkpoint: ``best``, ``last`` or for example ``epoch-0005``.
         formats: names of `assay_export.formats.registry.FORMATS`.
-        precisions: of the ONNX graphs: ``fp32``, and ``fp16`` or ``int8`` beside it.
-        dense: pixels between two answers of a fully convolutional graph that is made too; None: there is none.
-        root: the data set's folder, if it is not where it was when the run was trained.
-        skip_unsupported: do without the precisions that the model's task does not have, instead of refusing them.
-        engines: names of `assay_deploy.engines.registry.ENGINES` that ONNX graphs are proven in; None for all that are
+        precisions: precisions of the ONNX graphs: ``fp32``, and optionally ``fp16`` or ``int8``.
+        dense: stride in pixels of an additional fully convolutional graph; None for no such graph.
+        root: the data set's folder, if it has moved since training.
+        skip_unsupported: leave out precisions that the model's task does not support, instead of raising an error.
+        engines: names of `assay_deploy.engines.registry.ENGINES` that test the ONNX graphs; None for all that are
             installed.
-        say: receives progress as text with its own line ends; ignored by default.
+        say: function that receives progress messages, whose text includes line ends; by default they are ignored.
 
     Raises:
-        AssayError: the run cannot be read, the name or place cannot be used, or the model cannot be exported.
-        ParityError: an artifact is not the model; ``<name>.unproven`` is left for inspection, without a manifest.
+        AssayError: the run cannot be read, the name or folder cannot be used, or the model cannot be exported.
+        ParityError: an artifact differs from the model; ``<name>.unproven`` remains for inspection, without a manifest.
     """
-    import_runtime()  # the gate needs it at the end; without it nothing else is worth its time
+    import_runtime()  # the gate needs it at the end: fail now if it is missing
     for form in formats:
         FORMATS[form].check()
-    with workplace(Path(bundles), name) as folder:
+    with working_folder(Path(bundles), name) as folder:
         with _stage("read run and data", say):
             subject = read(run, checkpoint, dense, root)
         if skip_unsupported:
@@ -109,13 +109,15 @@ def export_bundle(
         _check_precisions(precisions, formats, subject.task.name)
         probe = make_probe(subject.data.test.images)
         start = time.perf_counter()
-        with _stage("ask eager model", say):
+        with _stage("run eager model", say):
             references = {
-                look: ask_eager(subject.task, graph, look, probe, subject.data, dense if look == DENSE else None)
-                for look, graph in subject.eager.items()
+                variant: run_eager(
+                    subject.task, graph, variant, probe, subject.data, dense if variant == DENSE else None
+                )
+                for variant, graph in subject.eager.items()
             }
         _check_finite(subject, references, run.checkpoint(checkpoint))
-        asked = time.perf_counter() - start
+        eager_seconds = time.perf_counter() - start
         start = time.perf_counter()
         artifacts = _make(folder, subject, formats, precisions, probe[:2], say)
         made = time.perf_counter() - start
@@ -126,88 +128,90 @@ def export_bundle(
         failed = {verdict.path for verdict in verdicts if not verdict.passed and verdict.precision != "fp32"}
         failed -= {verdict.path for verdict in verdicts if DOES_NOT_RUN in verdict.failures}
         left_out = tuple(each for each in verdicts if each.path in failed)
-        kept = tuple(each for each in verdicts if each not in left_out)
+        included = tuple(each for each in verdicts if each not in left_out)
         manifest = _without(folder, manifest, {each.path for each in left_out}, say)
-        proven = asked + time.perf_counter() - start
+        gate_seconds = eager_seconds + time.perf_counter() - start
         manifest = replace(
             manifest,
-            parity=_write_parity(folder, subject, kept, left_out),
-            report=_write(folder, "parity.html", page.render(manifest, kept, left_out, subject.data)),
+            parity=_write_parity(folder, subject, included, left_out),
+            report=_write(folder, "parity.html", page.render(manifest, included, left_out, subject.data)),
         )
-        _refuse_failed(folder, manifest, subject, kept, probe, say)
+        _refuse_failed(folder, manifest, subject, included, probe, say)
         write_manifest(manifest, folder)
         _read_back(folder, manifest)
-        return Exported(publish(folder), manifest, kept, left_out, made, proven)
+        return Exported(publish(folder), manifest, included, left_out, made, gate_seconds)
 
 
 def _check_precisions(precisions: Sequence[str], formats: Sequence[str], task: str) -> None:
-    """Refuse what cannot be made before anything is."""
+    """Raise ExportError unless all precisions can be made of models for this task and with these formats."""
     if "fp32" not in precisions:
-        raise ExportError(f"precisions must have fp32, which the others are made from; got {','.join(precisions)}")
+        raise ExportError(f"precisions must include fp32, from which the others are made; got {','.join(precisions)}")
     if len(precisions) > 1 and "onnx" not in formats:
         raise ExportError(f"{','.join(precisions)}: fp16 and int8 are for ONNX graphs; got formats={','.join(formats)}")
     had = precisions_of(task)
     for precision in precisions:
         if precision not in had:
-            raise ExportError(f"{precision}: got a model for {task}, which can be had in {' and '.join(had)}")
+            raise ExportError(f"{precision}: got a model for {task}, which supports {' and '.join(had)}")
         if precision in LOWERED:
             LOWERED[precision].check()
 
 
 def _check_finite(subject: Subject, references: dict[str, Reference], path: Path) -> None:
-    weights = subject.trained.model.state_dict().values()  # whose NaNs a detector hides: it just finds nothing
+    weights = (
+        subject.trained.model.state_dict().values()
+    )  # a detector's outputs do not show NaNs in its weights: it finds no boxes
     answers = (array for each in references.values() for part in (each.probe, each.test) for array in part.values())
     if not all(np.isfinite(array).all() for array in (*answers, *(each.numpy() for each in weights))):
         raise ExportError(
             f"the model in '{path}' has weights or outputs that are not finite, so nothing can be compared with it. "
-            "Its training diverged: export an earlier checkpoint, or train with a lower learning rate"
+            "The training diverged: export an earlier checkpoint, or train with a lower learning rate"
         )
 
 
 def _make(
     folder: Path, subject: Subject, formats: Sequence[str], precisions: Sequence[str], images: Tensor, say: Say
 ) -> tuple[Artifact, ...]:
-    """Write every artifact: each format of each graph, then the other precisions of the ONNX graphs."""
+    """Write every artifact: each graph in each format, then the ONNX graphs in the other precisions."""
     origin: dict[str, str] = asdict(subject.source) | {"assay_export": __version__}
     artifacts = []
     for name in formats:
         form = FORMATS[name]
-        for look, graph in subject.graphs.items():
-            outputs = subject.task.outputs(look)
-            with _stage(f"export {form.path(look)}", say):
-                shown, path = probe_for(look, images), form.path(look)
-                made = form.make(Request(graph, shown, outputs, origin, look == DENSE, path))
-                artifacts.append(_artifact(folder, subject, form, "fp32", look, made))
+        for variant, graph in subject.graphs.items():
+            outputs = subject.task.outputs(variant)
+            with _stage(f"export {form.path(variant)}", say):
+                shown, path = probe_for(variant, images), form.path(variant)
+                made = form.make(Request(graph, shown, outputs, origin, variant == DENSE, path))
+                artifacts.append(_artifact(folder, subject, form, "fp32", variant, made))
     form = FORMATS["onnx"]
     for wanted in precisions:
-        for look in subject.graphs:
-            if wanted == "fp32" or look == DENSE:
+        for variant in subject.graphs:
+            if wanted == "fp32" or variant == DENSE:
                 continue
-            with _stage(f"export {form.path(look, wanted)}", say):
-                content = (folder / form.path(look)).read_bytes()
+            with _stage(f"export {form.path(variant, wanted)}", say):
+                content = (folder / form.path(variant)).read_bytes()
                 lowered = LOWERED[wanted].lower(content, subject.data.train.images, subject.task.distance)
-                artifacts.append(_artifact(folder, subject, form, wanted, look, Made(lowered)))
+                artifacts.append(_artifact(folder, subject, form, wanted, variant, ArtifactFiles(lowered)))
     return tuple(artifacts)
 
 
-def _artifact(folder: Path, subject: Subject, form: Format, wanted: str, look: str, made: Made) -> Artifact:
+def _artifact(folder: Path, subject: Subject, form: Format, wanted: str, variant: str, made: ArtifactFiles) -> Artifact:
     """Write an artifact's files and describe it."""
-    outputs, tolerances = subject.task.outputs(look), TOLERANCES[subject.task.name, form.format, wanted]
-    path = form.path(look, wanted)
+    outputs, tolerances = subject.task.outputs(variant), TOLERANCES[subject.task.name, form.format, wanted]
+    path = form.path(variant, wanted)
     file = _write(folder, path, made.content)
     return Artifact(
         format=form.format,
         precision=wanted,
         device=LOWERED[wanted].device if wanted in LOWERED else form.device,
-        views=len(subject.trained.views) if look == TTA else 1,
-        dense=subject.dense if look == DENSE else None,
+        views=len(subject.trained.views) if variant == TTA else 1,
+        dense=subject.dense if variant == DENSE else None,
         outputs=outputs,
         tolerances={output: tolerances[output] for output in outputs},
         reproducible=form.reproducible,
         requires=form.requires(made.content),
         path=file.path,
         sha256=file.sha256,
-        beside=tuple(_write(folder, name, content) for name, content in made.beside.items()),
+        beside=tuple(_write(folder, name, content) for name, content in made.external_data.items()),
     )
 
 
@@ -230,18 +234,18 @@ def _prove(
 
 
 def _without(folder: Path, manifest: Manifest, paths: set[str], say: Say) -> Manifest:
-    """The manifest without these artifacts, whose files are deleted."""
+    """Delete the files of some artifacts, and return the manifest without them."""
     for path in sorted(paths):
-        say(f"{path} is too far from the model, and left out\n")
+        say(f"{path} is too inaccurate and is left out of the bundle\n")
         (folder / path).unlink()
     return replace(manifest, artifacts=tuple(each for each in manifest.artifacts if each.path not in paths))
 
 
 def _write_probe(folder: Path, probe: Tensor, references: dict[str, Reference]) -> File:
     arrays = {}
-    for look, reference in references.items():
-        arrays[probed(IMAGES, look)] = probe_for(look, probe).numpy()
-        arrays |= {probed(name, look): array for name, array in reference.probe.items()}
+    for variant, reference in references.items():
+        arrays[probed(IMAGES, variant)] = probe_for(variant, probe).numpy()
+        arrays |= {probed(name, variant): array for name, array in reference.probe.items()}
     buffer = io.BytesIO()
     np.savez(buffer, allow_pickle=False, **arrays)
     return _write(folder, "probe.npz", buffer.getvalue())
@@ -270,11 +274,11 @@ def _refuse_failed(
     failed = [verdict for verdict in verdicts if not verdict.passed]
     if not failed:
         return
-    looks = {artifact.path: artifact.look for artifact in manifest.artifacts}
+    variants = {artifact.path: artifact.look for artifact in manifest.artifacts}
     for verdict in failed:
-        look = looks[verdict.path]
+        variant = variants[verdict.path]
         with _stage(f"find drift in {verdict.path}", say):
-            text = explain(folder, manifest, verdict, subject.eager[look], probe_for(look, probe))
+            text = explain(folder, manifest, verdict, subject.eager[variant], probe_for(variant, probe))
         say(text)
     reasons = "".join(
         f"\n  {each.path} ({each.format} on {Place(each.engine, each.device)}): {'; '.join(each.reasons)}"
@@ -282,25 +286,25 @@ def _refuse_failed(
     )
     others = {each.engine for each in failed} - {TORCH, DEFAULT}
     only = all(each.engine in others for each in failed)
-    hint = f"\nengines={DEFAULT} exports it without proof in {' and '.join(sorted(others))}" * only
+    hint = f"\nUse engines={DEFAULT} to export it without proof in {' and '.join(sorted(others))}" * only
     raise ParityError(
-        f"{len({each.path for each in failed})} of {len(manifest.artifacts)} artifacts are not the model they came "
-        f"from:{reasons}{hint}\nThere is no new bundle; what was made, parity.json and parity.html are in '{folder}'",
+        f"{len({each.path for each in failed})} of {len(manifest.artifacts)} artifacts differ from the model:"
+        f"{reasons}{hint}\nNo bundle was written; the artifacts, parity.json and parity.html are in '{folder}'",
         verdicts,
     )
 
 
 def _read_back(folder: Path, manifest: Manifest) -> None:
-    """Read what was written as a client reads it: the manifest says the same, and every file is the one it names."""
+    """Raise an error unless the manifest reads back unchanged and every file has the hash in the manifest."""
     if read_manifest(folder) != manifest:
-        raise ExportError(f"'{folder}': its manifest does not read back as it was written")
+        raise ExportError(f"'{folder}': its manifest reads back different from what was written")
     for entry in manifest.files:
         read_verified(folder, entry)
 
 
 @contextmanager
 def _stage(what: str, say: Say) -> Iterator[None]:
-    """Announce a stage, then say how long it took."""
+    """Report the start of a stage, then the time it took."""
     say(f"{what:<36}")
     start = time.perf_counter()
     try:

@@ -1,4 +1,4 @@
-"""What a run left to be exported: the model, its data, and the graphs that look at them."""
+"""Read a run for export: the trained model, its data set, and the graphs to export."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -18,16 +18,16 @@ from assay_research.runs.trained import Trained, data_of, load
 
 @dataclass(frozen=True)
 class Subject:
-    """What is exported and what it has to equal.
+    """A trained model, the graphs exported from it, and the eager modules that these are compared with.
 
     Attributes:
-        task: whose model it is.
-        trained: the model.
-        data: what it was trained on, read again.
-        source: where both come from.
-        dense: of the fully convolutional graph, the pixels between two answers; None if there is none.
-        eager: the model as it was trained, by how it looks at images: plain, and where asked for tta and dense.
-        graphs: what leaves, by the same.
+        task: the task that the model was trained for.
+        trained: the trained model.
+        data: the data set that it was trained on, read again.
+        source: origin of model and data, for the manifest.
+        dense: stride of the dense graph in pixels; None if there is no dense graph.
+        eager: the unchanged eager module of each variant: ``plain``, and if available ``tta`` and ``dense``.
+        graphs: the module that is exported for each variant.
     """
 
     task: Task[Any]
@@ -40,42 +40,42 @@ class Subject:
 
 
 def read(run: Run, checkpoint: str, dense: int | None = None, root: str | None = None) -> Subject:
-    """Read what a run left.
+    """Load the model and the data set of a run.
 
     Args:
-        run: where the model comes from.
-        checkpoint: ``best``, ``last`` or ``epoch-0005``.
-        dense: pixels between two answers of a fully convolutional graph, which there is to be too.
-        root: the data set's folder, if it has moved since.
+        run: the run to export.
+        checkpoint: name of the checkpoint: ``best``, ``last`` or for example ``epoch-0005``.
+        dense: stride in pixels of an additional fully convolutional graph; None for no such graph.
+        root: the data set's folder, if it has moved since training.
 
     Raises:
-        AssayError: it cannot be read, changes while it is, has no fully convolutional form, or its data set is not the
-            one it was trained on any more.
+        AssayError: the run cannot be read or changes during reading, the model has no fully convolutional form, or the
+            data set has changed since training.
     """
     path = run.checkpoint(checkpoint)
     fingerprint = checkpoints.load(path).get("fingerprint")
     hashes = [sha256(file.read_bytes()) for file in (run.folder / CONFIG, path)]
     trained = load(run, checkpoint)
     if hashes != [sha256(file.read_bytes()) for file in (run.folder / CONFIG, path)]:
-        raise ExportError(f"'{path}' changed while it was read: its training goes on. Export again")
+        raise ExportError(f"'{path}' changed while it was read: its training is still running. Export again")
     data = data_of(run, root)
     found = data.fingerprint()
     if (data.classes, data.canvas) != (trained.classes, trained.canvas) or fingerprint not in (None, found):
         raise ExportError(
             f"the data set '{data.name}' is not the one '{path}' was trained on: its images, labels or splits "
-            "have changed, and the gate would compare on other images. Give the old data set back"
+            "have changed, and the gate would compare on other images. Restore the original data set"
         )
     if len(data.test) == 0:
-        raise ExportError(f"the data set '{data.name}' has no test images, and the gate needs some")
+        raise ExportError(f"the data set '{data.name}' has no test images, and the gate needs at least one")
     commit = str(run.summary().get("commit", ""))
     task = task_named(data.task)
-    looks = [PLAIN, *[TTA] * (len(trained.views) > 1), *[DENSE] * (dense is not None)]
+    variants = [PLAIN, *[TTA] * (len(trained.views) > 1), *[DENSE] * (dense is not None)]
     return Subject(
         task=task,
         trained=trained,
         data=data,
         source=Source(run.name, checkpoint, commit, hashes[0], hashes[1], found),
         dense=dense,
-        eager={look: task.eager(trained, look, dense) for look in looks},
-        graphs={look: task.exported(trained, look, dense) for look in looks},
+        eager={variant: task.eager(trained, variant, dense) for variant in variants},
+        graphs={variant: task.exported(trained, variant, dense) for variant in variants},
     )

@@ -1,4 +1,4 @@
-"""Hand a bundle's ONNX graphs over as a model repository that Triton Inference Server serves as it is."""
+"""Write a bundle's ONNX graphs as a model repository for Triton Inference Server."""
 
 import json
 import os
@@ -22,25 +22,25 @@ from assay_research.runs.disk import write_atomically
 CONFIG = "config.pbtxt"
 LABELS = "labels.txt"
 GRAPH = "model.onnx"
-"""What Triton's ONNX Runtime backend looks for in a version's folder."""
+"""Name of the graph in a version's folder that Triton's ONNX Runtime backend expects."""
 
 DATA_TYPES = {"uint8": "TYPE_UINT8", "float32": "TYPE_FP32", "int64": "TYPE_INT64"}
-"""Triton's names of the manifest's types: ``DataType`` in triton-inference-server/common, model_config.proto."""
+"""Manifest data type -> Triton's data type: ``DataType`` in triton-inference-server/common, model_config.proto."""
 
 DEVICES = {
     "any": "",
     "cpu": "instance_group [ { kind: KIND_CPU } ]\n",
     "cuda": "instance_group [ { kind: KIND_GPU } ]\n",
 }
-"""Where instances run. Left to Triton, which takes every GPU there is, unless the artifact was proven on one kind."""
+"""Device -> instance group. For ``any`` Triton chooses, and uses every GPU; others were proven on that device only."""
 
 CONV_SEARCHES = ("EXHAUSTIVE", "HEURISTIC", "DEFAULT")
-"""Triton's numbers for ONNX Runtime's ``cudnn_conv_algo_search``, in order."""
+"""Values of ONNX Runtime's ``cudnn_conv_algo_search``; Triton gives them by index."""
 
 
 @dataclass(frozen=True)
 class _Model:
-    """An artifact on its way: `content` are its verified bytes."""
+    """A model to be added to the repository: its name there, the artifact, and the artifact's verified bytes."""
 
     name: str
     artifact: Artifact
@@ -48,31 +48,31 @@ class _Model:
 
 
 def write_repository(bundle: Path, manifest: Manifest, repository: Path, *, max_batch_size: int) -> tuple[Path, ...]:
-    """Add every ONNX graph of a bundle to a model repository, each as the next version of a model of its own.
+    """Add every ONNX graph of a bundle to a model repository, each as the next version of its own model.
 
-    The models are ``<bundle>``, and with a suffix for what differs ``<bundle>_tta``, ``<bundle>_dense``,
-    ``<bundle>_fp16``, ``<bundle>_tta_fp16``. A model's ``config.pbtxt`` is written anew with every version: settings of
-    one's own belong into ``<model>/configs/<name>.pbtxt``, which Triton takes with ``--model-config-name=<name>``.
-    Beside each version's graph lies the manifest it came with, and its checksum.
+    The models are named ``<bundle>``, with a suffix for variant and precision ``<bundle>_tta``, ``<bundle>_dense``,
+    ``<bundle>_fp16``, ``<bundle>_tta_fp16``. A model's ``config.pbtxt`` is overwritten with every version: put your own
+    settings into ``<model>/configs/<name>.pbtxt``, which Triton reads with ``--model-config-name=<name>``. Each
+    version's folder also contains the bundle's manifest and its checksum.
 
-    Everything is made in ``.<repository>.partial`` beside the repository and then renamed: killed at any instant,
-    there is no half model and no half version. Not inside it: Triton takes every folder there for a model, whatever its
-    name, and does not start if it cannot load one.
+    All files are written to ``.<repository>.partial`` next to the repository and then renamed, so that an interrupted
+    export leaves no incomplete model or version. That folder is not inside the repository because Triton loads every
+    folder there as a model, whatever its name, and does not start if it cannot load one.
 
     Args:
         bundle: the bundle's folder.
-        manifest: what `read_manifest` made of it.
-        repository: the folder that ``tritonserver --model-repository`` is given; made if it is not there.
-        max_batch_size: how many images Triton may put in one batch; 1 or more.
+        manifest: the bundle's manifest, from `read_manifest`.
+        repository: the folder for ``tritonserver --model-repository``; created if it does not exist.
+        max_batch_size: largest number of images in one batch; 1 or more.
 
     Returns:
         The folders of the new versions, ``<repository>/<model>/<version>``.
 
     Raises:
-        BundleError: a graph is missing or not the one that was proven; nothing was written.
-        ExportError: the bundle has no ONNX graph, its name is no folder's name, a folder in the repository is in the
-            way (no model of ours, or one with another interface), or the repository cannot be written or is being
-            written right now.
+        BundleError: a graph is missing or its hash differs from the manifest; nothing was written.
+        ExportError: the bundle has no ONNX graph, its name cannot be a folder's name, the repository already has a
+            folder of that name (not written by this function, or with another interface), or the repository cannot be
+            written or is being written by another process.
     """
     assert max_batch_size > 0
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", manifest.name):
@@ -83,9 +83,9 @@ def write_repository(bundle: Path, manifest: Manifest, repository: Path, *, max_
         if artifact.format == "onnx"
     ]
     if not models:
-        raise ExportError(f"bundle '{manifest.name}' has no ONNX graph, and Triton is given no other kind")
+        raise ExportError(f"bundle '{manifest.name}' has no ONNX graph, the only format that is exported for Triton")
     repository = repository.absolute()
-    with _workplace(repository) as partial:
+    with _working_folder(repository) as partial:
         versions = [_next_version(repository / model.name, model.artifact, manifest) for model in models]
         for model, version in zip(models, versions, strict=True):
             _stage(partial / model.name, model, manifest, version, max_batch_size)
@@ -101,8 +101,8 @@ def _name(bundle: str, artifact: Artifact) -> str:
 
 
 @contextmanager
-def _workplace(repository: Path) -> Iterator[Path]:
-    """An empty folder on the repository's file system, for one export at a time."""
+def _working_folder(repository: Path) -> Iterator[Path]:
+    """Create an empty temporary folder on the repository's file system; only one export at a time can have it."""
     partial = repository.with_name(f".{repository.name}.partial")
     try:
         repository.mkdir(parents=True, exist_ok=True)
@@ -118,8 +118,8 @@ def _workplace(repository: Path) -> Iterator[Path]:
         raise ExportError(f"another export is writing to '{repository}' right now") from error
     except OSError as error:
         raise ExportError(
-            f"'{repository}' cannot be written by way of '{partial}' ({error.strerror}). Both have to be writable, and "
-            "on one file system"
+            f"'{repository}' cannot be written through the folder '{partial}' ({error.strerror}). Both must be "
+            "writable and on one file system"
         ) from error
 
 
@@ -141,14 +141,14 @@ def _publish(staged: Path, place: Path, version: int) -> Path:
 
 
 def _next_version(place: Path, artifact: Artifact, manifest: Manifest) -> int:
-    """Number of the next version, from 1.
+    """Return the number of the next version, from 1.
 
-    All versions of a model share one config.pbtxt and one labels.txt, and clients address them by one name, so their
-    interfaces have to be one.
+    All versions of a model share one config.pbtxt and one labels.txt, and clients address them by one name, so
+    they must have the same interface.
     """
     if not os.path.lexists(place):
         return 1
-    # not int() of any name: Triton ignores those with a zero in front, and knows no other digits
+    # not int() of any name: Triton ignores names with a leading zero and accepts no other digits
     found = place.iterdir() if place.is_dir() else ()
     newest = max((int(path.name) for path in found if re.fullmatch("[1-9][0-9]*", path.name)), default=0)
     elsewhere = "Choose another repository, or export under another name"
@@ -156,35 +156,35 @@ def _next_version(place: Path, artifact: Artifact, manifest: Manifest) -> int:
         before = read_manifest(place / str(newest))
     except BundleError as error:
         raise ExportError(
-            f"'{place}' is there, but its newest version has no {MANIFEST} of an export, so nothing is added to it "
+            f"'{place}' exists, but its newest version has no {MANIFEST} of an export, so nothing is added to it "
             f"({error}). {elsewhere}"
         ) from error
     if _interface(before, artifact) != _interface(manifest, artifact):
         raise ExportError(
-            f"'{place}' has other inputs, outputs, labels or another canvas than this bundle, and versions of a model "
-            f"share theirs. {elsewhere}"
+            f"'{place}' has other inputs, outputs, labels or another canvas than this bundle, but all versions of a "
+            f"model must have the same. {elsewhere}"
         )
     return newest + 1
 
 
 def _interface(manifest: Manifest, artifact: Artifact) -> object:
-    """What a client of the model relies on."""
+    """Return the properties that a client of the model depends on: task, preprocessing, labels, inputs and outputs."""
     tensors = [(tensor.name, tensor.dtype, tensor.shape) for tensor in (*manifest.inputs, *manifest.outputs)]
     computed = {manifest.inputs[0].name, *artifact.outputs}
     return manifest.task, manifest.preprocess, manifest.labels, [tensor for tensor in tensors if tensor[0] in computed]
 
 
 def _config(model: _Model, manifest: Manifest, version: int, max_batch_size: int) -> str:
-    """The ``ModelConfig`` as protobuf text.
+    """Return the ``ModelConfig`` as protobuf text.
 
-    Fields: triton-inference-server/common, protobuf/model_config.proto at 83adf7c. What Triton demands of them: core,
+    Fields: triton-inference-server/common, protobuf/model_config.proto at 83adf7c. Triton's requirements: core,
     src/model_config_utils.cc at 73aad7c, and onnxruntime_backend, src/onnxruntime.cc at 00fd3e8. The accelerator
-    ``cuda`` is known since June 2024 (onnxruntime_backend d992c5b).
+    ``cuda`` exists since June 2024 (onnxruntime_backend d992c5b).
     """
     described = {tensor.name: tensor for tensor in manifest.outputs}
     (images,) = manifest.inputs
     if model.artifact.dense is not None:
-        images = replace(images, shape=("batch", -1, -1, 3))  # Triton's sign for any size
+        images = replace(images, shape=("batch", -1, -1, 3))  # -1: any size
     label = f" label_filename: {_quoted(LABELS)}" if task_named(manifest.task).labelled else ""
     outputs = ",\n".join(f"  {{ {_tensor(described[name])}{label} }}" for name in model.artifact.outputs)
     options = " ".join(f"parameters {{ key: {_quoted(k)} value: {_quoted(v)} }}" for k, v in CUDA_OPTIONS.items())
@@ -193,8 +193,8 @@ def _config(model: _Model, manifest: Manifest, version: int, max_batch_size: int
         for key, value in _parameters(model.artifact, manifest, version).items()
     )
     return (
-        f"# Version {version} of this model, from the bundle {manifest.name}. The next one replaces this file:\n"
-        "# settings of your own belong into configs/<name>.pbtxt, see tritonserver --model-config-name.\n"
+        f"# Version {version} of this model, from the bundle {manifest.name}. The next one overwrites this file:\n"
+        "# put your own settings into configs/<name>.pbtxt, see tritonserver --model-config-name.\n"
         f"name: {_quoted(model.name)}\n"
         'platform: "onnxruntime_onnx"\n'
         'backend: "onnxruntime"\n'
@@ -212,16 +212,16 @@ def _config(model: _Model, manifest: Manifest, version: int, max_batch_size: int
 
 
 def _tensor(tensor: Tensor) -> str:
-    """Without the batch, which Triton puts in front where max_batch_size is above 0."""
+    """Describe a tensor without the batch axis, which Triton adds where max_batch_size is above 0."""
     dims = ", ".join(map(str, tensor.shape[1:]))
     return f"name: {_quoted(tensor.name)} data_type: {DATA_TYPES[tensor.dtype]} dims: [ {dims} ]"
 
 
 def _parameters(artifact: Artifact, manifest: Manifest, version: int) -> dict[str, str]:
-    """Where the model comes from, for whoever asks Triton, and the one option that has to be said again.
+    """Return the model's origin, and ``cudnn_conv_algo_search`` again, as parameters.
 
-    Where a model has parameters and this one is not among them, the backend goes back to EXHAUSTIVE, whatever the
-    accelerator said.
+    Where a model has parameters without ``cudnn_conv_algo_search``, the backend falls back to EXHAUSTIVE, whatever the
+    accelerator's setting is.
     """
     source = manifest.source
     return {
@@ -239,5 +239,5 @@ def _parameters(artifact: Artifact, manifest: Manifest, version: int) -> dict[st
 
 
 def _quoted(text: str) -> str:
-    """A string of protobuf's text format; a manifest holds no control characters, the one place where JSON differs."""
+    """Quote a string for protobuf's text format; JSON differs only for control characters, not allowed in manifests."""
     return json.dumps(text, ensure_ascii=False)

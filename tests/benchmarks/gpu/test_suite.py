@@ -133,12 +133,12 @@ def test_training_goes_on_with_a_run_that_has_a_checkpoint(tmp_path: Path) -> No
 def test_a_verdict_is_read_whatever_the_task_is_and_whether_it_ran(tmp_path: Path) -> None:
     kept = {"path": "a.onnx", "device": "cpu", "passed": True, "reasons": [], "differences": {"logits": 0.25}}
     kept["task"] = {"n": 9, "interval": [-0.5, 0.25], "flipped": [{}]}
-    boxes = kept | {"path": "b.onnx", "differences": {"boxes": 0.5}, "task": {"n": 9, "alone": 2, "pairs": 4}}
+    boxes = kept | {"path": "b.onnx", "differences": {"boxes": 0.5}, "task": {"n": 9, "unmatched": 2, "pairs": 4}}
     broken = kept | {"path": "c.onnx", "passed": False, "reasons": ["no kernel"], "differences": None, "task": None}
     (tmp_path / "parity.json").write_text(json.dumps({"artifacts": [kept, boxes], "left_out": [broken]}))
     assert outcomes.parity(tmp_path) == {
         "a.onnx on cpu": "logits differ by 0.25 on the probe; n 9, 1 flipped",
-        "b.onnx on cpu": "boxes differ by 0.5 on the probe; n 9, alone 2, pairs 4",
+        "b.onnx on cpu": "boxes differ by 0.5 on the probe; n 9, unmatched 2, pairs 4",
         "c.onnx on cpu": "left out; no kernel",
     }
 

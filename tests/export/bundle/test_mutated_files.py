@@ -96,7 +96,9 @@ def test_tensors_that_reach_beyond_their_bytes_are_refused(bundle, path, change,
     change(records)
     content = archive.write(records)
     (tmp_path / path).write_bytes(content)
-    with pytest.raises(ExportError, match=r"torch .* cannot load it \(.*\)\. It is damaged, or of another torch"):
+    with pytest.raises(
+        ExportError, match=r"torch .* cannot load the file \(.*\)\. It is damaged, or was written by another torch"
+    ):
         formats.start(
             tmp_path, bundle.manifest, replace(artifact, sha256=sha256(content)), default_place(artifact, "cpu")
         )

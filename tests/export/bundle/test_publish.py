@@ -10,20 +10,20 @@ from pathlib import Path
 import pytest
 
 from assay_deploy.bundle.folder import MANIFEST
-from assay_export.bundle.publish import publish, workplace
+from assay_export.bundle.publish import publish, working_folder
 from assay_export.errors import ExportError
 
 
 def make(bundles: Path, name: str, content: str) -> Path:
     """Publish a bundle of two files."""
-    with workplace(bundles, name) as unproven:
+    with working_folder(bundles, name) as unproven:
         (unproven / "model.onnx").write_text(content)
         (unproven / MANIFEST).write_text(content)
         return publish(unproven)
 
 
 def fail_halfway(bundles: Path) -> None:
-    with workplace(bundles, "digits") as unproven:
+    with working_folder(bundles, "digits") as unproven:
         (unproven / "model.onnx").write_text("half")
         unproven.write_text("this is what goes wrong: it is a folder")
 
@@ -66,7 +66,7 @@ def test_what_an_earlier_failure_left_is_replaced(tmp_path):
 
 def test_a_bundle_on_its_way_out_comes_back_if_the_swap_was_killed(tmp_path):
     make(tmp_path, "digits", "old").rename(tmp_path / "digits.replaced")  # the state between the two renames
-    with workplace(tmp_path, "digits"):
+    with working_folder(tmp_path, "digits"):
         pass  # the next export, which may fail
     assert read(tmp_path / "digits") == {"old"}
 
@@ -74,7 +74,7 @@ def test_a_bundle_on_its_way_out_comes_back_if_the_swap_was_killed(tmp_path):
 def test_a_half_deleted_old_bundle_never_comes_back(tmp_path):
     make(tmp_path, "digits", "old").rename(tmp_path / "digits.replaced")
     (tmp_path / "digits.replaced" / MANIFEST).unlink()  # the first thing a deletion does
-    with workplace(tmp_path, "digits"):
+    with working_folder(tmp_path, "digits"):
         pass
     assert names(tmp_path) == set()
 
@@ -83,7 +83,7 @@ def test_a_half_deleted_old_bundle_never_comes_back(tmp_path):
     "name", ["", ".", "..", "a/b", "../a", "/etc", "-rf", ".hidden", "a b", "x.unproven", "x.replaced"]
 )
 def test_a_name_that_is_no_plain_file_name_is_refused(name, tmp_path):
-    with pytest.raises(ExportError, match="cannot be a bundle's name"), workplace(tmp_path / "bundles", name):
+    with pytest.raises(ExportError, match="cannot be a bundle's name"), working_folder(tmp_path / "bundles", name):
         pass
     assert names(tmp_path) == set()
 
@@ -94,7 +94,7 @@ def test_a_folder_that_is_no_bundle_is_not_replaced(tmp_path):
     (tmp_path / "file").write_text("a file")
     (tmp_path / "link").symlink_to(make(tmp_path, "digits", "old"))
     for name in ("docs", "file", "link"):
-        with pytest.raises(ExportError, match="is not replaced"), workplace(tmp_path, name):
+        with pytest.raises(ExportError, match="is not replaced"), working_folder(tmp_path, name):
             pass
     assert (tmp_path / "docs" / "thesis.tex").read_text() == "years of work"
     assert read(tmp_path / "digits") == {"old"}
@@ -102,9 +102,9 @@ def test_a_folder_that_is_no_bundle_is_not_replaced(tmp_path):
 
 def test_two_exports_of_one_name_exclude_each_other(tmp_path):
     with (
-        workplace(tmp_path, "digits"),
+        working_folder(tmp_path, "digits"),
         pytest.raises(ExportError, match="another export"),
-        workplace(tmp_path, "digits"),
+        working_folder(tmp_path, "digits"),
     ):
         pass
 
@@ -128,5 +128,5 @@ def test_an_export_killed_on_its_way_leaves_the_older_bundle_whole(bundle, plain
     assert process.returncode == -signal.SIGKILL
     assert {path.name: path.read_bytes() for path in old.iterdir()} == before
     assert names(tmp_path) == {"digits", "digits.unproven"}
-    with workplace(tmp_path, "digits"):  # the lock fell with its holder
+    with working_folder(tmp_path, "digits"):  # the lock fell with its holder
         pass

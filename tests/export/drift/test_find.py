@@ -116,7 +116,7 @@ def test_wrong_epsilon_names_the_batch_norm_and_both_values(plain, images, form,
 
     found = drift_of(plain, images, form, fault)
     assert (found.layer.name, found.layer.kind) == ("model.network.5", "BatchNorm2d")
-    assert found.beside is None
+    assert found.alternative is None
     assert found.evidence == ("in every channel it is what eps=0.001 would give; the model has eps=1e-05",)
     assert found.layer.where.startswith("assay_research/models/normalized.py:")
     assert found.rounding < 3e-6 < 1e-4 < found.relative < 1e-2
@@ -140,7 +140,7 @@ def test_swapped_channels_are_named_as_such_before_the_first_layer(plain, images
     found = drift_of(plain, images, form, Swapped)
     assert str(found.layer) == "Views.forward"
     assert found.layer.where.startswith("assay_research/tasks/classification/views.py:")
-    assert found.evidence == ("what 'model' is given is already different", "its channels are in the order 2, 1, 0")
+    assert found.evidence == ("the input of 'model' already differs", "its channels are in the order 2, 1, 0")
 
 
 @ALL
@@ -155,7 +155,7 @@ def test_nearest_resize_names_the_line_that_resizes_and_its_weights(several, ima
     assert str(found.layer) == "Views.forward"
     assert found.layer.where.startswith("assay_research/data/resample.py:")
     assert found.layer.where.endswith(", in resample")
-    assert found.evidence[0] == "what 'model' is given is already different"
+    assert found.evidence[0] == "the input of 'model' already differs"
     assert found.evidence[1].startswith("the artifact has another 'rows'")
     if form == "onnx":  # each start of torch takes seconds
         assert reproduce(found, tmp_path).returncode == 1
@@ -168,7 +168,7 @@ def test_wrong_weight_deep_in_the_network_names_its_layer(several, images, form)
 
     found = drift_of(several, images, form, fault)
     assert (found.layer.name, found.layer.kind) == ("model.network.16", "Conv2d")
-    assert found.evidence[-1].startswith("the artifact has another 'model.network.16.weight': up to")
+    assert found.evidence[-1].startswith("the artifact has another 'model.network.16.weight': it differs by up to")
 
 
 def test_convolution_is_told_from_the_batch_norm_folded_into_it(plain, images):
@@ -176,7 +176,7 @@ def test_convolution_is_told_from_the_batch_norm_folded_into_it(plain, images):
         graph.model.network[8].weight[3, 2] *= 1.5
 
     found = drift_of(plain, images, "onnx", fault)
-    assert (found.layer.name, found.beside) == ("model.network.8", None)
+    assert (found.layer.name, found.alternative) == ("model.network.8", None)
     assert found.operation == "aten.native_batch_norm"
     assert found.counterpart.endswith("(Conv)")
     assert found.evidence[0].startswith("the artifact has another 'model.network.8.weight'")
@@ -187,9 +187,9 @@ def test_folded_layers_that_cannot_be_told_apart_are_both_named(plain, images):
         graph.model.network[8].weight *= 1.01
 
     found = drift_of(plain, images, "onnx", fault)
-    assert {found.layer.name, found.beside.name} == {"model.network.8", "model.network.9"}
+    assert {found.layer.name, found.alternative.name} == {"model.network.8", "model.network.9"}
     assert found.evidence[0].startswith("each channel is scaled by 1.01 and shifted by")
-    assert "cannot be told" in drift.describe(found, "reproduce.py")
+    assert "it may also be model.network." in drift.describe(found, "reproduce.py")
 
 
 def test_kernel_with_swapped_channels_is_named(plain, images):
@@ -221,7 +221,7 @@ def test_wrong_mean_names_the_normalisation(plain, images):
     found = drift_of(plain, images, "onnx", fault)
     assert str(found.layer) == "model (Normalized)"
     assert found.evidence[:2] == (
-        "what 'model.network' is given is already different",
+        "the input of 'model.network' already differs",
         "each channel is shifted by -0.01",
     )
     assert found.evidence[2].startswith("the artifact has another 'model.mean'")
@@ -246,7 +246,7 @@ def test_missing_layer_is_named(several, images, tmp_path):
     assert isinstance(several.model.network[20], nn.MaxPool2d)
     found = drift_of(several, images, "onnx", fault)
     assert found.layer.name == "model.network.2"
-    assert found.evidence[0].startswith("nothing in the artifact corresponds to its output [6, 8, 16, 16]")
+    assert found.evidence[0].startswith("no tensor of the artifact corresponds to its output [6, 8, 16, 16]")
     assert reproduce(found, tmp_path).returncode == 1
 
 
@@ -279,8 +279,8 @@ def test_script_repeats_views_of_any_memory_and_torchvisions_operators(images, t
     trace = source.trace(images)
     given = next(i for i, value in enumerate(trace.values) if value.op == "aten._to_copy")
     part = drift_script.part(trace, trace.outputs[0], {given})
-    side = trace, part, source.trace(images, part.inputs).kept
-    for name, content in drift_script.files("exported.pt2", "a choice", 1e-5, side, side, None).items():
+    side = trace, part, source.trace(images, part.inputs).retained
+    for name, content in drift_script.script_files("exported.pt2", "a choice", 1e-5, side, side, None).items():
         (tmp_path / name).write_bytes(content)
     shown = subprocess.run(
         [sys.executable, "-I", tmp_path / "reproduce.py"], capture_output=True, text=True, check=False
@@ -322,9 +322,9 @@ def test_decisions_that_agree_hide_no_layer_of_a_detector_that_fuses_views():
         model.get_submodule(layer).weight[1] *= 1.5
     eager = BoxViews(model, canvas, views).eval()
     found = find_drift(eager, "torchscript", content, images, BOX_TOLERANCES, compare=detection_differences)
-    assert f"model.{layer}" in (found.layer.name, found.beside and found.beside.name)
+    assert f"model.{layer}" in (found.layer.name, found.alternative and found.alternative.name)
     assert found.compared > found.agreeing > 10
-    assert not any("nothing in the artifact" in each for each in found.evidence)
+    assert not any("no tensor of the artifact" in each for each in found.evidence)
 
 
 def test_what_is_said_names_no_path_of_this_machine(plain, images, tmp_path):
@@ -368,13 +368,13 @@ def test_compiled_package_cannot_be_looked_into(plain, images):
 def test_chosen_arrays_are_those_that_were_sketched(plain, images, source):
     source = TorchSource(plain) if source == "torch" else OnnxSource(EXPORT["onnx"](plain, images[:2]))
     trace = source.trace(images[:2], keep=range(40))
-    assert len(trace.kept) >= 30
-    for index, array in trace.kept.items():
+    assert len(trace.retained) >= 30
+    for index, array in trace.retained.items():
         value = trace.values[index]
         assert value.shape == array.shape
         if value.sketch is not None and array.size:
             assert value.sketch[:2].tolist() == [array.min(), array.max()]
-    assert np.array_equal(source.run(images[:2])[0], source.trace(images[:2], trace.outputs).kept[trace.outputs[0]])
+    assert np.array_equal(source.run(images[:2])[0], source.trace(images[:2], trace.outputs).retained[trace.outputs[0]])
 
 
 def test_in_place_writes_through_a_view_are_followed(images):

@@ -211,7 +211,7 @@ def test_a_damaged_file_is_refused(exported):
 def test_a_program_of_another_schema_is_refused(exported, capfd):
     records = archive.read(exported)
     edit(records, MODEL, lambda document: document["schema_version"].update(major=99))
-    with pytest.raises(ExportError, match=r"schema version .*99.* does not match .* use the one that the manifest's"):
+    with pytest.raises(ExportError, match=r"schema version .*99.* does not match .* use the version in the manifest's"):
         exported_program.load(archive.write(records))
     assert "Traceback" not in capfd.readouterr().err
 

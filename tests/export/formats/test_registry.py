@@ -8,8 +8,8 @@ from assay_deploy.bundle.folder import read_manifest
 from assay_deploy.errors import BundleError
 from assay_export.export import export_bundle
 from assay_export.formats import torchscript
-from assay_export.formats.format import Format, Made, Request, Verified, torch_alone
-from assay_export.formats.names import NAMES, USUAL
+from assay_export.formats.format import ArtifactFiles, Format, Request, VerifiedArtifact, torch_only
+from assay_export.formats.names import DEFAULT_FORMATS, NAMES
 from assay_export.formats.places import Place
 from assay_export.formats.registry import FORMATS, default_place, start
 from assay_export.formats.runner import Runner, module_runner
@@ -17,14 +17,14 @@ from assay_export.gate.tolerances import TOLERANCES
 from assay_research.runs.run import Run
 
 
-def make(request: Request) -> Made:
+def make(request: Request) -> ArtifactFiles:
     whole = torchscript.export(request.graph, request.images, request.origin)
     half = len(whole) // 2
-    return Made(whole[:half], {f"{request.path}.other": whole[half:], f"{request.path}.note": b"two files"})
+    return ArtifactFiles(whole[:half], {f"{request.path}.other": whole[half:], f"{request.path}.note": b"two files"})
 
 
-def begin(verified: Verified, place: Place) -> Runner:
-    other, _ = verified.files.beside.values()
+def begin(verified: VerifiedArtifact, place: Place) -> Runner:
+    other, _ = verified.files.external_data.values()
     module = torchscript.load(verified.files.content + other, place.device)
     return module_runner(module, verified.artifact.outputs, place.device)
 
@@ -38,7 +38,7 @@ HALVES = Format(
     reproducible=True,
     make=make,
     start=begin,
-    engines=torch_alone,
+    engines=torch_only,
     has_cuda=lambda: False,
 )
 """A module in two files, and a third that nothing reads."""
@@ -74,4 +74,4 @@ def test_a_changed_file_beside_the_one_that_is_loaded_is_refused(halves: Path, n
 
 def test_the_command_line_knows_every_format() -> None:
     assert tuple(FORMATS) == NAMES
-    assert set(USUAL) < set(NAMES)
+    assert set(DEFAULT_FORMATS) < set(NAMES)

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torchvision.ops import nms
 
 from assay_export.graphs import selection
-from assay_export.graphs.selection import greedy_nms, ranked, rows
+from assay_export.graphs.selection import gather_rows, greedy_nms, ranked
 
 
 def crowd(batch: int, n: int, room: float, groups: int) -> tuple[Tensor, Tensor]:
@@ -83,7 +83,7 @@ def test_onnx_chooses_the_same_among_equal_scores() -> None:
     class Choice(nn.Module):
         def forward(self, boxes: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]:
             scores, places = ranked(*scores.topk(600, 1))
-            kept = greedy_nms(rows(boxes, places), (scores > 0.2).long() - 1, 600, 0.5, 200)
+            kept = greedy_nms(gather_rows(boxes, places), (scores > 0.2).long() - 1, 600, 0.5, 200)
             return places, kept
 
     boxes, _ = crowd(5, 600, 150, 1)

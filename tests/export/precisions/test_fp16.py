@@ -96,16 +96,16 @@ def test_a_block_is_a_child_of_the_model(overflowing):
 def test_nothing_is_kept_where_nothing_needs_it(plain):
     found = half.search(plain, some_images(8), apart)
     assert found.keep == ()
-    assert 0 < found.error == found.whole < 1
+    assert 0 < found.error == found.full_error < 1
     assert max(found.largest.values()) < 100
 
 
 def test_exactly_the_block_that_overflows_is_kept(overflowing):
     found = half.search(overflowing, some_images(8), apart)
     assert found.keep == ("model.2",)
-    assert found.whole == np.inf
+    assert found.full_error == np.inf
     assert 0 < found.error < 1
-    assert [name for name, value in found.largest.items() if value > half.LARGEST] == ["model.2"]
+    assert [name for name, value in found.largest.items() if value > half.FLOAT16_MAX] == ["model.2"]
 
 
 @pytest.mark.gpu
@@ -113,28 +113,30 @@ def test_exactly_the_block_that_overflows_is_kept(overflowing):
 def test_cuda_finds_the_same_block(overflowing):
     found = half.search(overflowing, some_images(8), apart, "cuda")
     assert found.keep == ("model.2",)
-    assert 0 < found.error < 1 < found.whole
+    assert 0 < found.error < 1 < found.full_error
 
 
 def test_exactly_the_block_that_loses_digits_is_kept():
     found = half.search(exported(network(Cancellation)), some_images(8), apart)
     assert found.keep == ("model.2",)
-    assert 1 < found.whole == pytest.approx(found.alone["model.2"], rel=0.5)
-    assert max(value for name, value in found.alone.items() if name != "model.2") < 1
+    assert 1 < found.full_error == pytest.approx(found.block_errors["model.2"], rel=0.5)
+    assert max(value for name, value in found.block_errors.items() if name != "model.2") < 1
     assert found.error < 1
-    assert max(found.largest.values()) < half.LARGEST
+    assert max(found.largest.values()) < half.FLOAT16_MAX
 
 
 def test_the_cpu_hides_an_overflow_that_spelled_out_rounding_shows(overflowing):
     lowered = half.to_half(overflowing, ())
     assert np.isfinite(run(lowered, some_images(4))).all()
-    assert not np.isfinite(run(half.spell_out(lowered), some_images(4))).all()
+    assert not np.isfinite(run(half.emulate_rounding(lowered), some_images(4))).all()
 
 
 def test_the_cpu_hides_rounding_that_spelled_out_shows(plain):
     lowered = half.to_half(plain, ())
     images, expected = some_images(8), run(plain, some_images(8))
-    hidden, shown = (np.abs(run(content, images) - expected).max() for content in (lowered, half.spell_out(lowered)))
+    hidden, shown = (
+        np.abs(run(content, images) - expected).max() for content in (lowered, half.emulate_rounding(lowered))
+    )
     assert 0 < shown < TOLERANCE
     assert hidden != shown
 
@@ -143,10 +145,10 @@ def test_a_whole_float16_model_in_torch_errs_as_much_as_the_spelled_out_graph():
     model, images = network(), some_images(64)
     content = exported(model)
     expected = run(content, images)
-    spelled = run(half.spell_out(half.to_half(content, ())), images)
+    emulated = run(half.emulate_rounding(half.to_half(content, ())), images)
     with torch.inference_mode():
         eager = model.half()((images.permute(0, 3, 1, 2).float() / 255).half()).float().numpy()
-    error, other = (np.sqrt(np.mean((found - expected) ** 2)) for found in (spelled, eager))
+    error, other = (np.sqrt(np.mean((found - expected) ** 2)) for found in (emulated, eager))
     assert error == pytest.approx(other, rel=1)
 
 
@@ -192,6 +194,6 @@ def test_a_graph_with_branches_is_refused(plain):
 def test_what_is_lowered_is_close_on_other_images(overflowing):
     lowered = half.lower(overflowing, some_images(32), apart, "cpu")
     others = some_images(40)[32:]
-    found, expected = (run(each, others) for each in (half.spell_out(lowered), overflowing))
+    found, expected = (run(each, others) for each in (half.emulate_rounding(lowered), overflowing))
     assert np.isfinite(found).all()
     assert 0 < np.abs(found - expected).max() < 2 * TOLERANCE

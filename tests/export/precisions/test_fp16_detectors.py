@@ -126,7 +126,7 @@ def test_a_head_that_looks_at_every_level_has_its_weights_once() -> None:
 def test_a_detector_in_float16_is_close(name: str) -> None:
     images = some_images(12, seed=3)
     expected = run(exported(name), images)
-    found = run(half.spell_out(half.to_half(exported(name), ())), images)
+    found = run(half.emulate_rounding(half.to_half(exported(name), ())), images)
     off = detection_differences(found, expected)
     assert all(off[each] <= tolerance for each, tolerance in TOLERANCES[DETECTION, "onnx", "fp16"].items())
     assert 0 < DISTANCE(found, expected) < 0.5
@@ -137,7 +137,7 @@ def test_a_last_layer_a_little_off_is_too_far(part: str) -> None:
     content = exported("retinanet_small")
     images = some_images(12, seed=3)
     planted = scaled(half.to_half(content, ()), part, 1.05)
-    assert DISTANCE(run(half.spell_out(planted), images), run(content, images)) > 1
+    assert DISTANCE(run(half.emulate_rounding(planted), images), run(content, images)) > 1
 
 
 def test_blocks_of_a_detector_are_blocks_of_its_parts() -> None:
@@ -159,17 +159,17 @@ def test_exactly_the_block_of_a_detector_that_overflows_is_kept() -> None:
         content = scaled(content, f"stage1.1.residual.{part}", factor)
     found = half.search(content, some_images(4), DISTANCE)
     assert found.keep == (BLOCK,)
-    assert found.whole > 1 > found.error
-    assert [name for name, value in found.largest.items() if value > half.LARGEST] == [BLOCK]
+    assert found.full_error > 1 > found.error
+    assert [name for name, value in found.largest.items() if value > half.FLOAT16_MAX] == [BLOCK]
 
 
 def test_exactly_the_block_of_a_detector_that_loses_digits_is_kept() -> None:
     content = exported("retinanet_small")
     found = half.search(shifted(content, half.blocks(content)[BLOCK][-1], 4096), some_images(4), DISTANCE)
     assert found.keep == (BLOCK,)
-    assert found.whole > 1 > found.error
-    assert max(value for name, value in found.alone.items() if name != BLOCK) < 1
-    assert max(found.largest.values()) < half.LARGEST
+    assert found.full_error > 1 > found.error
+    assert max(value for name, value in found.block_errors.items() if name != BLOCK) < 1
+    assert max(found.largest.values()) < half.FLOAT16_MAX
 
 
 @pytest.mark.gpu
@@ -234,5 +234,5 @@ def test_detections_that_are_no_numbers_are_never_close() -> None:
 
 
 def test_int8_is_for_classifiers() -> None:
-    with pytest.raises(ExportError, match=r"int8: got a model for detection, which can be had in fp32 and fp16"):
+    with pytest.raises(ExportError, match=r"int8: got a model for detection, which supports fp32 and fp16"):
         _check_precisions(("fp32", "int8"), ("onnx",), "detection")

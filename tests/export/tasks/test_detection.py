@@ -14,9 +14,9 @@ from assay_deploy.bundle.folder import sha256
 from assay_deploy.bundle.manifest import BOXES, DETECTION, PLAIN, Artifact, Manifest, Tensor
 from assay_deploy.images.canvas import View
 from assay_export.formats.format import Request
-from assay_export.formats.names import USUAL
+from assay_export.formats.names import DEFAULT_FORMATS
 from assay_export.formats.registry import FORMATS, default_place
-from assay_export.gate.gate import ask_eager, prove
+from assay_export.gate.gate import prove, run_eager
 from assay_export.gate.probe import make_probe
 from assay_export.gate.tolerances import TOLERANCES
 from assay_export.gate.verdict import TASK, TENSORS, Verdict
@@ -55,11 +55,15 @@ def judge(form: str, manifest: Manifest, eager: Trained, folder: Path) -> Verdic
     )
     images = Tensor("images", "uint8", ("batch", CANVAS.height, CANVAS.width, 3), "")
     described = replace(
-        manifest, task=DETECTION, inputs=(images,), outputs=TASKS[DETECTION].described(eager, False), preprocess=CANVAS
+        manifest,
+        task=DETECTION,
+        inputs=(images,),
+        outputs=TASKS[DETECTION].describe_outputs(eager, False),
+        preprocess=CANVAS,
     )
     (folder / artifact.path).write_bytes(content(form))
     squares, probe = data(), make_probe(data().test.images)
-    reference = ask_eager(TASKS[DETECTION], TASKS[DETECTION].eager(eager, PLAIN, None), PLAIN, probe, squares)
+    reference = run_eager(TASKS[DETECTION], TASKS[DETECTION].eager(eager, PLAIN, None), PLAIN, probe, squares)
     return prove(
         folder, described, artifact, default_place(artifact, "cpu"), TASKS[DETECTION], probe, squares, reference
     )
@@ -81,14 +85,14 @@ def swapped_labels(model: Normalized) -> None:
         each.copy_(each.unflatten(0, (-1, 2)).flip(1).flatten(0, 1))  # an anchor's classes follow each other
 
 
-@pytest.mark.parametrize("form", USUAL)
+@pytest.mark.parametrize("form", DEFAULT_FORMATS)
 def test_what_was_exported_passes(form: str, bundle, tmp_path: Path) -> None:
     verdict = judge(form, bundle.manifest, subject(), tmp_path)
     assert verdict.reasons == ()
     assert verdict.task.pairs > 50
 
 
-@pytest.mark.parametrize("form", USUAL)
+@pytest.mark.parametrize("form", DEFAULT_FORMATS)
 @pytest.mark.parametrize("fault", [scaled_boxes, scaled_scores, swapped_labels])
 def test_another_model_fails(form: str, fault: Callable[[Normalized], None], bundle, tmp_path: Path) -> None:
     other = subject()

@@ -1,1 +1,1 @@
-"""What a bundle holds beside its graphs, and how it appears under its name."""
+"""Parts of a bundle other than its artifacts (manifest, SBOM), and publishing it under its name."""

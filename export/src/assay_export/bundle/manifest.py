@@ -1,4 +1,4 @@
-"""What a bundle's manifest says of an export."""
+"""Build the manifest of an exported bundle."""
 
 import math
 import platform
@@ -27,22 +27,22 @@ def describe(
     probe: File,
     sbom: File,
 ) -> Manifest:
-    """The manifest, but for the verdict, which is not known before the gate has read the manifest.
+    """Build the manifest without the hashes of the parity report, which exists only after the gate has run.
 
     Args:
-        name: of the bundle.
-        subject: what is exported.
-        artifacts: of the bundle.
-        references: the eager model's answers, by how it looks at images.
-        probe: the file.
-        sbom: the file.
+        name: name of the bundle.
+        subject: the exported model.
+        artifacts: the bundle's artifacts.
+        references: the eager model's outputs, by variant.
+        probe: path and hash of the probe file.
+        sbom: path and hash of the SBOM file.
     """
     trained, data, task = subject.trained, subject.data, subject.task
     n, canvas = len(data.test), trained.canvas
     scores = {
-        probed(task.metric, look): task.score(data, references[look].test)
-        for look in (PLAIN, TTA)
-        if look in references
+        probed(task.metric, variant): task.score(data, references[variant].test)
+        for variant in (PLAIN, TTA)
+        if variant in references
     }
     return Manifest(
         version=MANIFEST_VERSION,
@@ -63,20 +63,20 @@ def describe(
                 "RGB images on the canvas, 0 to 255, as an image decoder gives them",
             ),
         ),
-        outputs=task.described(trained, TTA in references),
+        outputs=task.describe_outputs(trained, TTA in references),
         preprocess=canvas,
         labels=trained.classes,
         views=trained.views,
         expected=tuple(
             Expected(f"{data.name}/test", metric, value, n, task.drop_allowed(n, "fp32"))
             for metric, value in scores.items()
-            if math.isfinite(value)  # mAP of images without objects is not
+            if math.isfinite(value)  # mAP of images without objects is NaN
         ),
     )
 
 
 def toolchain() -> dict[str, str]:
-    """What makes the artifacts and proves them: name -> version."""
+    """Return the versions of the packages that make and prove the artifacts, by name."""
     ours = {
         "assay-research": research_version,
         "assay-export": export_version,

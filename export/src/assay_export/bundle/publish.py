@@ -1,4 +1,4 @@
-"""A bundle appears under its name all at once: made beside it, renamed once it is whole."""
+"""Publish a bundle atomically: write it to a temporary folder, then rename the folder."""
 
 import re
 import shutil
@@ -16,21 +16,21 @@ REPLACED = ".replaced"
 
 
 @contextmanager
-def workplace(bundles: Path, name: str) -> Iterator[Path]:
-    """An empty folder ``<name>.unproven`` to make a bundle in; what is put there stays until it is published.
+def working_folder(bundles: Path, name: str) -> Iterator[Path]:
+    """Create the empty folder ``<name>.unproven`` to make a bundle in; its files stay there until `publish`.
 
     Args:
-        bundles: the folder that holds the bundles; made if it is not there.
-        name: of the bundle.
+        bundles: the folder that contains the bundles; created if it does not exist.
+        name: name of the bundle.
 
     Raises:
-        ExportError: the name is no plain file name, something else than a bundle has it, nothing can be written there,
-            or another export is making the same bundle.
+        ExportError: the name is not a plain file name, a file or folder of that name exists that is not a bundle, the
+            folder cannot be written to, or another export is making the same bundle.
     """
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name) or name.endswith((UNPROVEN, REPLACED)):
         raise ExportError(
-            f"'{name}' cannot be a bundle's name: expected letters, digits, '.', '_' and '-', a letter or digit "
-            f"first, and neither {UNPROVEN} nor {REPLACED} at the end. Choose one with name=<name>"
+            f"'{name}' cannot be a bundle's name: expected letters, digits, '.', '_' and '-', starting with a "
+            f"letter or digit and not ending in {UNPROVEN} or {REPLACED}. Choose one with name=<name>"
         )
     try:
         bundles.mkdir(parents=True, exist_ok=True)
@@ -51,15 +51,15 @@ def workplace(bundles: Path, name: str) -> Iterator[Path]:
         try:
             yield unproven
         finally:
-            with suppress(OSError):  # it holds something, or has its name by now
+            with suppress(OSError):  # it is not empty, or was renamed
                 unproven.rmdir()
 
 
 def publish(unproven: Path) -> Path:
-    """Give a finished bundle its name, in place of an older one.
+    """Rename a finished bundle to its final name, replacing an older bundle.
 
-    Killed at any instant, what is found under the name is the old bundle whole, the new one whole or, between two
-    renames, nothing; then the next export brings the old one back first.
+    If the process is killed, the name refers to the complete old bundle, to the complete new one or, between two
+    renames, to nothing; in the last case the next export first restores the old one.
 
     Returns:
         The bundle's folder.
@@ -75,13 +75,13 @@ def publish(unproven: Path) -> Path:
 
 
 def _discard(bundle: Path) -> None:
-    """Delete a bundle, its manifest first: without one, what is left is no bundle to anybody."""
+    """Delete a bundle, its manifest first: a folder without manifest is not a bundle."""
     (bundle / MANIFEST).unlink(missing_ok=True)
     shutil.rmtree(bundle)
 
 
 def _recover(bundle: Path) -> None:
-    """Finish what a killed `publish` left, and refuse to replace what is no bundle."""
+    """Clean up after a killed `publish`; raise ExportError if the name belongs to something other than a bundle."""
     replaced = bundle.with_name(bundle.name + REPLACED)
     if (replaced / MANIFEST).is_file() and not bundle.exists():
         replaced.rename(bundle)
@@ -89,6 +89,6 @@ def _recover(bundle: Path) -> None:
         _discard(replaced)
     if bundle.is_symlink() or (bundle.exists() and not (bundle / MANIFEST).is_file()):
         raise ExportError(
-            f"'{bundle}' is there and no bundle (a folder with {MANIFEST}), so it is not replaced. "
+            f"'{bundle}' exists but is not a bundle (a folder with {MANIFEST}), so it is not replaced. "
             "Choose another name with name=<name>, or another place with bundles=<folder>"
         )

@@ -1,4 +1,4 @@
-"""List the packages that make artifacts as an SPDX 2.3 document, with the licences that they state beyond doubt."""
+"""Write an SBOM: the packages that make artifacts as an SPDX 2.3 document, with their unambiguous licences."""
 
 import json
 import platform
@@ -20,7 +20,7 @@ from assay_export._version import __version__
 ROOT = "assay-export"
 
 MAKERS = ("numpy", "onnx", "onnxscript", "pillow", "torch", "torchvision")
-"""What makes artifacts, where assay-export is not installed and so has no list of what it requires."""
+"""Packages that make artifacts, used where assay-export is not installed and has no metadata with requirements."""
 
 UNKNOWN = "NOASSERTION"
 
@@ -29,21 +29,21 @@ CLASSIFIERS = {
     "License :: OSI Approved :: MIT License": "MIT",
     "License :: OSI Approved :: Mozilla Public License 2.0 (MPL 2.0)": "MPL-2.0",
 }
-"""Those that name one licence. Most used others do not: PEP 639, appendix "Mapping License Classifiers to SPDX
+"""Classifiers that name exactly one licence. Most others do not: PEP 639, appendix "Mapping License Classifiers to SPDX
 Identifiers", forbids to infer anything from ``BSD License`` or ``Apache Software License``."""
 
 PYTHON = "SPDXRef-Python"
 
 
 def document(name: str, created: datetime) -> bytes:
-    """Describe this Python, assay-export, the ONNX Runtime its gate runs, and all they require that is installed.
+    """Return an SPDX document of Python, assay-export, the gate's ONNX Runtime and all their installed requirements.
 
-    The same packages, name and time give the same bytes: the document says nothing of the machine. SPDX:
+    The same packages, name and time give the same bytes: the document does not depend on the machine. SPDX:
     https://spdx.github.io/spdx-spec/v2.3/. Names of packages are purls: https://github.com/package-url/purl-spec.
 
     Args:
-        name: of the document.
-        created: its time, with a time zone; full seconds count.
+        name: name of the document.
+        created: time of creation, with a time zone; rounded down to seconds.
 
     Returns:
         JSON, UTF-8.
@@ -70,17 +70,17 @@ def document(name: str, created: datetime) -> bytes:
             ),
         ],
     }
-    # clause 6.5: it need not lead anywhere, but has to be this document's alone
+    # clause 6.5: the URI need not resolve, but must be unique to this document
     unique = uuid5(NAMESPACE_URL, json.dumps(contents, sort_keys=True))
     contents["documentNamespace"] = f"https://spdx.org/spdxdocs/{quote(name, safe='')}-{unique}"
     return (json.dumps(contents, indent=2) + "\n").encode()
 
 
 def _installed() -> dict[str, tuple[Distribution | None, set[str]]]:
-    """Every package and the names of those it requires, by name, in order.
+    """Return every package and the names of its requirements, sorted by name.
 
-    What is required and not installed is left out: a torch for the CPU says it wants CUDA's libraries, and does not.
-    assay-export itself is None where it runs from a checkout.
+    Requirements that are not installed are left out: a torch for the CPU lists CUDA's libraries without needing them.
+    The package is None for assay-export if it runs from a checkout.
     """
     found: dict[str, tuple[Distribution | None, set[str]]] = {}
     waiting = [(ROOT, frozenset[str]()), *((name, frozenset[str]()) for name in installed_runtimes())]
@@ -109,7 +109,7 @@ def _find(name: str) -> Distribution | None:
 
 
 def _requirements(package: Distribution | None, extras: frozenset[str]) -> Iterator[Requirement]:
-    """What the package requires here, with these extras of its own."""
+    """Yield the requirements of a package with these extras that apply to this Python and machine."""
     for line in MAKERS if package is None else package.requires or ():
         requirement = Requirement(line)
         marker = requirement.marker
@@ -131,7 +131,7 @@ def _package(package: Distribution | None) -> dict[str, Any]:
     if entry["licenseDeclared"] == UNKNOWN and stated:
         entry["licenseComments"] = f"The package states {stated}."
     if package.read_text("direct_url.json") is not None:
-        return entry  # it came from a folder, a file or a repository: the index's package of that name is another one
+        return entry  # installed from a folder, file or repository: it differs from PyPI's package of that name
     return entry | _purl(f"pkg:pypi/{canonicalize_name(name)}@{quote(number, safe='')}")
 
 
@@ -155,10 +155,10 @@ def _purl(locator: str) -> dict[str, Any]:
 
 
 def _licence(package: Distribution) -> str:
-    """The licence as an SPDX expression, or `UNKNOWN`.
+    """Return the licence as an SPDX expression, or `UNKNOWN`.
 
-    A field that holds one says it, also the old ``License``, which may hold any text. A ``LicenseRef-`` would need the
-    licence's text in the document.
+    The field ``License-Expression`` is read first, then the old ``License``, if its text is a valid expression. A
+    ``LicenseRef-`` gives `UNKNOWN`, since it would need the licence's text in the document.
     """
     for field in ("License-Expression", "License"):
         try:

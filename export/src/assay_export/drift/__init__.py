@@ -1,1 +1,1 @@
-"""Find the first layer at which an artifact differs from the model."""
+"""Find the first layer whose output differs between an artifact and the model."""

@@ -1,4 +1,4 @@
-"""What an artifact's tensor is to the one it should be: its channels in another order, mirrored, scaled, shifted."""
+"""Describe how a tensor of an artifact differs from the model's: channels reordered, mirrored, scaled or shifted."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,21 +11,21 @@ from torch.nn.modules.batchnorm import _BatchNorm
 Array = NDArray[Any]
 
 EXPLAINED = 0.01
-"""A relation explains a difference if it leaves less of it than this part."""
+"""A relation explains a difference if less than this fraction of the difference remains."""
 
 CHANNELS = 1
-"""The axis of channels in ``[batch, channels, height, width]``, and in a kernel, ``[out, in, height, width]``."""
+"""Axis of the channels in ``[batch, channels, height, width]``, and in a kernel, ``[out, in, height, width]``."""
 
 POINTS = 8
-"""Elements of a channel from which a scale and a shift are trusted; through two points goes every line."""
+"""Least number of elements per channel for a fit of scale and shift, since a line fits any two points."""
 
 
 def relation(expected: Array, found: Array) -> str | None:
-    """How `found` came from `expected`, in words, or None if that cannot be seen.
+    """Describe how `found` was made from `expected`, or return None if no relation explains it.
 
     Args:
-        expected: the model's.
-        found: the artifact's, of the same shape.
+        expected: tensor of the model.
+        found: tensor of the artifact, of the same shape.
     """
     finite = np.isfinite(found)
     if not finite.all():
@@ -41,13 +41,13 @@ def relation(expected: Array, found: Array) -> str | None:
 
 
 def rearrangement(expected: Array, found: Array) -> str | None:
-    """How the pixels or channels of `expected` were moved to make `found`, in words, or None."""
+    """Describe how the pixels or channels of `expected` were rearranged to `found`; None if they were not."""
     candidates = _rearranged(expected, found)
     return next((text for text, each in candidates if _explains(expected, each, found)), None)
 
 
 def affine(expected: Array, found: Array) -> tuple[Array, Array] | None:
-    """Scale and shift of each channel, float64 ``[channels]``, if they alone make `found` of `expected`."""
+    """Return the scale and shift of each channel, float64 ``[channels]``, that map `expected` to `found`; else None."""
     if expected.ndim < 2 or expected.size < POINTS * expected.shape[CHANNELS]:
         return None
     one, other = (np.moveaxis(each, CHANNELS, 0).reshape(each.shape[CHANNELS], -1) for each in (expected, found))
@@ -61,17 +61,17 @@ def affine(expected: Array, found: Array) -> tuple[Array, Array] | None:
 
 
 def epsilon(norm: nn.Module, expected: Array, found: Array) -> str | None:
-    """Say which other epsilon of this BatchNorm makes `found` of `expected`, if there is one.
+    """Describe the other epsilon of a BatchNorm that gives `found` instead of `expected`; None if there is none.
 
-    BatchNorm scales a channel by ``weight / sqrt(variance + eps)``, so the ratio of two outputs, less the bias, tells
-    one eps from the other, and has to tell the same in every channel.
+    BatchNorm scales a channel by ``weight / sqrt(variance + eps)``, so the ratio of two outputs without bias gives the
+    other eps, which must be the same in every channel.
     """
     fit = affine(expected, found)
     if fit is None or not isinstance(norm, _BatchNorm) or norm.running_var is None:
         return None
     variance, scale = norm.running_var.double().numpy(), fit[0]
     each = (variance + norm.eps) / scale**2 - variance
-    # Where the variance is small eps weighs most, and rounding least.
+    # Where the variance is small, eps has most effect and rounding least.
     eps = float(each[variance.argmin()])
     if not variance.min() + eps > 0:
         return None
@@ -85,7 +85,7 @@ def epsilon(norm: nn.Module, expected: Array, found: Array) -> str | None:
 
 
 def folded(kernel: Array, norm: nn.Module) -> Array:
-    """A convolution's or linear layer's kernel with the BatchNorm after it folded in; as it is without statistics."""
+    """Return a kernel with the following BatchNorm folded in; unchanged if that layer has no running statistics."""
     if not isinstance(norm, _BatchNorm) or norm.running_var is None:
         return kernel
     factor = (norm.running_var + norm.eps).rsqrt()
@@ -95,13 +95,13 @@ def folded(kernel: Array, norm: nn.Module) -> Array:
 
 
 def constants(expected: Mapping[str, Array], found: Sequence[Array]) -> list[str]:
-    """Say which weights of a layer the artifact holds otherwise.
+    """Describe which weights of a layer differ in the artifact.
 
     Args:
-        expected: by the model's name.
-        found: those that the artifact uses in that place.
+        expected: the model's weights, by name.
+        found: the weights that the artifact uses in that layer.
     """
-    said = []
+    messages = []
     for name, array in expected.items():
         alike = [each for each in found if each.size == array.size]
         alike += [each.swapaxes(-1, -2) for each in alike if each.ndim > 1]
@@ -110,8 +110,8 @@ def constants(expected: Mapping[str, Array], found: Sequence[Array]) -> list[str
             continue
         nearest = alike[int(np.argmin(gaps))].reshape(array.shape)
         what = relation(array, nearest) if array.ndim == 4 else None
-        said.append(f"the artifact has another '{name}': {what or f'up to {min(gaps):.3g} from the model'}")
-    return said
+        messages.append(f"the artifact has another '{name}': {what or f'it differs by up to {min(gaps):.3g}'}")
+    return messages
 
 
 def _rearranged(expected: Array, found: Array) -> list[tuple[str, Array]]:
@@ -133,7 +133,7 @@ def _square(array: Array) -> bool:
 
 
 def _order(expected: Array, found: Array) -> list[int]:
-    """Of each channel found, the expected one that is nearest."""
+    """Return for each channel found the index of the nearest expected channel."""
     one, other = (np.moveaxis(each, CHANNELS, 0).reshape(each.shape[CHANNELS], -1) for each in (expected, found))
     one, other = (each.astype(np.float64) for each in (one, other))
     distances = (other**2).sum(1)[:, None] + (one**2).sum(1) - 2 * other @ one.T

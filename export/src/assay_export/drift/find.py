@@ -1,8 +1,8 @@
-"""Find the first layer at which an artifact parts from the model it was exported from, and show it.
+"""Find the first layer whose output differs between an artifact and its model, and write a script that reproduces it.
 
-Both are run on the same images, and every tensor of the model is looked for among those of the artifact
-(`assay_export.drift.match`), by what it holds: files keep no names of layers. Where the trail is lost, weights and
-whole tensors tell what the difference looks like (`assay_export.drift.evidence`).
+Both are run on the same images, and every tensor of the model is searched for among those of the artifact
+(`assay_export.drift.match`), by its values, since files have no names of layers. At the first tensor that is missing,
+weights and whole tensors are compared to describe the difference (`assay_export.drift.evidence`).
 """
 
 from collections.abc import Callable, Mapping
@@ -17,7 +17,7 @@ from assay_deploy.bundle.manifest import Manifest
 from assay_deploy.tasks.registry import TASKS
 from assay_export.drift import script as drift_script
 from assay_export.drift.evidence import affine, constants, epsilon, folded, rearrangement, relation
-from assay_export.drift.match import TOLERANCE, TensorMatch, counterpart, first_lost, has_norms, match, norm_after
+from assay_export.drift.match import TOLERANCE, TensorMatch, counterpart, first_missing, has_norms, match, norm_after
 from assay_export.drift.onnx_source import OnnxSource
 from assay_export.drift.script import Part, part
 from assay_export.drift.torch_source import TorchSource
@@ -32,39 +32,40 @@ SOURCES: Mapping[str, Callable[[bytes], TensorSource]] = {
     "torchscript": lambda content: TorchSource(torchscript.load(content)),
     "exported_program": lambda content: TorchSource(exported_program.load(content)),
 }
-"""Format -> what shows every tensor inside a file of it."""
+"""Format -> function that loads its file for tracing."""
 
 IMAGES = 2
-"""Looked into, those whose outputs are farthest apart: more would only cost memory."""
+"""Number of images that are traced, those whose outputs differ most; more would only need more memory."""
 
 Compare = Callable[[Outputs, Outputs], dict[str, float]]
-"""Of each output, how far the artifact's and the model's are apart; see `assay_deploy.tasks.task.Task.differences`."""
+"""Differences of each output, from the artifact's and the model's; see `assay_deploy.tasks.task.Task.differences`."""
 
 REASON = 300
-"""Characters of an engine's own error that are kept."""
+"""Largest number of characters quoted from an engine's error message."""
 
 
 @dataclass(frozen=True)
 class Drift:
-    """Where an artifact parts from the model.
+    """First difference between an artifact and the model.
 
     Attributes:
-        layer: the first whose output is another.
-        beside: a layer folded into one with it, that could as well be the one; None if there is no doubt.
+        layer: first layer whose output differs.
+        alternative: layer that was folded together with `layer` and may be the faulty one instead; None if there is
+            no such layer.
         operation: the ATen operator whose result is compared.
-        counterpart: name and operator of the artifact's nearest tensor.
-        difference: largest absolute difference of the two.
-        relative: the same as a part of the largest value.
-        index: where it is, in the model's tensor.
-        eager, artifact: the values there.
-        agreeing, compared: how many of the model's tensors the artifact has, of how many.
-        rounding: largest relative difference of those it has.
-        evidence: what the difference looks like, in words.
-        files: the script that shows it and what it reads, by name.
+        counterpart: name and operator of the artifact's tensor that it is compared with.
+        difference: largest absolute difference of the two tensors.
+        relative: the same as a fraction of the largest value.
+        index: index of that element in the model's tensor.
+        eager, artifact: values of that element.
+        agreeing, compared: number of the model's tensors that the artifact has, and number of those compared.
+        rounding: largest relative difference of the agreeing tensors.
+        evidence: descriptions of the difference.
+        files: contents of the script that reproduces it and of the files that it reads, by name.
     """
 
     layer: Location
-    beside: Location | None
+    alternative: Location | None
     operation: str
     counterpart: str
     difference: float
@@ -88,44 +89,44 @@ def find_drift(
     path: str = "artifact",
     compare: Compare = largest_differences,
 ) -> Drift | None:
-    """Find where an artifact parts from the model, on the CPU.
+    """Find the first layer whose output differs between an artifact and the model, on the CPU.
 
     Args:
         graph: the eager model, in eval mode.
         form: the artifact's format, as the manifest names it.
-        content: the artifact.
-        images: uint8 ``[batch, height, width, 3]``; the images that differ most are looked into.
-        tolerances: by the names of the outputs, in their order: the gate's.
-        path: what the script calls the artifact.
-        compare: how far outputs are apart, by name: the task's.
+        content: the artifact's main file.
+        images: uint8 ``[batch, height, width, 3]``; those whose outputs differ most are traced.
+        tolerances: the gate's tolerances by the names of the outputs, in the order of the outputs.
+        path: name of the artifact in the script.
+        compare: the task's differences of outputs.
 
     Returns:
-        None if the outputs are within the tolerances.
+        The first difference; None if the outputs are within the tolerances.
 
     Raises:
-        ExportError: a format whose inside cannot be seen.
+        ExportError: files of this format cannot be traced.
     """
     if form not in SOURCES:
-        raise ExportError(f"the inside of a file of the format {form} cannot be seen")
+        raise ExportError(f"files of the format {form} cannot be traced, so the layer that differs cannot be found")
     model, artifact = TorchSource(graph), SOURCES[form](content)
     expected, found = model.run(images), artifact.run(images)
-    apart = [_apart(expected, found, tolerances, image, compare) for image in range(len(images))]
-    if max(apart) <= 1:
+    differences = [_difference(expected, found, tolerances, image, compare) for image in range(len(images))]
+    if max(differences) <= 1:
         return None
-    worst = sorted(range(len(images)), key=lambda i: -apart[i])[:IMAGES]
+    worst = sorted(range(len(images)), key=lambda i: -differences[i])[:IMAGES]
     return _Comparison.make(graph, artifact, images[worst]).drift(path)
 
 
 def explain(folder: Path, manifest: Manifest, verdict: "Verdict", graph: nn.Module, probe: Tensor) -> str:
-    """Say in a few lines where an artifact that failed the gate parts from the model, and leave a script that shows it.
+    """Describe in a few lines the first layer that differs in a failed artifact, and write a script that reproduces it.
 
     The script is written to ``<folder>/drift/<artifact>/reproduce.py``.
 
     Args:
-        folder: where the artifact is.
-        manifest: of that folder.
-        verdict: the gate's.
-        graph: the eager model, looking at as many views.
+        folder: the artifact's folder.
+        manifest: the manifest of that folder.
+        verdict: the gate's verdict on the artifact.
+        graph: the eager model of the same variant.
         probe: uint8 ``[images, height, width, 3]``.
     """
     artifact = next(each for each in manifest.artifacts if each.path == verdict.path)
@@ -136,18 +137,18 @@ def explain(folder: Path, manifest: Manifest, verdict: "Verdict", graph: nn.Modu
         )
     except ExportError as error:
         return f"  {error}\n"
-    except Exception as error:  # whatever a broken graph makes its engine raise
-        return f"  its tensors cannot be compared, for it does not run: {' '.join(str(error).split())[:REASON]}\n"
+    except Exception as error:  # an engine may raise anything for a broken graph
+        return f"  its tensors cannot be compared, since it does not run: {' '.join(str(error).split())[:REASON]}\n"
     if drift is None:
         return (
-            f"  on the CPU, without the engine's own optimisations, {artifact.path} gives what the model gives on the "
-            "probe:\n  what is wrong shows only on other images, another device or with those optimisations\n"
+            f"  on the CPU, without the engine's optimisations, {artifact.path} agrees with the model on the probe:\n"
+            "  the difference occurs only on other images, on another device or with those optimisations\n"
         )
     return describe(drift, write(drift, folder / "drift" / artifact.path))
 
 
 def write(drift: Drift, folder: Path) -> Path:
-    """Write the script and what it reads into a folder, which is made; returns the script."""
+    """Write the script and the files that it reads into a folder, which is created; return the script's path."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, content in drift.files.items():
         (folder / name).write_bytes(content)
@@ -155,25 +156,25 @@ def write(drift: Drift, folder: Path) -> Path:
 
 
 def describe(drift: Drift, script: Path) -> str:
-    """Say it in lines for a terminal."""
-    beside = f", folded with {drift.beside}, from which it cannot be told" if drift.beside else ""
+    """Describe a drift in lines for a terminal."""
+    alternative = f"; it may also be {drift.alternative}, folded into the same weights" if drift.alternative else ""
     worst = f"{drift.artifact:.6g} instead of {drift.eager:.6g} at {list(drift.index)}"
-    tensors = f"{drift.agreeing} of the model's {drift.compared} tensors"
+    tensors = f"{drift.agreeing} of {drift.compared} tensors of the model"
     lines = [
-        f"it parts from the model at {drift.layer}{beside}",
-        f"run by {drift.layer.where}; compared: {drift.operation} with {drift.counterpart} of the artifact",
+        f"first layer that differs from the model: {drift.layer}{alternative}",
+        f"at {drift.layer.where}; compared: {drift.operation} with {drift.counterpart} of the artifact",
         f"difference: {worst}, {drift.relative:.2g} of the largest value",
         *(f"evidence: {each}" for each in drift.evidence),
-        f"{tensors} are in the artifact, up to {drift.rounding:.1g} of the largest value apart",
-        f"to see it: python {script}",
+        f"{tensors} are in the artifact and differ by at most {drift.rounding:.1g} of the largest value",
+        f"to reproduce it: python {script}",
     ]
     return "".join(f"  {line}\n" for line in lines)
 
 
-def _apart(
+def _difference(
     expected: list[Array], found: list[Array], tolerances: Mapping[str, float], image: int, compare: Compare
 ) -> float:
-    """How far an image's outputs are apart, in tolerances; infinite where one is no number."""
+    """Return the largest difference of an image's outputs, as a multiple of the tolerance; infinite for NaN."""
     by_name = [
         {name: each[image : image + 1] for name, each in zip(tolerances, answers, strict=True)}
         for answers in (found, expected)
@@ -184,16 +185,17 @@ def _apart(
 
 @dataclass(frozen=True)
 class _Comparison:
-    """Model and artifact side by side, and where they part.
+    """Comparison of the tensors of a model and an artifact.
 
     Attributes:
-        graph: the model.
-        sources, traces: the model's and the artifact's.
-        images: looked into.
-        found: which tensors are the same.
-        first: the model's first tensor that is lost.
-        end: the one that is compared: `first`, or that of the BatchNorm folded into its layer.
-        other: the artifact's counterpart of `end`; None if it has none.
+        graph: the eager model.
+        sources, traces: sources and traces of the model and of the artifact.
+        images: the traced images, uint8 ``[images, height, width, 3]``.
+        found: tensors of the model that the artifact has.
+        first: index of the model's first tensor that the artifact does not have.
+        end: index of the model's tensor that is compared: `first`, or the output of the BatchNorm folded into its
+            layer.
+        other: index of the artifact's counterpart of `end`; None if there is none.
     """
 
     graph: nn.Module
@@ -210,40 +212,40 @@ class _Comparison:
         sources = TorchSource(graph), artifact
         one, other = (source.trace(images) for source in sources)
         found = match(one, other)
-        first = first_lost(one, found)
+        first = first_missing(one, found)
         end = first if has_norms(other) else norm_after(one, first)
         return cls(
             graph, sources, (one, other), images, found, first, end, counterpart(one.values[end], other, found.known)
         )
 
     def drift(self, path: str) -> Drift:
-        """Compare whole arrays, and write the script."""
+        """Compare whole arrays, and make the script for an artifact of that name."""
         (one, other), end, opposite = self.traces, self.end, self.other
         if opposite is None:
-            # Nothing to compare with before the outputs.
+            # Only the outputs can be compared.
             end, opposite = one.outputs[0], other.outputs[0]
         parts = (
             part(one, end, {index for index, each in enumerate(self.found.found) if each}),
             part(other, opposite, self.found.known),
         )
         same = {index: self._same(index) for index in parts[1].inputs}
-        kept = (
-            self.sources[0].trace(self.images, {end, *parts[0].inputs, *same.values()}).kept,
-            self.sources[1].trace(self.images, {opposite, *parts[1].inside, *parts[1].inputs}).kept,
+        retained = (
+            self.sources[0].trace(self.images, {end, *parts[0].inputs, *same.values()}).retained,
+            self.sources[1].trace(self.images, {opposite, *parts[1].inside, *parts[1].inputs}).retained,
         )
-        expected, found = kept[0][end], kept[1][opposite].reshape(kept[0][end].shape)
-        layer, beside, evidence = self._evidence(parts, kept, expected, found)
-        apart = np.abs(expected.astype(np.float64) - found)
-        index = np.unravel_index(int(np.nan_to_num(apart, nan=np.inf).argmax()), apart.shape)
-        given = {i: kept[0][same[i]].reshape(other.values[i].shape) for i in parts[1].inputs}
+        expected, found = retained[0][end], retained[1][opposite].reshape(retained[0][end].shape)
+        layer, alternative, evidence = self._evidence(parts, retained, expected, found)
+        difference = np.abs(expected.astype(np.float64) - found)
+        index = np.unravel_index(int(np.nan_to_num(difference, nan=np.inf).argmax()), difference.shape)
+        given = {i: retained[0][same[i]].reshape(other.values[i].shape) for i in parts[1].inputs}
         source = self.sources[1] if isinstance(self.sources[1], OnnxSource) else None
         agreeing = [self.found.errors[i] for i, each in enumerate(self.found.found) if each]
         return Drift(
             layer=layer,
-            beside=beside,
+            alternative=alternative,
             operation=one.values[end].op,
             counterpart=str(other.values[opposite]),
-            difference=float(apart[index]),
+            difference=float(difference[index]),
             relative=error(expected, found),
             index=tuple(int(each) for each in index),
             eager=float(expected[index]),
@@ -252,19 +254,23 @@ class _Comparison:
             compared=sum(self.found.informative),
             rounding=max(agreeing, default=0.0),
             evidence=evidence,
-            files=drift_script.files(
-                path, str(layer), TOLERANCE, (one, parts[0], kept[0]), (other, parts[1], given), source
+            files=drift_script.script_files(
+                path, str(layer), TOLERANCE, (one, parts[0], retained[0]), (other, parts[1], given), source
             ),
         )
 
     def _same(self, index: int) -> int:
-        """The model's tensor that the artifact's is, for both sides to get the same numbers."""
+        """Return the index of the model's tensor that equals the artifact's, so that both sides get the same inputs."""
         return next((i for i, each in enumerate(self.found.found) if index in each), 0)
 
     def _evidence(
-        self, parts: tuple[Part, Part], kept: tuple[dict[int, Array], dict[int, Array]], expected: Array, found: Array
+        self,
+        parts: tuple[Part, Part],
+        retained: tuple[dict[int, Array], dict[int, Array]],
+        expected: Array,
+        found: Array,
     ) -> tuple[Location, Location | None, tuple[str, ...]]:
-        """The layer, one that it cannot be told from, and what the difference looks like."""
+        """Return the layer that differs, an alternative to it or None, and descriptions of the difference."""
         one = self.traces[0]
         layer, norm = (one.values[index].place for index in (self.first, self.end))
         assert layer is not None
@@ -274,32 +280,32 @@ class _Comparison:
             return (
                 layer,
                 None,
-                (f"nothing in the artifact corresponds to its output {shape}; the outputs are compared",),
+                (f"no tensor of the artifact corresponds to its output {shape}, so the model's outputs are compared",),
             )
-        said = []
+        messages = []
         if (after := self._after(layer)) is not None:
-            said.append(f"what '{after}' is given is already different")
+            messages.append(f"the input of '{after}' already differs")
         for index in parts[1].inside[:-1]:
             for given in parts[0].inputs:
-                if one.values[given].sketch is not None and kept[1][index].shape == kept[0][given].shape:
-                    what = rearrangement(kept[0][given], kept[1][index])
-                    said += [f"before it, the artifact changes what it gets: {what}"] if what else []
+                if one.values[given].sketch is not None and retained[1][index].shape == retained[0][given].shape:
+                    what = rearrangement(retained[0][given], retained[1][index])
+                    messages += [f"before this layer, the artifact changes the layer's input: {what}"] if what else []
         eps = epsilon(self.graph.get_submodule(norm.name), expected, found)
         what = eps or relation(expected, found)
         if self.first == self.end:
-            said += [what] if what else []
-            return layer, None, (*said, *self._weights(parts))
+            messages += [what] if what else []
+            return layer, None, (*messages, *self._weights(parts))
         if not np.isfinite(found).all() or affine(expected, found) is None:
-            # BatchNorm is a scale and a shift of each channel, and cannot do this.
-            return layer, None, (*said, *([what] if what else []), *self._weights(parts))
-        return norm, None if eps else layer, (*said, what or "")
+            # BatchNorm scales and shifts each channel, so it cannot be the cause.
+            return layer, None, (*messages, *([what] if what else []), *self._weights(parts))
+        return norm, None if eps else layer, (*messages, what or "")
 
     def _weights(self, parts: tuple[Part, Part]) -> list[str]:
-        """Say which of the layer's weights the artifact holds otherwise."""
+        """Describe which of the layer's weights differ in the artifact."""
         one, other = self.traces
         expected = self.sources[0].weights(one, parts[0].inside)
         if self.first != self.end:
-            # Of a folded layer the kernel is left, times what BatchNorm scales it by.
+            # Folding leaves the layer's kernel, multiplied by the scale of BatchNorm.
             place, last = (one.values[index].place for index in (self.first, self.end))
             assert place is not None
             assert last is not None
@@ -309,7 +315,7 @@ class _Comparison:
         return constants(expected, list(self.sources[1].weights(other, parts[1].inside).values()))
 
     def _after(self, layer: Location) -> str | None:
-        """The first module inside this one that runs after the drift, if its own code does the drifting."""
+        """Return the first submodule of a layer that runs after the drift; None if there is none."""
         prefix = f"{layer.name}." if layer.name else ""
         for value in self.traces[0].values[self.first :]:
             name = value.place.name if value.place else ""

@@ -1,8 +1,8 @@
-"""Look for every tensor of a model among an artifact's, and for the first one that is lost.
+"""Match every tensor of a model with the tensors of an artifact, and find the first one that is missing.
 
-Exporters fold and fuse, so a correct export lacks many of the model's tensors: a convolution whose BatchNorm went into
-its weights has no output of its own any more. What is lost so reappears further on. A drift begins at the first tensor
-that is not there, and nothing computed from it either, though all it is computed from is.
+Exporters fold and fuse, so a correct export lacks many of the model's tensors: a convolution with a folded BatchNorm
+has no output of its own. After such a gap, later tensors are found again. A drift begins at the first tensor that is
+missing together with all tensors computed from it, while all tensors that it is computed from are found.
 """
 
 from dataclasses import dataclass
@@ -15,25 +15,25 @@ from numpy.typing import NDArray
 from assay_export.drift.trace import Trace, Value, error
 
 TOLERANCE = 3e-5
-"""Two tensors are the same if no element differs by more than this part of the largest. Rounding alone makes 3e-6 of it
-(ResNet-56 in ONNX Runtime, after 55 convolutions)."""
+"""Two tensors are equal if no element differs by more than this fraction of the largest. Rounding gives 3e-6 (ResNet-56
+in ONNX Runtime, after 55 convolutions)."""
 
 NEARER = 0.1
-"""The artifact's next tensor is the counterpart if it is this much nearer: a product whose bias is added after it."""
+"""The artifact's next tensor is the counterpart if its difference is below this fraction, as after adding a bias."""
 
 RESHAPING = ("alias", "clone", "detach", "expand", "view", "_unsafe_view", "squeeze", "unsqueeze")
-"""ATen operators that change no value; an artifact broadcasts without them."""
+"""ATen operators that change no values, and which an artifact may not have."""
 
 
 @dataclass(frozen=True)
 class TensorMatch:
-    """Which tensors are the same.
+    """Equal tensors of a model and an artifact; all lists are indexed by the model's tensors.
 
     Attributes:
-        found: of each of the model's tensors those of the artifact that equal it, the best first.
-        errors: their least relative difference; infinite where there is none.
-        informative: whether finding it means something: integers and decisions, zeros and ones, stay as they are
-            where what they count has drifted, and all zeros are alike.
+        found: indices of the artifact's tensors that equal the model's tensor, the best first.
+        errors: least relative difference of these; infinite if there is none.
+        informative: whether a match is evidence. Integers and decisions (only zeros and ones) are not, as they may stay
+            the same where the values behind them have drifted, nor are constant tensors.
     """
 
     found: list[list[int]]
@@ -42,12 +42,12 @@ class TensorMatch:
 
     @property
     def known(self) -> set[int]:
-        """The artifact's tensors that the model has too, of those that mean something."""
+        """Return the indices of the artifact's tensors that equal an informative tensor of the model."""
         return {0}.union(*(each for each, telling in zip(self.found, self.informative, strict=True) if telling))
 
 
 def match(one: Trace, other: Trace) -> TensorMatch:
-    """Compare every tensor of the model with every one of the artifact that has as many elements."""
+    """Compare every tensor of the model with the artifact's tensors that have the same number of elements."""
     by_size: dict[int, list[tuple[int, NDArray[np.float32]]]] = {}
     for index, value in enumerate(other.values):
         if value.sketch is not None:
@@ -57,7 +57,7 @@ def match(one: Trace, other: Trace) -> TensorMatch:
         drawn = np.zeros(0, np.float32) if value.sketch is None else value.sketch
         near = {}
         for index, candidate in by_size.get(value.size, ()) if drawn.size else ():
-            # Their ends and mean first, which cost nothing.
+            # Least, largest and mean element first, which is cheap.
             if error(drawn[:3], candidate[:3]) <= TOLERANCE and (gap := error(drawn, candidate)) <= TOLERANCE:
                 near[index] = gap
         found.append(sorted(near, key=lambda index: (other.values[index].shape != value.shape, index)))
@@ -66,12 +66,14 @@ def match(one: Trace, other: Trace) -> TensorMatch:
     return TensorMatch(found, errors, informative)
 
 
-def first_lost(one: Trace, found: TensorMatch) -> int:
-    """The first tensor that is lost for good, of those that the outputs are computed from; an output if there is none.
+def first_missing(one: Trace, found: TensorMatch) -> int:
+    """Return the index of the model's first missing tensor, among those that the outputs depend on.
+
+    It is the first output if no tensor is missing.
 
     Args:
-        one: the model's.
-        found: what the artifact has of it.
+        one: the model's trace.
+        found: the match of its tensors with the artifact's.
     """
     children, used = one.children(), set(one.outputs)
     there: list[bool] = []
@@ -91,22 +93,24 @@ def first_lost(one: Trace, found: TensorMatch) -> int:
 
 
 def has_norms(trace: Trace) -> bool:
-    """Whether there is a BatchNorm that was not folded."""
+    """Return whether a trace has a BatchNorm that was not folded."""
     return any("batch_norm" in value.op or value.op == "BatchNormalization" for value in trace.values)
 
 
 def norm_after(one: Trace, index: int) -> int:
-    """The BatchNorm that an exporter folds into this layer, or the layer itself."""
+    """Return the index of the BatchNorm that an exporter folds into this layer, or the layer's own index."""
     return next((child for child in one.children()[index] if "batch_norm" in one.values[child].op), index)
 
 
 def counterpart(value: Value, other: Trace, known: set[int]) -> int | None:
-    """The artifact's first lost tensor that has the shape of the model's, or else one that flattens to the same.
+    """Return the index of the artifact's counterpart of a missing tensor; None if there is none.
+
+    It is the artifact's first unmatched tensor of the same shape, or else of a shape that flattens to the same.
 
     Args:
-        value: the model's.
+        value: the model's tensor.
         other: the artifact's trace.
-        known: those of its tensors that the model has too.
+        known: indices of the artifact's tensors that the model has too.
     """
     if value.sketch is None:
         return None
@@ -127,6 +131,6 @@ def counterpart(value: Value, other: Trace, known: set[int]) -> int | None:
 
 
 def _flattened(one: tuple[int, ...], other: tuple[int, ...]) -> bool:
-    """Whether one shape is the other with neighbouring axes made one: ``[12, 32, 32]`` and ``[2, 2, 3, 32, 32]``."""
+    """Return whether merging axes turns one shape into the other, as ``[2, 2, 3, 32, 32]`` into ``[12, 32, 32]``."""
     products = [set(accumulate(shape, mul, initial=1)) for shape in (one, other)]
     return max(products[0]) == max(products[1]) and (products[0] <= products[1] or products[1] <= products[0])

@@ -1,4 +1,4 @@
-"""Watch what an ONNX graph computes: every node's output becomes an output of the graph."""
+"""Trace the tensors of an ONNX graph: every node's output becomes an output of the graph."""
 
 from collections.abc import Collection, Mapping
 
@@ -9,11 +9,11 @@ from assay_deploy.engines.onnxruntime.runtime import CPU, import_runtime
 from assay_export.drift.trace import Array, Trace, Value, sketch
 
 CHUNK = 32
-"""Values of an ONNX graph that are fetched in one run, which bounds what is in memory at once."""
+"""Number of values of an ONNX graph fetched in one run, which limits the memory needed."""
 
 
 class OnnxSource:
-    """An ONNX graph in ONNX Runtime on the CPU, without the engine's own optimisations, which would hide values."""
+    """An ONNX graph in ONNX Runtime on the CPU, without the engine's optimisations, which would remove values."""
 
     def __init__(self, content: bytes) -> None:
         self.model = onnx.load_model_from_string(content)
@@ -30,27 +30,27 @@ class OnnxSource:
         self.indices = indices
 
     def run(self, images: Tensor) -> list[Array]:
-        """The outputs."""
+        """Return the outputs for uint8 images ``[batch, height, width, 3]``."""
         return self._fetch([output.name for output in self.model.graph.output], images)
 
     def trace(self, images: Tensor, keep: Collection[int] = ()) -> Trace:
-        """All values."""
-        values, kept, names = [], {}, list(self.indices)
+        """Trace all values; see `TensorSource.trace`."""
+        values, retained, names = [], {}, list(self.indices)
         for start in range(0, len(names), CHUNK):
             chunk = names[start : start + CHUNK]
             for name, array in zip(chunk, self._fetch(chunk, images), strict=True):
                 index, node = self.indices[name], self.nodes[self.indices[name]]
                 if index in keep:
-                    kept[index] = array
+                    retained[index] = array
                 parents = (
                     () if node is None else tuple(self.indices[each] for each in node.input if each in self.indices)
                 )
                 drawn = sketch(array) if array.dtype.kind == "f" else None
                 values.append(Value(name, node.op_type if node else "input", parents, array.shape, drawn))
-        return Trace(values, [self.indices[output.name] for output in self.model.graph.output], kept)
+        return Trace(values, [self.indices[output.name] for output in self.model.graph.output], retained)
 
-    def weights(self, trace: Trace, inside: Collection[int]) -> dict[str, Array]:  # noqa: ARG002 - nodes are kept here
-        """By name, the initializers that some values are computed with."""
+    def weights(self, trace: Trace, inside: Collection[int]) -> dict[str, Array]:  # noqa: ARG002 - nodes are retained here
+        """Return the initializers that the given values are computed with, by name."""
         nodes = [self.nodes[index] for index in inside]
         names = {name for node in nodes if node for name in node.input if name in self.constants}
         return {name: onnx.numpy_helper.to_array(self.constants[name]) for name in names}
@@ -70,10 +70,10 @@ class OnnxSource:
         return [images.numpy() if name == self.input else found[name] for name in names]
 
     def extract(self, inputs: Mapping[str, Array], output: str) -> bytes:
-        """The nodes that compute a value from others, as a graph of its own.
+        """Return a serialized graph of the nodes that compute `output` from the given inputs.
 
-        The extractor of onnx wants to know a shape and a type of each of them, which graphs need not say. Here they
-        are those of recorded arrays.
+        onnx's own extractor needs the shape and type of every value, which graphs need not contain. Here the shapes and
+        types of the inputs are those of their recorded arrays.
         """
         graph = self.model.graph
         makers = {name: node for node in graph.node for name in node.output}

@@ -1,4 +1,4 @@
-"""Write a script that shows a drift by itself: the layer as plain operators, its weights and inputs, no model code."""
+"""Write a standalone script that reproduces a drift: the layer as plain operators, with its weights and inputs."""
 
 import io
 import math
@@ -18,10 +18,10 @@ Array = NDArray[Any]
 SCRIPT, INPUTS, MODEL = "reproduce.py", "inputs.npz", "layer.onnx"
 
 _HEAD = '''\
-"""Shows where {path} parts from the model it was exported from: {title}.
+"""Reproduce the first difference between {path} and the model it was exported from: {title}.
 
-Run it with Python, numpy, torch{needs}. Both sides get the same inputs, those of the last tensors that
-agree. It prints by how much what they make of them differs, and exits with 1 while that is more than rounding.
+It needs Python, numpy, torch{needs}. Model and artifact get the same inputs, the last tensors that agree.
+The script prints the largest difference of their results, and exits with 1 if it is more than rounding.
 """
 
 import sys
@@ -35,7 +35,7 @@ HERE = Path(__file__).parent
 
 
 def stored(name):
-    """An input or a weight."""
+    """Return an input or a weight."""
     with np.load(HERE / {inputs!r}, allow_pickle=False) as arrays:
         return arrays[name]
 
@@ -44,7 +44,7 @@ def stored(name):
 
 _ONNX = '''\
 def artifact():
-    """The same part of the ONNX graph, in ONNX Runtime without its own optimisations."""
+    """Compute the same part of the ONNX graph, in ONNX Runtime without optimisations."""
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     session = onnxruntime.InferenceSession(str(HERE / {model!r}), options, providers=["CPUExecutionProvider"])
@@ -58,11 +58,11 @@ _TAIL = """\
 if __name__ == "__main__":
     expected, found = eager(), artifact()
     found = found.reshape(expected.shape)
-    apart = np.abs(expected.astype(np.float64) - found)
-    worst = np.unravel_index(apart.argmax(), apart.shape)
-    relative = apart.max() / np.abs(expected).max()
+    difference = np.abs(expected.astype(np.float64) - found)
+    worst = np.unravel_index(difference.argmax(), difference.shape)
+    relative = difference.max() / np.abs(expected).max()
     print(f"eager {expected[worst]:.6g}, artifact {found[worst]:.6g} at {[int(each) for each in worst]}: the largest")
-    print(f"difference of {expected.size} values, {apart.max():.3g}, {relative:.3g} of the largest value")
+    print(f"difference of {expected.size} values, {difference.max():.3g}, {relative:.3g} of the largest value")
     differ = not relative <= TOLERANCE
     print("they differ" if differ else "they are the same")
     sys.exit(differ)
@@ -71,11 +71,11 @@ if __name__ == "__main__":
 
 @dataclass(frozen=True)
 class Part:
-    """Some values of a trace.
+    """A part of a trace: values, and the inputs that they are computed from.
 
     Attributes:
         inside: indices of the values that are computed, in order; the last one is the result.
-        inputs: indices of those they are computed from.
+        inputs: indices of the values that they are computed from.
     """
 
     inside: tuple[int, ...]
@@ -83,7 +83,7 @@ class Part:
 
 
 def part(trace: Trace, end: int, known: Collection[int]) -> Part:
-    """What computes a value from known ones, and from the images."""
+    """Return the part of a trace that computes the value `end` from known values and the images."""
     inside, inputs, waiting = set(), set(), [end]
     while waiting:
         index = waiting.pop()
@@ -96,7 +96,7 @@ def part(trace: Trace, end: int, known: Collection[int]) -> Part:
     return Part(tuple(sorted(inside)), tuple(sorted(inputs)))
 
 
-def files(
+def script_files(
     path: str,
     title: str,
     tolerance: float,
@@ -104,20 +104,20 @@ def files(
     artifact: tuple[Trace, Part, dict[int, Array]],
     onnx_source: OnnxSource | None,
 ) -> dict[str, bytes]:
-    """The script and what it reads, by file name.
+    """Return the contents of the script and of the files that it reads, by file name.
 
     Args:
-        path: of the artifact.
-        title: what is shown.
-        tolerance: see `assay_export.drift.find.TOLERANCE`.
-        eager: the model's trace, the part that is shown, and the arrays of its inputs by their indices.
-        artifact: the same of the artifact.
-        onnx_source: the artifact, where it is an ONNX graph.
+        path: name of the artifact.
+        title: name of the layer that differs.
+        tolerance: see `assay_export.drift.match.TOLERANCE`.
+        eager: the model's trace, the part to reproduce, and the arrays of its inputs by index.
+        artifact: the same for the artifact.
+        onnx_source: the artifact if it is an ONNX graph, else None.
     """
     arrays: dict[str, Array] = {}
-    code = _function("eager", "The layer as the model computes it", *eager, arrays)
+    code = _function("eager", "Compute the layer as the model does", *eager, arrays)
     if onnx_source is None:
-        code += "\n\n" + _function("artifact", "The same part of the artifact", *artifact, arrays)
+        code += "\n\n" + _function("artifact", "Compute the same part of the artifact", *artifact, arrays)
     else:
         trace, inside, given = artifact
         names = {trace.values[index].name: f"artifact_{index}" for index in inside.inputs}
@@ -127,7 +127,7 @@ def files(
     buffer = io.BytesIO()
     np.savez(buffer, allow_pickle=False, **arrays)
     packages = ["onnxruntime"] * (onnx_source is not None) + ["torch"]
-    packages += ["torchvision"] * ("torch.ops.torchvision." in code)  # whose import makes its operators known
+    packages += ["torchvision"] * ("torch.ops.torchvision." in code)  # whose import registers its operators
     needs = "".join(f", {each}" for each in packages if each != "torch")
     imports = "".join(f"import {each}\n" for each in packages)
     head = _HEAD.format(path=path, title=title, tolerance=tolerance, inputs=INPUTS, needs=needs, imports=imports)
@@ -142,7 +142,7 @@ def files(
 def _function(
     name: str, claim: str, trace: Trace, inside: Part, given: dict[int, Array], arrays: dict[str, Array]
 ) -> str:
-    """Python that repeats the calls of a part; what it reads is added to `arrays`."""
+    """Return Python code that repeats the calls of a part; the arrays that it reads are added to `arrays`."""
     lines = [f"def {name}():", f'    """{claim}."""']
     for index in inside.inputs:
         arrays[f"{name}_{index}"] = given[index]
@@ -171,14 +171,14 @@ def _function(
         arguments += [f"{key}={text(each)}" for key, each in call.keywords.items()]
         picked = "" if call.output is None else f"[{call.output}]"
         place = f"  # {value.place}" if value.place and value.place.name else ""
-        # Inputs were stored row by row, however they lay in memory, so that a view may not be one any more.
+        # Inputs are stored contiguously, whatever their strides were, so a view may not be possible any more.
         function = str(call.function).replace("aten.view.default", "aten.reshape.default")
         lines.append(f"    v{index} = torch.ops.{function}({', '.join(arguments)}){picked}{place}")
     return "\n".join([*lines, f"    return v{inside.inside[-1]}.numpy()", ""])
 
 
 def _literal(value: Any) -> str:
-    """Python that gives an argument back which is no tensor."""
+    """Return Python code for an argument that is not a tensor."""
     if isinstance(value, torch.device):
         return f"torch.device({str(value)!r})"
     if isinstance(value, float) and not math.isfinite(value):

@@ -1,7 +1,7 @@
-"""Watch what torch runs where it is dispatched to ATen.
+"""Trace the tensors of a torch module by recording the calls of ATen operators.
 
-An eager module, a loaded TorchScript trace and a loaded ``torch.export`` program all end there. So one recorder serves
-the three, sees functional code as well as layers, and needs no names in a file.
+An eager module, a loaded TorchScript trace and a loaded ``torch.export`` program all call ATen. So one recorder works
+for the three, records functional code as well as layers, and needs no names in a file.
 """
 
 import sys
@@ -21,22 +21,22 @@ from torch.utils.weak import WeakTensorKeyDictionary
 from assay_export.drift.trace import Array, Call, ConstantValue, Location, Ref, Trace, Value, sketch
 
 _LIBRARIES = ("torch.", "torchvision.", "assay_export.drift.torch_source.")
-"""Whose frames are not the user's source."""
+"""Prefixes of modules whose stack frames are skipped when the source line is recorded."""
 
 
 @dataclass(frozen=True)
 class TorchSource:
-    """A module in eval mode: eager, a loaded trace or a loaded program."""
+    """A torch module in eval mode that can be traced: eager, a loaded trace or a loaded program."""
 
     module: nn.Module
 
     def run(self, images: Tensor) -> list[Array]:
-        """The outputs."""
+        """Return the outputs for uint8 images ``[batch, height, width, 3]``."""
         with torch.no_grad():
             return [each.numpy() for each in pytree.tree_leaves(self.module(images))]
 
     def trace(self, images: Tensor, keep: Collection[int] = ()) -> Trace:
-        """All values."""
+        """Trace all values; see `TensorSource.trace`."""
         with (
             torch.no_grad(),
             _entered(self.module) as entered,
@@ -45,10 +45,10 @@ class TorchSource:
         ):
             outputs = self.module(images)
         found = [recorder.indices.get(each) for each in pytree.tree_leaves(outputs)]
-        return Trace(recorder.values, [index for index in found if index is not None], recorder.kept)
+        return Trace(recorder.values, [index for index in found if index is not None], recorder.retained)
 
     def weights(self, trace: Trace, inside: Collection[int]) -> dict[str, Array]:
-        """By name, the parameters and buffers that some values are computed with, and constants without one."""
+        """Return the parameters, buffers and unnamed constants that the given values are computed with, by name."""
         named, used = self._named(), {}
         for index in inside:
             call = trace.values[index].call
@@ -64,7 +64,7 @@ class TorchSource:
 
 @contextmanager
 def _entered(graph: nn.Module) -> Iterator[Callable[[], tuple[str, str]]]:
-    """Follow which module's forward runs: gives a function that says the innermost one's name and class."""
+    """Track the running modules: yield a function that returns the innermost one's name and class."""
     stack = [("", type(graph).__name__)]
 
     def follow(name: str, module: nn.Module) -> Iterator[Any]:
@@ -87,7 +87,7 @@ def _entered(graph: nn.Module) -> Iterator[Callable[[], tuple[str, str]]]:
 
 
 class _Recorder(TorchDispatchMode):
-    """Notes each tensor that depends on the images."""
+    """Dispatch mode that records each tensor that depends on the images."""
 
     def __init__(
         self,
@@ -99,7 +99,7 @@ class _Recorder(TorchDispatchMode):
         super().__init__()  # type: ignore[no-untyped-call]
         self.keep, self.entered = keep, entered
         self.values: list[Value] = []
-        self.kept: dict[int, Array] = {}
+        self.retained: dict[int, Array] = {}
         self.indices: Any = WeakTensorKeyDictionary()  # tensor -> its value
         self.origins: Any = WeakTensorKeyDictionary()  # tensor -> name of the parameter or buffer it is made from
         self.writers: dict[int, int] = {}  # storage -> the last value that was written into it
@@ -110,7 +110,7 @@ class _Recorder(TorchDispatchMode):
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        """Run an operator and note what it gives."""
+        """Run an operator and record its results."""
         given = (args, kwargs or {})
         before = {_storage(each) for each in pytree.tree_leaves(given) if isinstance(each, Tensor)}
         arguments, keywords = pytree.tree_map_only(Tensor, self._argument, given)
@@ -126,7 +126,7 @@ class _Recorder(TorchDispatchMode):
     def _argument(self, tensor: Tensor) -> Ref | ConstantValue:
         index = self.indices.get(tensor, -1)
         if (writer := self.writers.get(_storage(tensor), -1)) > index:
-            # Since then another view of its memory was written to.
+            # Another view of its memory was written to since.
             index = self._note(f"after {self.values[writer].name}", "view", (writer,), tensor, None)
         return Ref(index) if index >= 0 else ConstantValue(tensor, self.origins.get(tensor))
 
@@ -147,7 +147,7 @@ class _Recorder(TorchDispatchMode):
         index = len(self.values)
         array = tensor.detach().numpy()
         if index in self.keep:
-            self.kept[index] = array.copy()
+            self.retained[index] = array.copy()
         drawn = sketch(array) if tensor.is_floating_point() else None
         place = Location(*self.entered(), _line())
         self.values.append(Value(name, op, parents, tuple(tensor.shape), drawn, place, call))
@@ -160,7 +160,7 @@ def _storage(tensor: Tensor) -> int:
 
 
 def _line() -> str:
-    """The innermost running line that is not a library's, by its package, without this machine's folders."""
+    """Return the innermost source line outside of libraries, with its package's path instead of folders."""
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         module = str(frame.f_globals.get("__name__", ""))

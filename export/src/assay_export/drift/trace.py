@@ -1,4 +1,4 @@
-"""Every tensor that a graph computes, in order: small sketches of all of them, and whole arrays of a few."""
+"""Traces: all tensors that a graph computes, in order, as small sketches, and some of them as whole arrays."""
 
 import math
 from collections.abc import Collection
@@ -13,17 +13,17 @@ from torch import Tensor
 Array = NDArray[Any]
 
 SAMPLES = 16_384
-"""Elements of a tensor that its sketch holds; of a smaller tensor all. So a detector's thousand tensors take 64 MB."""
+"""Largest number of elements in the sketch of a tensor. The sketches of a detector's thousand tensors take 64 MB."""
 
 
 @dataclass(frozen=True)
 class Location:
-    """Where a tensor is computed: the innermost module's qualified ``name`` and class, and the line that runs it.
+    """Location in the code that computes a tensor: the innermost module and the source line.
 
     Attributes:
-        name: ``model.network.3``; empty for the graph itself.
+        name: qualified name of the module, for example ``model.network.3``; empty for the graph itself.
         kind: the module's class.
-        where: ``package/module.py:line, in function``, of the innermost frame that is not torch's.
+        where: innermost source line outside of torch, as ``package/module.py:line, in function``.
     """
 
     name: str
@@ -36,14 +36,14 @@ class Location:
 
 @dataclass(frozen=True)
 class Ref:
-    """An argument that depends on the images: the value of that index."""
+    """Reference to an argument that depends on the images, by the index of its value."""
 
     index: int
 
 
 @dataclass(frozen=True, eq=False)
 class ConstantValue:
-    """A tensor argument that does not depend on the images, and the parameter or buffer it was made from, if any."""
+    """Tensor argument that does not depend on the images, and the name of its parameter or buffer, if any."""
 
     tensor: Tensor
     name: str | None
@@ -51,7 +51,7 @@ class ConstantValue:
 
 @dataclass(frozen=True)
 class Call:
-    """A call of an ATen operator, with `Ref` and `ConstantValue` for tensors, and which of its outputs a value is."""
+    """Call of an ATen operator, with `Ref` and `ConstantValue` for tensors, and the index of the output or None."""
 
     function: Any
     arguments: tuple[Any, ...]
@@ -64,13 +64,13 @@ class Value:
     """A tensor that depends on the images.
 
     Attributes:
-        name: in the file, or the operation's number.
-        op: operator.
+        name: name in the file, or number of the operation.
+        op: name of the operator.
         parents: indices of the values it is computed from.
-        shape: of the tensor.
-        sketch: see `sketch`; None of integers, which stay as they are where what they count has drifted.
-        place: of eager modules.
-        call: of what torch runs; None where it cannot be repeated alone.
+        shape: shape of the tensor.
+        sketch: see `sketch`; None for integers, which may stay the same where the values behind them have drifted.
+        place: location in the code, for torch modules.
+        call: the operator's call, for torch modules; None if it cannot be repeated separately.
     """
 
     name: str
@@ -83,7 +83,7 @@ class Value:
 
     @property
     def size(self) -> int:
-        """Number of elements."""
+        """Return the number of elements."""
         return math.prod(self.shape)
 
     def __str__(self) -> str:
@@ -92,14 +92,20 @@ class Value:
 
 @dataclass(frozen=True)
 class Trace:
-    """Values in the order they are computed, the first of them the images; indices of the outputs; whole arrays."""
+    """Record of one run of a graph.
+
+    Attributes:
+        values: all values in the order of their computation; the first one is the images.
+        outputs: indices of the outputs.
+        retained: whole arrays of the requested values, by index.
+    """
 
     values: list[Value]
     outputs: list[int]
-    kept: dict[int, Array]
+    retained: dict[int, Array]
 
     def children(self) -> list[list[int]]:
-        """Of each value those computed from it."""
+        """Return for each value the indices of the values computed from it."""
         children: list[list[int]] = [[] for _ in self.values]
         for index, value in enumerate(self.values):
             for parent in value.parents:
@@ -108,22 +114,22 @@ class Trace:
 
 
 class TensorSource(Protocol):
-    """Something that can be run and watched."""
+    """Protocol of a graph that can be run and traced."""
 
     def run(self, images: Tensor) -> list[Array]:
-        """The outputs."""
+        """Return the outputs for uint8 images ``[batch, height, width, 3]``."""
 
     def trace(self, images: Tensor, keep: Collection[int] = ()) -> Trace:
-        """All values, and the whole arrays of those in `keep`; indices are the same each time."""
+        """Trace all values, and retain the whole arrays of those in `keep`; indices are the same in every call."""
 
     def weights(self, trace: Trace, inside: Collection[int]) -> dict[str, Array]:
-        """By name, the weights that some values are computed with."""
+        """Return the weights that the given values are computed with, by name."""
 
 
 def sketch(array: Array) -> NDArray[np.float32]:
-    """Least, largest and mean element, then `SAMPLES` elements from fixed places of the flattened array.
+    """Return the least, largest and mean element, then up to `SAMPLES` elements at fixed indices of the flat array.
 
-    Two arrays with the same number of elements have sketches of one length, whatever their shapes.
+    Arrays with the same number of elements have sketches of the same length, whatever their shapes.
     """
     flat = np.ascontiguousarray(array).reshape(-1)
     if not flat.size:
@@ -140,7 +146,7 @@ def _places(size: int) -> NDArray[np.int64]:
 
 
 def error(expected: Array, found: Array) -> float:
-    """Largest absolute difference, as a part of the largest expected magnitude; infinite where one is no number."""
+    """Return the largest absolute difference, relative to the largest expected magnitude; infinite for NaN."""
     with np.errstate(invalid="ignore"):
         difference = np.abs(expected - found).max(initial=0)
     scale = np.abs(expected).max(initial=0)

@@ -1,1 +1,1 @@
-"""From a graph to a file and back to something that runs: one file a format."""
+"""Export formats, one module per format: how a graph is written to a file, and how the file is run."""

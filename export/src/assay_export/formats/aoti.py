@@ -1,4 +1,4 @@
-"""Compile a graph ahead of time with AOTInductor: a shared library that torch and libtorch run without tracing."""
+"""Compile a graph ahead of time with AOTInductor, to a shared library that torch and libtorch run."""
 
 import json
 import os
@@ -21,23 +21,23 @@ from torch._inductor.utils import fresh_cache
 from assay_export.errors import ExportError
 from assay_export.formats import archive
 from assay_export.formats.exported_program import trace
-from assay_export.formats.format import Format, Made, Request, run_by_torch, torch_alone
+from assay_export.formats.format import ArtifactFiles, Format, Request, run_by_torch, torch_only
 
 DEVICES = ("cpu", "cuda")
 
 PORTABLE = {"cpp.march": "x86-64-v3", "cpp.simdlen": 256}
-"""AVX2 and FMA, which x86 processors have since Haswell (2013) and Excavator (2015). The default is every instruction
-this processor has, which kills the process on one that has less. Convolutions stay libtorch's, which chooses at run
-time; what is compiled is what lies between them. With AVX-512 instead, 64 images take 0.67 of the time in TinyVGG A,
-0.95 in ResNet-15 (one core of an AMD EPYC that has it)."""
+"""Compiler options for AVX2 and FMA, which x86 processors have since Haswell (2013) and Excavator (2015). By default
+the package uses all instructions of this processor, which kills the process on one without them. Convolutions remain
+libtorch's, which chooses at run time; only the operators between them are compiled. With AVX-512 instead, 64 images
+take 0.67 of the time in TinyVGG A, 0.95 in ResNet-15 (one core of an AMD EPYC that has it)."""
 
 _METADATA = "_metadata.json"
 
 
 def export(graph: nn.Module, images: Tensor, device: str, any_size: bool = False) -> bytes:
-    """Compile a graph for a device of the kind that this machine has.
+    """Compile a graph for the kind of device in this machine.
 
-    Takes half a minute on the CPU whatever the graph, for torch's own headers are most of what is compiled.
+    Takes half a minute on the CPU for any graph, most of it for torch's own headers.
 
     Args:
         graph: see `assay_export.formats.exported_program.trace`.
@@ -49,7 +49,7 @@ def export(graph: nn.Module, images: Tensor, device: str, any_size: bool = False
         The package that ``torch._inductor.aoti_load_package`` and libtorch's ``AOTIModelPackageLoader`` read.
 
     Raises:
-        ExportError: there is no C++ compiler or no such device, or the batch is not dynamic.
+        ExportError: there is no C++ compiler or no such device, or the batch size is fixed.
     """
     check(device)
     compiler = _compiler()
@@ -60,10 +60,10 @@ def export(graph: nn.Module, images: Tensor, device: str, any_size: bool = False
         package = Path(folder, "model.pt2")
         options: dict[str, Any] = {
             "cpp.cxx": (None, str(_without_paths(compiler, Path(folder)))),
-            # They would be kept outside of the folder, and hashed by a program that may be missing, openssl.
+            # Precompiled headers would be stored outside of the folder, and hashed with openssl, which may be missing.
             "aot_inductor.precompile_headers": False,
-            # They are what the tracer assumed to choose between equal ways (batches from 2 to 15, for a convolution's
-            # kernel), and the library would refuse all others. It answers them as it answers those.
+            # These bounds are assumptions of the tracer to choose between equivalent code (batches from 2 to 15, for a
+            # convolution's kernel). With these checks the library would reject other sizes, for which it is correct.
             "aot_inductor.check_lowerbound": False,
             "aot_inductor.check_upperbound": False,
         }
@@ -74,7 +74,7 @@ def export(graph: nn.Module, images: Tensor, device: str, any_size: bool = False
 
 
 def check(device: str) -> None:
-    """See whether packages for a device can be made here.
+    """Raise ExportError unless this machine can make packages for a device.
 
     Raises:
         ExportError: there is no C++ compiler or no such device.
@@ -84,14 +84,14 @@ def check(device: str) -> None:
 
 
 def requirements(content: bytes) -> dict[str, str]:
-    """What a package needs of a machine.
+    """Return the requirements of a package on the machine that runs it.
 
     Returns:
         ``device`` (``cpu`` or ``cuda``), ``platform`` (as ``sys.platform``), ``machine`` (as ``platform.machine()``),
-        ``isa`` (``AVX2``: the processor's vector instructions) and, of CUDA, ``compute_capability`` ("90").
+        ``isa`` (vector instructions of the processor, ``AVX2``) and, for CUDA, ``compute_capability`` ("90").
 
     Raises:
-        ExportError: it is no package, or a damaged one.
+        ExportError: the content is not a package, or is damaged.
     """
     try:
         records = archive.read(content)
@@ -99,23 +99,25 @@ def requirements(content: bytes) -> dict[str, str]:
         names = ("DEVICE_KEY", "PLATFORM", "MACHINE", "CPU_ISA", "COMPUTE_CAPABILITY")
         device, system, machine, isa, capability = (found[f"AOTI_{name}"] for name in names)
     except (zipfile.BadZipFile, StopIteration, KeyError, ValueError) as error:
-        raise ExportError(f"it is not an AOTInductor package, or a damaged one ({error}). Export it again") from error
+        raise ExportError(
+            f"the file is not an AOTInductor package, or is damaged ({error}). Export it again"
+        ) from error
     needed = {"device": device, "platform": system, "machine": machine, "isa": isa}
     return needed if device == "cpu" else needed | {"compute_capability": capability}
 
 
 def load(content: bytes, device: str) -> Callable[..., Any]:
-    """A compiled graph, if it is for this machine; the caller's images have to be on the device.
+    """Load a compiled graph, if it was compiled for this kind of machine; its inputs must be on the device.
 
-    It is a shared library: loading it runs it, whatever it is. torch's own load warns where the processor is another
-    one, and the first instruction that it lacks kills the process.
+    The package is a shared library: loading it executes its code, so load only trusted files. torch's own load only
+    warns about another processor, and the first missing instruction then kills the process.
 
     Args:
-        content: what `export` returned.
+        content: the package, as returned by `export`.
         device: ``cpu`` or ``cuda``.
 
     Raises:
-        ExportError: it is damaged, or for another device, platform or processor.
+        ExportError: the package is damaged, or for another device, platform or processor.
     """
     _check_device(device)
     needed = requirements(content)
@@ -128,11 +130,11 @@ def load(content: bytes, device: str) -> Callable[..., Any]:
         wrong.append(f"a processor with {needed['isa']}, this one has {lanes}")
     if wrong:
         raise ExportError(f"the package is compiled for {'; '.join(wrong)}. Export it again on such a machine")
-    # Read by the library when it first runs: without it images of another size or type are taken as they lie in
-    # memory, and the answer is noise.
+    # Read by the library at its first run: without these checks it reads images of another size or type as if they
+    # were right, and returns noise.
     os.environ.setdefault("AOTI_RUNTIME_CHECK_INPUTS", "1")
     with tempfile.TemporaryDirectory() as folder, config.patch({"cpp.vec_isa_ok": True, "cpp.simdlen": 256}):
-        # patched: torch would compile a program to find this processor's instructions, and warn of other than AVX512
+        # patched: else torch compiles a program to find this processor's instructions, and warns of all but AVX512
         package = Path(folder, "model.pt2")
         package.write_bytes(content)
         model: Callable[..., Any] = torch._inductor.aoti_load_package(str(package))
@@ -154,13 +156,15 @@ def _check_device(device: str) -> None:
     if device not in DEVICES:
         raise ValueError(f"device must be one of {', '.join(DEVICES)}, got {device!r}")
     if device == "cuda" and not torch.cuda.is_available():
-        raise ExportError("a package for CUDA is made and run on a machine with an NVIDIA GPU, and torch sees none")
+        raise ExportError(
+            "a package for CUDA is made and run on a machine with an NVIDIA GPU, and torch finds none here"
+        )
 
 
 def _without_paths(compiler: str, folder: Path) -> Path:
-    """The compiler, but without debug information, names of folders and an identifier made of both in what it writes.
+    """Write a compiler wrapper that leaves debug information, folder names and build identifiers out of binaries.
 
-    Inductor has no option for either; what it takes is the path of a compiler.
+    Inductor has no options for these; it only accepts the path of a compiler.
     """
     cache, headers = os.environ["TORCHINDUCTOR_CACHE_DIR"], Path(torch.__file__).parent
     flags = ["-g0", "-s", "-Wl,--build-id=none", f"-ffile-prefix-map={headers}=torch", f"-ffile-prefix-map={cache}=."]
@@ -171,9 +175,10 @@ def _without_paths(compiler: str, folder: Path) -> Path:
 
 
 def _tidied(content: bytes) -> bytes:
-    """The package without C++ sources, which nothing reads, and with file names that do not depend on the folder.
+    """Return the package without its unused C++ sources, and with file names that do not depend on the folder.
 
-    Sources name the folder in comments; they are named by a hash over these, and the library names them.
+    The sources contain the folder's name in comments; file names contain a hash over the sources, and the library
+    contains the file names.
     """
     records = archive.read(content)
     sources = [name for name in records if name.endswith(".cpp")]
@@ -182,7 +187,7 @@ def _tidied(content: bytes) -> bytes:
     for name, record in records.items():
         if name not in sources:
             for stem, kind in stems.items():
-                plain = kind.ljust(len(stem), "_")  # of the same length: the library's strings lie where they lay
+                plain = kind.ljust(len(stem), "_")  # of the same length, to keep the offsets of the library's strings
                 name = name.replace(stem, plain)
                 record = record.replace(stem.encode(), plain.encode())
             tidied[name] = record
@@ -190,8 +195,10 @@ def _tidied(content: bytes) -> bytes:
 
 
 def _format(device: str) -> Format:
-    def make(request: Request) -> Made:
-        return Made(export(request.graph, request.images, device, request.any_size))  # no place for names or origin
+    def make(request: Request) -> ArtifactFiles:
+        return ArtifactFiles(
+            export(request.graph, request.images, device, request.any_size)
+        )  # it cannot store names or origin
 
     return Format(
         name=f"aoti-{device}",
@@ -202,7 +209,7 @@ def _format(device: str) -> Format:
         reproducible=False,
         make=make,
         start=run_by_torch(load),
-        engines=torch_alone,
+        engines=torch_only,
         has_cuda=torch.cuda.is_available,
         requires=requirements,
         check=partial(check, device),

@@ -1,4 +1,4 @@
-"""Export a graph to a torch.export program: torch's own operators, for torch to run, compile or lower further."""
+"""Export a graph to a torch.export program: ATen operators that torch can run, compile or lower further."""
 
 import io
 import json
@@ -13,9 +13,9 @@ from torch.export import ExportedProgram
 from torch.export.passes import move_to_device_pass
 from torch.export.pt2_archive._package import load_pt2
 
-from assay_export.errors import ExportError, unloadable
+from assay_export.errors import ExportError, loading_error
 from assay_export.formats import archive
-from assay_export.formats.format import Format, Made, Request, run_by_torch, torch_alone
+from assay_export.formats.format import ArtifactFiles, Format, Request, run_by_torch, torch_only
 from assay_export.formats.onnx_graph import BATCH, dynamic_sizes
 from assay_export.formats.torchscript import ORIGIN
 
@@ -24,7 +24,7 @@ _RECORDS = re.compile(
     r"data/weights/(weight_\d+|model_weights_config\.json)|data/constants/(tensor_\d+|model_constants_config\.json)|"
     rf"data/sample_inputs/model\.pt|extra/{re.escape(ORIGIN)})"
 )
-"""What a program of plain tensors consists of. Other records make torch.export.load unpickle objects of any type
+"""Allowed records, those of a program of plain tensors. Others make torch.export.load unpickle objects of any type
 (``opaque_obj``, ``custom_obj``, ``.pt``) or load a shared library (``data/aotinductor``)."""
 
 _TARGET = re.compile(
@@ -32,34 +32,34 @@ _TARGET = re.compile(
     r"_operator\.(add|sub|mul|neg|floordiv|truediv|mod|pow|eq|ne|ge|gt|le|lt|getitem)|"
     r"math\.(ceil|floor|trunc)|torch\.sym_(float|int|ite|max|min|not)"
 )
-"""Operators that compute; torch.export.load takes any attribute of ``torch``, ``operator`` and ``math``. The two
-of ATen that are left out write and map files."""
+"""Allowed operators, which only compute; torch.export.load accepts any attribute of ``torch``, ``operator`` and
+``math``. The two excluded ATen operators write and map files."""
 
 _EXPRESSION = re.compile(
     r"(Symbol\('\w+', (positive=True, )?(integer|real)=True\)|"
     r"(Add|Mul|Pow|Max|Min|Mod|PythonMod|FloorDiv|CleanDiv|CeilDiv|Integer|Rational)\(|[\d ,)*+-])*"
 )
-"""A size, as arithmetic on symbols; torch.export.load hands it to SymPy, which evaluates it as Python."""
+"""Allowed sizes: arithmetic on symbols; torch.export.load passes them to SymPy, which evaluates them as Python."""
 
 _STRUCTURE = re.compile(
     r'("(builtins\.(tuple|list|dict)|type|context|children_spec|null|\[(\\"\w*\\"(, )?)*\])"|null|[\d :,{}\[\]])*'
 )
-"""Nested tuples, lists and dicts; other types are looked up by name, in modules imported for it."""
+"""Allowed structures: nested tuples, lists and dicts; for other types torch.export.load would import modules."""
 
 _NAME = re.compile(r"[\w.]*")
 
 
 def trace(graph: nn.Module, images: Tensor, any_size: bool = False) -> ExportedProgram:
-    """Trace a graph with a dynamic batch.
+    """Trace a graph with a dynamic batch size.
 
     Args:
-        graph: in eval mode; its output may be a tensor or a tuple of tensors.
-        images: uint8 ``[batch, height, width, 3]`` to trace with, at least two images (one would be taken for a
+        graph: module in eval mode; its output may be a tensor or a tuple of tensors.
+        images: example images, uint8 ``[batch, height, width, 3]``, at least two (the tracer takes a size of 1 as
             constant).
-        any_size: whether it takes images of other sizes too.
+        any_size: whether the graph takes images of other sizes too.
 
     Raises:
-        ExportError: its forward does not work for every number of images, or makes an output without them.
+        ExportError: the graph does not work for every batch size, or has an output of fixed batch size.
     """
     assert len(images) > 1
     try:
@@ -71,14 +71,14 @@ def trace(graph: nn.Module, images: Tensor, any_size: bool = False) -> ExportedP
     for module in program.graph_module.modules():
         if isinstance(module, torch.fx.GraphModule):
             for node in module.graph.nodes:
-                # Its shape and type. The rest are stack traces, with the paths of this machine's source files, and
-                # names of the Python functions and classes it came from.
+                # "val" is shape and type. The others are stack traces, with the paths of this machine's source files,
+                # and names of the Python functions and classes it came from.
                 node.meta = {key: value for key, value in node.meta.items() if key == "val"}
-    # They would be pickled into the archive with all of their storage: two images that are a slice of the test
-    # split bring the whole split along.
+    # Example inputs would be pickled into the archive with their whole storage: two images that are a slice of the test
+    # split would add the whole split.
     program.example_inputs = None
-    # What the tracer assumed of sizes, that no map has a side of one pixel: it follows from their ranges, and is Python
-    # that torch.export.load would evaluate.
+    # Guards are the tracer's assumptions on sizes, that no map has a side of one pixel. They follow from the ranges of
+    # sizes, and are Python code that torch.export.load would evaluate.
     program._guards_code = []
     _check_batch(program)
     return program
@@ -96,21 +96,21 @@ def _check_batch(program: ExportedProgram) -> None:
 
 
 def export(graph: nn.Module, images: Tensor, origin: Mapping[str, str], any_size: bool = False) -> bytes:
-    """Export a graph.
+    """Export a graph to a torch.export program.
 
-    The same graph and origin give the same bytes, on the same version of torch.
+    The same graph and origin give the same bytes with the same version of torch.
 
     Args:
         graph: see `trace`.
-        images: see `trace`; their number is kept as a hint for compilers, their pixels are not.
-        origin: where the model comes from, kept as JSON in the extra file `ORIGIN`.
+        images: see `trace`; the program stores their number as a hint for compilers, but not their pixels.
+        origin: origin of the model, stored as JSON in the extra file `ORIGIN`.
         any_size: see `trace`.
 
     Returns:
         The archive that ``torch.export.load`` reads.
 
     Raises:
-        ExportError: see `trace`; or it needs something that `load` refuses.
+        ExportError: see `trace`; or the program has a part that `load` rejects.
     """
     buffer = io.BytesIO()
     extra = {ORIGIN: json.dumps(dict(origin), sort_keys=True)}
@@ -121,28 +121,28 @@ def export(graph: nn.Module, images: Tensor, origin: Mapping[str, str], any_size
 
 
 def load(content: bytes, device: str = "cpu") -> nn.Module:
-    """A program, if it is no more than arithmetic on tensors.
+    """Load a program safely: reject it if it has anything but arithmetic on tensors.
 
-    ``torch.export.load`` is not made for files from strangers: it unpickles (weights, constants and example inputs,
-    where the file says so with ``weights_only=False``), loads shared libraries, has the file's sizes evaluated as
-    Python, and calls any function of torch that the file names. All it could do so with is refused here, and it is
-    given an archive of what was checked.
+    ``torch.export.load`` is unsafe for untrusted files: it unpickles (weights, constants and example inputs, with
+    ``weights_only=False`` if the file demands it), loads shared libraries, evaluates the file's sizes as Python, and
+    calls any function of torch that the file names. This function rejects files with any of these, and passes only the
+    checked records on to torch.
 
     Raises:
-        ExportError: it is damaged, holds something else than what `export` writes, or is of a torch that wrote it
-            otherwise.
+        ExportError: the file is damaged, contains parts that `export` does not write, or was written by a torch with
+            another file format.
     """
     try:
         records = archive.read(content)
         _check_records(records)
     except (zipfile.BadZipFile, KeyError, ValueError, AttributeError, TypeError, RecursionError) as error:
-        raise ExportError(f"it is not an exported program, or a damaged one ({error}). Export it again") from error
+        raise ExportError(f"the file is not an exported program, or is damaged ({error}). Export it again") from error
     try:
-        # torch.export.load would log the traceback, forget the reason, and take it for an archive of torch 2.7
+        # torch.export.load would log a traceback, lose the reason, and report an archive of torch 2.7
         program = load_pt2(io.BytesIO(archive.write(records))).exported_programs["model"]
         return move_to_device_pass(program, device).module()
     except Exception as error:  # a deserializer's, which share no base class
-        raise unloadable(error) from error
+        raise loading_error(error) from error
 
 
 def _check_records(records: dict[str, bytes]) -> None:
@@ -161,7 +161,7 @@ def _check_records(records: dict[str, bytes]) -> None:
 
 
 def _check_strings(value: Any, key: str) -> None:
-    """Check every string of a JSON document, keys included, by the key it is under."""
+    """Check every string of a JSON document, keys included, against the pattern for its key."""
     if isinstance(value, dict):
         for name, child in value.items():
             _check_strings(name, "")
@@ -179,14 +179,14 @@ def _check_strings(value: Any, key: str) -> None:
 
 def _refuse(what: str, found: str) -> None:
     raise ExportError(
-        f"it holds {what} '{found[:200]}' that no export of a classifier or detector needs and that can run code "
-        "when it is loaded. Get the file from whom you trust"
+        f"the file contains {what} '{found[:200]}', which no exported classifier or detector needs and which can run "
+        "code when it is loaded. Use a file from a trusted source"
     )
 
 
-def _make(request: Request) -> Made:
-    # its outputs have an order, no names
-    return Made(export(request.graph, request.images, request.origin, request.any_size))
+def _make(request: Request) -> ArtifactFiles:
+    # it stores the order of outputs, not their names
+    return ArtifactFiles(export(request.graph, request.images, request.origin, request.any_size))
 
 
 FORMAT = Format(
@@ -198,6 +198,6 @@ FORMAT = Format(
     reproducible=True,
     make=_make,
     start=run_by_torch(load),
-    engines=torch_alone,
+    engines=torch_only,
     has_cuda=torch.cuda.is_available,
 )

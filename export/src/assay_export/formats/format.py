@@ -1,4 +1,4 @@
-"""What a format is: the files it makes of a graph, and the code that users run them with."""
+"""Data types of an export format: how it writes a graph to files, and how it runs them."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,15 +14,15 @@ from assay_export.formats.runner import Runner, module_runner
 
 @dataclass(frozen=True)
 class Request:
-    """A graph that is to leave.
+    """Request to export a graph.
 
     Attributes:
-        graph: in eval mode.
-        images: uint8 ``[batch, height, width, 3]`` to trace with, at least two images.
-        outputs: names of the tensors it computes, in order.
-        origin: where the model comes from.
-        any_size: whether it takes images of other sizes too.
-        path: the main file's name; names of files beside it begin with it, so that no two artifacts share one.
+        graph: module in eval mode.
+        images: example images for tracing, uint8 ``[batch, height, width, 3]``, at least two.
+        outputs: names of the graph's outputs, in order.
+        origin: origin of the model, stored in the file as metadata.
+        any_size: whether the graph takes images of other sizes too.
+        path: name of the main file; names of external data files begin with it, so that no two artifacts share one.
     """
 
     graph: nn.Module
@@ -34,47 +34,49 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Made:
-    """An artifact's files: the main one's `content`, and by name those `beside` it that it needs."""
+class ArtifactFiles:
+    """Contents of an artifact's files: the main file's `content`, and its external data files by name."""
 
     content: bytes
-    beside: Mapping[str, bytes] = field(default_factory=dict)
+    external_data: Mapping[str, bytes] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
-class Verified:
-    """An artifact whose every file is the one that the manifest names.
+class VerifiedArtifact:
+    """An artifact whose files were read and have the hashes in the manifest.
 
     Attributes:
-        folder: the bundle's.
-        manifest: of the bundle.
-        artifact: which of it.
-        files: the bytes that were hashed.
+        folder: the bundle's folder.
+        manifest: the bundle's manifest.
+        artifact: the artifact's entry in the manifest.
+        files: the verified contents of its files.
     """
 
     folder: Path
     manifest: Manifest
     artifact: Artifact
-    files: Made
+    files: ArtifactFiles
 
 
 @dataclass(frozen=True)
 class Format:
-    """A format, as users name it.
+    """A format in which graphs are exported.
 
     Attributes:
-        name: what the command line calls it.
-        format: what the manifest calls it, of `assay_deploy.bundle.manifest.FORMATS`; those of one such name differ in
-            where they run, and are started in one way.
-        device: where it runs: ``any``, ``cpu`` or ``cuda``.
-        stem, suffix: of the main file's name; what views and precision it has stands between them.
-        reproducible: whether the same run gives the same bytes again.
-        make: makes its files.
-        start: an artifact in a place, from which nothing falls back; raises an AssayError where it cannot run there.
-        engines: those that run an artifact here, the default one first.
-        has_cuda: whether there is a GPU here that its default engine can use.
-        requires: what a main file needs of a machine, see `assay_deploy.bundle.manifest.Artifact`.
-        check: raises an ExportError where this machine cannot make it.
+        name: name on the command line.
+        format: name in the manifest, of `assay_deploy.bundle.manifest.FORMATS`; formats that share it differ only in
+            their device, and have the same `start`.
+        device: device that artifacts run on: ``any``, ``cpu`` or ``cuda``.
+        stem, suffix: start and end of the main file's name; variant and precision are between them.
+        reproducible: whether the same run always gives the same bytes.
+        make: function that exports a graph and returns the contents of its files.
+        start: function that loads an artifact in a place, without falling back to another; raises AssayError if the
+            artifact cannot run there.
+        engines: function that returns the engines on this machine that run an artifact, the default one first.
+        has_cuda: function that returns whether the default engine can use a GPU on this machine.
+        requires: function from the main file's content to its requirements on the machine, see
+            `assay_deploy.bundle.manifest.Artifact`.
+        check: function that raises ExportError if this machine cannot make the format.
     """
 
     name: str
@@ -83,28 +85,28 @@ class Format:
     stem: str
     suffix: str
     reproducible: bool
-    make: Callable[[Request], Made]
-    start: Callable[[Verified, Place], Runner]
+    make: Callable[[Request], ArtifactFiles]
+    start: Callable[[VerifiedArtifact, Place], Runner]
     engines: Callable[[Artifact], Sequence[str]]
     has_cuda: Callable[[], bool]
     requires: Callable[[bytes], dict[str, str]] = lambda _: {}
     check: Callable[[], None] = lambda: None
 
-    def path(self, look: str, precision: str = "fp32") -> str:
-        """The main file's name."""
-        return probed(self.stem, look) + f"-{precision}" * (precision != "fp32") + self.suffix
+    def path(self, variant: str, precision: str = "fp32") -> str:
+        """Return the name of the main file for a variant and precision."""
+        return probed(self.stem, variant) + f"-{precision}" * (precision != "fp32") + self.suffix
 
 
-def run_by_torch(load: Callable[[bytes, str], Callable[..., Any]]) -> Callable[[Verified, Place], Runner]:
-    """The `Format.start` of a format of one file that torch loads onto a device."""
+def run_by_torch(load: Callable[[bytes, str], Callable[..., Any]]) -> Callable[[VerifiedArtifact, Place], Runner]:
+    """Return `Format.start` for a format with one file, from the function that loads it onto a device."""
 
-    def start(verified: Verified, place: Place) -> Runner:
+    def start(verified: VerifiedArtifact, place: Place) -> Runner:
         return module_runner(load(verified.files.content, place.device), verified.artifact.outputs, place.device)
 
     return start
 
 
-def torch_alone(artifact: Artifact) -> tuple[str]:
-    """The `Format.engines` of a format that torch runs."""
+def torch_only(artifact: Artifact) -> tuple[str]:
+    """Return the engines of a format that only torch runs; for `Format.engines`."""
     del artifact
     return (TORCH,)

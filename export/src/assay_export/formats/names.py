@@ -1,7 +1,7 @@
-"""The formats' names, which the command line knows before torch is imported."""
+"""Names of the formats, for the command line, without importing torch."""
 
 NAMES = ("torchscript", "onnx", "exported_program", "aoti-cpu", "aoti-cuda")
-"""Of all formats, as `assay_export.formats.registry.FORMATS` has them."""
+"""Names of all formats, equal to the keys of `assay_export.formats.registry.FORMATS`."""
 
-USUAL = ("torchscript", "onnx", "exported_program")
-"""What is exported unless something else is asked for: what every machine makes, for every machine."""
+DEFAULT_FORMATS = ("torchscript", "onnx", "exported_program")
+"""Formats that are exported by default: every machine can make and run them."""

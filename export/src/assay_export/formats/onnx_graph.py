@@ -1,4 +1,4 @@
-"""Export a graph to one ONNX file that every engine reads: dynamic batch, BatchNorm folded, no path of this machine."""
+"""Export a graph to a single ONNX file with dynamic batch size, folded BatchNorm and no paths of this machine."""
 
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,12 +12,12 @@ from assay_deploy.bundle.manifest import Artifact
 from assay_deploy.engines.onnxruntime.runtime import CUDA, import_runtime
 from assay_deploy.engines.registry import DEFAULT, ENGINES
 from assay_export.errors import ExportError
-from assay_export.formats.format import Format, Made, Request, Verified
+from assay_export.formats.format import ArtifactFiles, Format, Request, VerifiedArtifact
 from assay_export.formats.places import Place
 from assay_export.formats.runner import Runner
 
 OPSET = 18
-"""What the exporter itself writes, so no converter comes after it; ONNX Runtime reads it since 1.14."""
+"""Opset that the exporter writes without a conversion; ONNX Runtime supports it since 1.14."""
 
 INPUT = "images"
 BATCH = "batch"
@@ -26,23 +26,23 @@ BATCH = "batch"
 def export(
     graph: nn.Module, images: Tensor, outputs: Sequence[str], origin: Mapping[str, str], any_size: bool = False
 ) -> bytes:
-    """Export a graph and check what came out.
+    """Export a graph to ONNX and check the result.
 
-    The same graph and origin give the same bytes, on the same versions of torch, onnx and onnxscript.
+    The same graph and origin give the same bytes with the same versions of torch, onnx and onnxscript.
 
     Args:
-        graph: in eval mode.
-        images: uint8 ``[batch, height, width, 3]`` to trace with, at least two images (one would be taken for
-            a constant).
-        outputs: names of the tensors it computes, in order.
-        origin: where the model comes from, kept as the file's ``metadata_props``.
-        any_size: whether it takes images of other sizes too.
+        graph: module in eval mode.
+        images: example images, uint8 ``[batch, height, width, 3]``, at least two (the tracer takes a size of 1 as
+            constant).
+        outputs: names of the graph's outputs, in order.
+        origin: origin of the model, stored as the file's ``metadata_props``.
+        any_size: whether the graph takes images of other sizes too.
 
     Returns:
-        The serialized model, weights included.
+        The serialized model, including its weights.
 
     Raises:
-        ExportError: a BatchNormalization node is left, or the batch is not dynamic.
+        ExportError: a BatchNormalization node is left, or the batch size is fixed.
     """
     assert len(images) > 1
     with warnings.catch_warnings(), torch.no_grad():
@@ -72,13 +72,13 @@ def export(
 
 
 def dynamic_sizes(any_size: bool) -> dict[int, Any]:
-    """Which of ``[batch, height, width, 3]`` may be another size: the batch, and where asked for height and width."""
+    """Return the dynamic axes of ``[batch, height, width, 3]``: the batch, and if `any_size` height and width."""
     sizes = {0: torch.export.Dim(BATCH, min=1)}
     return sizes | dict.fromkeys((1, 2), torch.export.Dim.AUTO) if any_size else sizes
 
 
 def _strip(message: Any) -> None:
-    """Clear doc strings and metadata in all of a protobuf message.
+    """Clear doc strings and metadata in a protobuf message and all its parts.
 
     The exporter writes stack traces there, with the paths of this machine's source files.
     """
@@ -95,8 +95,8 @@ def _check(model: onnx.ModelProto) -> None:
     left = [node.name for node in _nodes(model) if node.op_type == "BatchNormalization"]
     if left:
         raise ExportError(
-            f"{len(left)} BatchNormalization nodes are left in the ONNX graph ({', '.join(left)}): each has to "
-            "follow a convolution or a linear layer, into whose weights it is folded"
+            f"{len(left)} BatchNormalization nodes are left in the ONNX graph ({', '.join(left)}): each must "
+            "follow a convolution or a linear layer, so that it can be folded into its weights"
         )
     for tensor in (*model.graph.input, *model.graph.output):
         first = tensor.type.tensor_type.shape.dim[0]
@@ -108,7 +108,7 @@ def _check(model: onnx.ModelProto) -> None:
 
 
 def _nodes(model: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
-    """Every node, those of local functions and of branches included."""
+    """Yield every node, including those of local functions and of branches."""
     waiting = [*model.graph.node, *(node for function in model.functions for node in function.node)]
     while waiting:
         node = waiting.pop()
@@ -119,15 +119,15 @@ def _nodes(model: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
 
 
 def has_cuda() -> bool:
-    """Whether there is a GPU here, and ONNX Runtime can use it."""
+    """Return whether this machine has a GPU that ONNX Runtime can use."""
     return torch.cuda.is_available() and CUDA in import_runtime().get_available_providers()
 
 
-def _make(request: Request) -> Made:
-    return Made(export(request.graph, request.images, request.outputs, request.origin, request.any_size))
+def _make(request: Request) -> ArtifactFiles:
+    return ArtifactFiles(export(request.graph, request.images, request.outputs, request.origin, request.any_size))
 
 
-def _start(verified: Verified, place: Place) -> Runner:
+def _start(verified: VerifiedArtifact, place: Place) -> Runner:
     engine = ENGINES[place.engine]
     return engine.load(verified.folder, verified.manifest, verified.artifact, provider=place.device).run
 

@@ -1,16 +1,16 @@
-"""A place where an artifact runs: an engine and a device."""
+"""Places where an artifact can run: an engine and a device."""
 
 from dataclasses import dataclass
 
 from assay_deploy.engines.registry import ENGINES
 
 TORCH = "torch"
-"""The engine of the formats that torch itself runs."""
+"""Name of the engine for formats that torch itself runs."""
 
 
 @dataclass(frozen=True)
 class Place:
-    """An engine, `TORCH` or a name of `ENGINES`, and a device, ``cpu`` or ``cuda``."""
+    """An engine (`TORCH` or a name of `ENGINES`) and a device (``cpu`` or ``cuda``) that run an artifact."""
 
     engine: str
     device: str

@@ -1,4 +1,4 @@
-"""Every format a model leaves in: a new one is its file and a line here."""
+"""Registry of the export formats. To add a format, add its module and an entry here."""
 
 from collections.abc import Collection
 from pathlib import Path
@@ -7,34 +7,35 @@ from assay_deploy.bundle.folder import read_verified
 from assay_deploy.bundle.manifest import Artifact, Manifest
 from assay_export.errors import ExportError
 from assay_export.formats import aoti, exported_program, onnx_graph, torchscript
-from assay_export.formats.format import Format, Made, Verified
+from assay_export.formats.format import ArtifactFiles, Format, VerifiedArtifact
 from assay_export.formats.places import Place
 from assay_export.formats.runner import Runner
 
 FORMATS: dict[str, Format] = {
     each.name: each for each in (torchscript.FORMAT, onnx_graph.FORMAT, exported_program.FORMAT, *aoti.FORMATS)
 }
-"""By the name that the command line takes."""
+"""Formats by their name on the command line."""
 
 
 def format_of(artifact: Artifact) -> Format:
-    """The format that an artifact has.
+    """Return the format of an artifact.
 
     Raises:
-        ExportError: there is none of that name.
+        ExportError: the manifest names an unknown format.
     """
     for form in FORMATS.values():
         if form.format == artifact.format:
             return form
-    raise ExportError(f"{artifact.path}: there is no way to run {artifact.format}")
+    known = ", ".join(dict.fromkeys(form.format for form in FORMATS.values()))
+    raise ExportError(f"{artifact.path}: unknown format {artifact.format}, expected one of {known}")
 
 
 def places(artifact: Artifact, engines: Collection[str] | None = None) -> tuple[Place, ...]:
-    """Where an artifact can be proven here: in its default engine on every device, in the others on the CPU.
+    """Return the places where this machine proves an artifact: the default engine on all devices, others on the CPU.
 
     Args:
-        artifact: which.
-        engines: those to prove it in beside the default one; None for all that are installed.
+        artifact: the artifact to prove.
+        engines: engines to use in addition to the default one; None for all that are installed.
     """
     form = format_of(artifact)
     first, *others = form.engines(artifact)
@@ -45,23 +46,23 @@ def places(artifact: Artifact, engines: Collection[str] | None = None) -> tuple[
 
 
 def default_place(artifact: Artifact, device: str) -> Place:
-    """The device, in the engine that runs an artifact unless another is asked for."""
+    """Return the place that combines a device with the default engine of an artifact."""
     return Place(format_of(artifact).engines(artifact)[0], device)
 
 
 def start(folder: Path, manifest: Manifest, artifact: Artifact, place: Place) -> Runner:
-    """The code that users run an artifact with.
+    """Load an artifact in a place, with the code that its users run.
 
     Args:
-        folder: the bundle's.
-        manifest: of the bundle.
-        artifact: which; the hashes of all its files are checked.
-        place: engine and device; nothing falls back from there.
+        folder: the bundle's folder.
+        manifest: the bundle's manifest.
+        artifact: the artifact to load; the hashes of all its files are checked.
+        place: engine and device, without falling back to others.
 
     Raises:
-        AssayError: a file is not the one that the manifest names, or it cannot run there.
+        AssayError: a file's hash differs from the manifest, or the artifact cannot run in that place.
     """
     form = format_of(artifact)
-    beside = {each.path: read_verified(folder, each) for each in artifact.beside}
-    files = Made(read_verified(folder, artifact), beside)
-    return form.start(Verified(folder, manifest, artifact, files), place)
+    external_data = {each.path: read_verified(folder, each) for each in artifact.beside}
+    files = ArtifactFiles(read_verified(folder, artifact), external_data)
+    return form.start(VerifiedArtifact(folder, manifest, artifact, files), place)

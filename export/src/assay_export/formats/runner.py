@@ -1,4 +1,4 @@
-"""Run a graph on images, whatever its format."""
+"""Run graphs of any format on images."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,21 +10,21 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 Images = NDArray[np.uint8]
-
+"""Images, uint8 ``[batch, height, width, 3]``."""
 
 Outputs = dict[str, NDArray[Any]]
-
+"""Outputs of a graph by name, each ``[batch, ...]``."""
 
 Runner = Callable[[Images], Outputs]
-"""From uint8 ``[batch, height, width, 3]`` to the outputs by name, both in main memory."""
+"""Function that runs a graph: from images to its outputs, both in main memory."""
 
 
 def module_runner(module: Callable[..., Any], names: tuple[str, ...], device: str = "cpu") -> Runner:
-    """Run what takes and gives torch's tensors, in full float32.
+    """Return a runner for a torch module, in full float32.
 
     Args:
-        module: on the device; gives a tensor, or a tuple of them.
-        names: of what it gives, in order.
+        module: module on the device; returns a tensor or a tuple of tensors.
+        names: names of its outputs, in order.
         device: ``cpu`` or ``cuda``.
     """
 
@@ -39,7 +39,7 @@ def module_runner(module: Callable[..., Any], names: tuple[str, ...], device: st
 
 @contextmanager
 def _full_float32(device: str) -> Iterator[None]:
-    """Without TF32, which rounds the factors of cuDNN's convolutions to 10 bits of mantissa by default."""
+    """Disable TF32, which rounds the factors of cuDNN's convolutions to 10 bits of mantissa by default."""
     if device == "cpu":
         yield
         return
@@ -53,6 +53,6 @@ def _full_float32(device: str) -> Iterator[None]:
 
 
 def answers(run: Runner, images: Tensor, batch: int) -> Outputs:
-    """The outputs for any number of images, uint8 ``[n, height, width, 3]``, so many at a time."""
+    """Run images, uint8 ``[n, height, width, 3]``, in batches of `batch`; return the outputs ``[n, ...]`` by name."""
     parts = [run(part.numpy()) for part in images.split(batch)]
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}

@@ -1,4 +1,4 @@
-"""Trace a graph to TorchScript, which libtorch runs without Python."""
+"""Export a graph to TorchScript by tracing; libtorch runs it without Python."""
 
 import io
 import json
@@ -12,25 +12,25 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from assay_export.errors import unloadable
+from assay_export.errors import loading_error
 from assay_export.formats import archive
-from assay_export.formats.format import Format, Made, Request, run_by_torch, torch_alone
+from assay_export.formats.format import ArtifactFiles, Format, Request, run_by_torch, torch_only
 
 ORIGIN = "assay.json"
-"""Name of the extra file that says where the model comes from."""
+"""Name of the extra file with the origin of the model."""
 
 _MANGLED = re.compile(rb"___torch_mangle_\d+")
 
 
 def export(graph: nn.Module, images: Tensor, origin: Mapping[str, str]) -> bytes:
-    """Trace a graph.
+    """Trace a graph to TorchScript.
 
-    The same graph and origin give the same bytes, on the same version of torch.
+    The same graph and origin give the same bytes with the same version of torch.
 
     Args:
-        graph: in eval mode.
-        images: uint8 ``[batch, height, width, 3]`` to trace with.
-        origin: where the model comes from, kept as JSON in the extra file `ORIGIN`.
+        graph: module in eval mode.
+        images: example images, uint8 ``[batch, height, width, 3]``.
+        origin: origin of the model, stored as JSON in the extra file `ORIGIN`.
 
     Returns:
         The archive that ``torch.jit.load`` and libtorch read.
@@ -39,23 +39,23 @@ def export(graph: nn.Module, images: Tensor, origin: Mapping[str, str]) -> bytes
     extra = {ORIGIN: json.dumps(dict(origin), sort_keys=True).encode()}
     _forget_classes()
     with torch.no_grad(), _quiet():
-        # torch's own check runs the trace once on the same images, and its tracer warns of what may be a constant;
-        # the gate does more, and finds what is.
+        # torch's own check runs the trace once on the same images, and its tracer warns of possible constants; the
+        # gate checks more, and finds real ones.
         warnings.simplefilter("ignore", torch.jit.TracerWarning)  # type: ignore[attr-defined]
         torch.jit.save(torch.jit.trace(graph, images, check_trace=False), buffer, _extra_files=extra)
     records = archive.read(buffer.getvalue())
-    # They name this machine's source files. Error messages lose the Python line, nothing else reads them.
+    # Debug records name this machine's source files. Without them error messages have no Python line.
     return archive.write(_renumbered({name: each for name, each in records.items() if not name.endswith(".debug_pkl")}))
 
 
 def load(content: bytes, device: str = "cpu") -> torch.jit.ScriptModule:
-    """A traced graph, in eval mode.
+    """Load a traced graph, in eval mode.
 
-    It is a program for torch: what it computes is refused nowhere. A tensor that reaches beyond its bytes is, for torch
-    reads whatever lies there, or the process dies.
+    The operators of the program are not checked. Tensors that reach beyond their bytes are rejected, since torch would
+    read other memory or crash.
 
     Raises:
-        ExportError: it is damaged, or torch cannot load it on that device.
+        ExportError: the file is damaged, or torch cannot load it on that device.
     """
     try:
         records = archive.read(content)
@@ -65,12 +65,12 @@ def load(content: bytes, device: str = "cpu") -> torch.jit.ScriptModule:
         with _quiet():
             module: torch.jit.ScriptModule = torch.jit.load(io.BytesIO(archive.write(records)), map_location=device)
         return module.eval()
-    except Exception as error:  # a parser's in C++, which share no base class
-        raise unloadable(error) from error
+    except Exception as error:  # errors of a C++ parser, which share no base class
+        raise loading_error(error) from error
 
 
 class _Tensors(pickle.Unpickler):
-    """Reads a pickle of TorchScript for the tensors in it, and makes none of the objects that it names."""
+    """Unpickler that checks the tensors in a TorchScript pickle, without creating the objects that it names."""
 
     def __init__(self, content: bytes, folder: str, records: Mapping[str, bytes]) -> None:
         super().__init__(io.BytesIO(content))
@@ -84,10 +84,10 @@ class _Tensors(pickle.Unpickler):
             return _check_tensor
         if module.startswith("__torch__") or module in ("collections", "torch.jit._pickle"):
             return _Object
-        raise pickle.UnpicklingError(f"{self._folder}.pkl names {module}.{name}")
+        raise pickle.UnpicklingError(f"{self._folder}.pkl refers to {module}.{name}, which is not allowed")
 
     def persistent_load(self, storage: Any) -> int:
-        """Number of elements of a storage."""
+        """Check the size of a storage; return its number of elements."""
         _, itemsize, key, _, elements = storage
         size = len(self._records[f"{self._folder}/{key}"])
         if size < itemsize * elements:
@@ -96,7 +96,7 @@ class _Tensors(pickle.Unpickler):
 
 
 class _Object:
-    """What stands for any object."""
+    """Placeholder for any object."""
 
     def __init__(self, *arguments: Any) -> None: ...
 
@@ -110,10 +110,10 @@ def _check_tensor(elements: int, offset: int, sizes: Sequence[int], strides: Seq
 
 
 def _forget_classes() -> None:
-    """Let the first traced class of a name have it as it is, as in a new process.
+    """Reset torch's registry of traced classes, so that class names are the same as in a new process.
 
-    torch keeps all classes that were traced before, and tells those of one name apart by a number in the file. Its own
-    tests reset it so, by ``jit_utils.clear_class_registry``; what is not reset is the number.
+    torch stores all classes that were traced before, and adds a number to a class's name if it was used before. torch's
+    own tests reset the registry in the same way, by ``jit_utils.clear_class_registry``; the number is not reset.
     """
     torch._C._jit_clear_class_registry()
     torch.jit._recursive.concrete_type_store = torch.jit._recursive.ConcreteTypeStore()
@@ -121,10 +121,10 @@ def _forget_classes() -> None:
 
 
 def _renumbered(records: dict[str, bytes]) -> dict[str, bytes]:
-    """The same records with the classes of one name numbered in the order the model holds them.
+    """Renumber classes that share a name in the order of the model's modules.
 
-    torch numbers them over all that a process ever traced. Their names stand in source text, in names of records and,
-    ended by a newline, in pickles, so that another length does no harm.
+    torch's numbers depend on all that the process traced before. The names are in source text, in names of records and,
+    terminated by a newline, in pickles, so their length may change.
     """
     numbers: dict[bytes, bytes] = {}
 
@@ -138,15 +138,17 @@ def _renumbered(records: dict[str, bytes]) -> dict[str, bytes]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the notice that ``torch.jit`` is deprecated, a category that changed between torch releases."""
+    """Hide the warning that ``torch.jit`` is deprecated, whose category changed between torch releases."""
     with warnings.catch_warnings():
         for category in (DeprecationWarning, FutureWarning):
             warnings.filterwarnings("ignore", r"`torch\.jit\.\w+` is deprecated", category)
         yield
 
 
-def _make(request: Request) -> Made:
-    return Made(export(request.graph, request.images, request.origin))  # no names of outputs, and no sizes
+def _make(request: Request) -> ArtifactFiles:
+    return ArtifactFiles(
+        export(request.graph, request.images, request.origin)
+    )  # it stores neither names of outputs nor sizes
 
 
 FORMAT = Format(
@@ -158,6 +160,6 @@ FORMAT = Format(
     reproducible=True,
     make=_make,
     start=run_by_torch(load),
-    engines=torch_alone,
+    engines=torch_only,
     has_cuda=torch.cuda.is_available,
 )

@@ -1,1 +1,1 @@
-"""Prove that an artifact is the model, and show the verdict."""
+"""The parity gate: compare artifacts with the eager model, and report the verdicts."""

@@ -1,4 +1,4 @@
-"""The parity gate: an artifact whose outputs differ by more than rounding, or that changes answers, fails."""
+"""The parity gate: an artifact fails if its outputs differ by more than rounding or if its predictions change."""
 
 import time
 from pathlib import Path
@@ -12,31 +12,31 @@ from assay_deploy.tasks.registry import TASKS
 from assay_export.formats import registry as formats
 from assay_export.formats.places import Place
 from assay_export.formats.runner import Outputs, answers, module_runner
-from assay_export.gate.probe import for_test, probe_for
+from assay_export.gate.probe import probe_for, runner_for_test
 from assay_export.gate.verdict import DOES_NOT_RUN, TASK, TENSORS, Reference, Verdict
 from assay_export.tasks.task import Task
 from assay_research.data.protocol import Data
 
 REASON_LENGTH = 400
-"""Characters of an engine's own error that are kept; some add a stack of their own source code."""
+"""Largest number of characters quoted from an engine's error message; some contain a stack trace."""
 
 
-def ask_eager(
-    task: Task[Any], graph: nn.Module, look: str, probe: Tensor, data: Data, dense: int | None = None
+def run_eager(
+    task: Task[Any], graph: nn.Module, variant: str, probe: Tensor, data: Data, dense: int | None = None
 ) -> Reference:
-    """The answers that every artifact has to give.
+    """Run the eager model on the probe and the test split, to get the outputs that every artifact must reproduce.
 
     Args:
-        task: whose answers they are.
-        graph: the eager model, looking at images that way.
-        look: which way.
-        probe: of `make_probe`.
-        data: whose test split is asked for.
-        dense: where it looks densely, the pixels between two answers.
+        task: the model's task.
+        graph: the eager model of that variant.
+        variant: `PLAIN`, `TTA` or `DENSE`.
+        probe: images of `make_probe`, uint8 ``[images, height, width, 3]``.
+        data: the data set.
+        dense: stride of the dense graph in pixels; None for other variants.
     """
-    run, images = module_runner(graph, task.outputs(look)), probe_for(look, probe)
+    run, images = module_runner(graph, task.outputs(variant)), probe_for(variant, probe)
     together = answers(run, images, len(images))
-    return Reference(together, answers(for_test(run, dense), data.test.images, task.reference_batch))
+    return Reference(together, answers(runner_for_test(run, dense), data.test.images, task.reference_batch))
 
 
 def prove(
@@ -49,20 +49,20 @@ def prove(
     data: Data,
     reference: Reference,
 ) -> Verdict:
-    """Run an artifact as its users will, and compare its answers with the eager model's.
+    """Run an artifact with the code that its users run, and compare its outputs with the eager model's.
 
-    The probe goes through it in one batch and image by image, the test split in batches of another size and what
-    is left over, so a graph that knows only one size of batch fails. A dense graph is shown both in other sizes.
+    The probe is run in one batch and image by image, the test split in batches of another size with a smaller last
+    batch, so a graph with a fixed batch size fails. A dense graph gets both in larger sizes.
 
     Args:
-        folder: where the artifact is.
-        manifest: of that folder; the artifact's hash is checked.
-        artifact: which one.
-        place: engine and device that run it.
-        task: whose answers they are.
+        folder: the artifact's folder.
+        manifest: the manifest of that folder; the artifact's hash is checked.
+        artifact: the artifact to prove.
+        place: the engine and device that run it.
+        task: the model's task.
         probe: uint8 ``[images, height, width, 3]``.
-        data: whose test split it has to answer.
-        reference: the eager model's outputs, looking the same way.
+        data: the data set, whose test split is run.
+        reference: the eager model's outputs for the same variant.
     """
     start = time.perf_counter()
     images = probe_for(artifact.look, probe)
@@ -70,17 +70,17 @@ def prove(
     off = relative = compared = None
     try:
         run = formats.start(folder, manifest, artifact, place)
-        together, alone = answers(run, images, len(images)), answers(run, images, 1)
-        tested = answers(for_test(run, artifact.dense), data.test.images, task.batch)
+        together, single = answers(run, images, len(images)), answers(run, images, 1)
+        tested = answers(runner_for_test(run, artifact.dense), data.test.images, task.batch)
         _check(together, reference.probe)
-        _check(alone, reference.probe)
+        _check(single, reference.probe)
         _check(tested, reference.test)
-    except Exception as error:  # whatever a broken graph makes its engine raise is the finding
+    except Exception as error:  # an engine may raise anything for a broken graph; it is part of the verdict
         failures.append(DOES_NOT_RUN)
         reasons.append("does not run: " + " ".join(str(error).split())[:REASON_LENGTH])
     else:
         differences = TASKS[manifest.task].differences
-        one, other = differences(together, reference.probe), differences(alone, reference.probe)
+        one, other = differences(together, reference.probe), differences(single, reference.probe)
         off = {name: float(np.fmax(one[name], other[name])) for name in one}
         relative = {name: each / _scale(reference.probe[name]) for name, each in off.items()}
         for name, each in off.items():
@@ -111,7 +111,7 @@ def prove(
 
 
 def _check(found: Outputs, expected: Outputs) -> None:
-    """Refuse what cannot be compared."""
+    """Raise ValueError if shapes differ or a value is not finite."""
     shapes, wanted = ({name: list(array.shape) for name, array in each.items()} for each in (found, expected))
     if shapes != wanted:
         raise ValueError(f"gives outputs of the shapes {shapes}, expected {wanted}")

@@ -1,4 +1,4 @@
-"""The gate's verdict as one page that needs no other file: figures, reasons, and the worst images drawn."""
+"""Write the gate's verdicts as one self-contained HTML page: figures, reasons, and the images that differ most."""
 
 import base64
 import io
@@ -14,24 +14,24 @@ from assay_export.formats.places import Place
 from assay_export.gate import table
 from assay_export.gate.verdict import Verdict
 from assay_export.tasks.registry import task_named
-from assay_export.tasks.task import Worst
+from assay_export.tasks.task import WorstImage
 from assay_research.data.protocol import Data
 
 TEMPLATE = "parity.html.jinja"
 
-SHOWN = 320
-"""Width of a drawn image, screen pixels at least."""
+IMAGE_WIDTH = 320
+"""Least width of an image with boxes, pixels."""
 
-DRAWN = 0.3
-"""Boxes are drawn from this score."""
+LEAST_SCORE = 0.3
+"""Least score of the boxes that are drawn."""
 
 EAGER, ARTIFACT = (0, 158, 115), (213, 94, 0)
-"""Green and vermilion of Okabe and Ito's palette, which colour-blind people tell apart too."""
+"""Colours of the boxes: green and vermilion of Okabe and Ito's palette, distinct for colour-blind readers too."""
 
 
 @dataclass(frozen=True)
 class PageRow:
-    """An artifact in a place, in words."""
+    """A row of the table: a verdict, its engine and device, and its figures as text."""
 
     verdict: Verdict
     place: str
@@ -43,11 +43,11 @@ class PageRow:
 
 
 @dataclass(frozen=True)
-class Shown:
-    """An image of the page: a ``data:`` address and what is said of it."""
+class GalleryImage:
+    """An image of the page: its ``data:`` address and its description."""
 
     address: str
-    worst: Worst
+    worst: WorstImage
 
 
 def render(
@@ -56,13 +56,13 @@ def render(
     left_out: Sequence[Verdict],
     data: Data,
 ) -> bytes:
-    """The page, HTML in UTF-8.
+    """Return the page, HTML in UTF-8.
 
     Args:
-        manifest: of the bundle, or of what would have become one.
-        verdicts: on its artifacts.
-        left_out: on what it does without.
-        data: whose test images are drawn.
+        manifest: the manifest of the bundle, or of the bundle that failed.
+        verdicts: verdicts on the bundle's artifacts.
+        left_out: verdicts on artifacts that are left out of the bundle.
+        data: the data set whose test images are shown.
     """
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined
@@ -99,17 +99,17 @@ def _row(verdict: Verdict, left_out: bool) -> PageRow:
     )
 
 
-def _images(verdict: Verdict, data: Data) -> Iterator[Shown]:
+def _images(verdict: Verdict, data: Data) -> Iterator[GalleryImage]:
     for worst in verdict.worst:
         image = Image.fromarray(data.test.images[worst.index].numpy())
-        factor = max(1, -(-SHOWN // image.width)) if worst.eager_boxes or worst.artifact_boxes else 1
+        factor = max(1, -(-IMAGE_WIDTH // image.width)) if worst.eager_boxes or worst.artifact_boxes else 1
         image = image.resize((image.width * factor, image.height * factor), Image.Resampling.BILINEAR)
         draw = ImageDraw.Draw(image)
         for boxes, colour, width in ((worst.eager_boxes, EAGER, 4), (worst.artifact_boxes, ARTIFACT, 2)):
             for *box, score, _ in boxes:
-                if score >= DRAWN:
+                if score >= LEAST_SCORE:
                     draw.rectangle([side * factor for side in box], outline=colour, width=width)
-        kind = "jpeg" if factor > 1 or image.width > SHOWN else "png"  # a page of photographs as PNG had 12 MB
+        kind = "jpeg" if factor > 1 or image.width > IMAGE_WIDTH else "png"  # a page of photographs as PNG had 12 MB
         buffer = io.BytesIO()
         image.save(buffer, kind)
-        yield Shown(f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}", worst)
+        yield GalleryImage(f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}", worst)

@@ -1,4 +1,4 @@
-"""The probe: a few images that show a fault."""
+"""The probe: a few images on which a faulty artifact differs from the model."""
 
 import numpy as np
 import torch
@@ -9,19 +9,19 @@ from assay_deploy.bundle.manifest import DENSE
 from assay_export.formats.runner import Images, Outputs, Runner
 
 PROBE_IMAGES = 16
-"""Of the test split, in the probe: enough to show all classes of a small data set, few enough to ship."""
+"""Number of test images in the probe: enough for all classes of a small data set, few enough to ship."""
 
 
 def make_probe(images: Tensor) -> Tensor:
-    """A few images that show a fault: test images from all over the split, black, white and coloured noise.
+    """Return the probe: test images from all over the split, a black and a white image, and coloured noise.
 
-    Noise matters where the data set is grey: there the channels could be swapped and no test image would tell.
+    Noise is needed for grey data sets, where no test image would detect swapped channels.
 
     Args:
-        images: of the test split, uint8 ``[n, height, width, 3]``.
+        images: images of the test split, uint8 ``[n, height, width, 3]``.
 
     Returns:
-        uint8 ``[images, height, width, 3]``, the same for the same split.
+        uint8 ``[images, height, width, 3]``; the same split gives the same images.
     """
     chosen = images[torch.linspace(0, len(images) - 1, min(PROBE_IMAGES, len(images))).long()]
     noise = np.random.default_rng(0).integers(0, 256, images.shape[1:], dtype=np.uint8)
@@ -30,13 +30,13 @@ def make_probe(images: Tensor) -> Tensor:
 
 
 def tiled(probe: Tensor) -> Tensor:
-    """A probe for dense graphs: two by three of its images in each, uint8 ``[images, 2 height, 3 width, 3]``."""
+    """Return a probe for dense graphs: each image is 2 x 3 probe images, uint8 ``[images, 2 height, 3 width, 3]``."""
     row = torch.cat([probe.roll(shift, 0) for shift in range(3)], 2)
     return torch.cat([row, row.roll(3, 0)], 1)
 
 
 def enlarged(run: Runner, dense: int) -> Runner:
-    """Show images, larger by so many pixels a side, to a dense graph: the smallest it takes."""
+    """Return a runner that enlarges images by the stride `dense` in pixels, to the least size that the graph takes."""
 
     def run_larger(images: Images) -> Outputs:
         planes = torch.from_numpy(images).permute(0, 3, 1, 2).float()
@@ -47,11 +47,11 @@ def enlarged(run: Runner, dense: int) -> Runner:
     return run_larger
 
 
-def probe_for(look: str, probe: Tensor) -> Tensor:
-    """The images that probe a graph which looks at them that way; see `make_probe` and `tiled`."""
-    return tiled(probe) if look == DENSE else probe
+def probe_for(variant: str, probe: Tensor) -> Tensor:
+    """Return the probe images for a graph of that variant; see `make_probe` and `tiled`."""
+    return tiled(probe) if variant == DENSE else probe
 
 
-def for_test(run: Runner, dense: int | None) -> Runner:
-    """The runner that is shown the test split: a dense graph gets its images enlarged."""
+def runner_for_test(run: Runner, dense: int | None) -> Runner:
+    """Return the runner for the test split; for a dense graph, of stride `dense`, it enlarges the images."""
     return run if dense is None else enlarged(run, dense)

@@ -13,14 +13,14 @@ COLUMNS = ("artifact", "on", "views", "probe difference / allowed", "eager", "ar
 
 @dataclass(frozen=True)
 class ModelRow:
-    """What became of one model.
+    """Result of exporting one model.
 
     Attributes:
-        verdicts: on what is in its bundle, or was to be.
-        left_out: on the precisions that the bundle does without.
-        seconds: what making the files took; None where it did not come to its end.
-        gate_seconds: what proving them took, likewise.
-        error: why there is no bundle.
+        verdicts: verdicts on the artifacts of its bundle, also if the bundle failed.
+        left_out: verdicts on precisions that are left out of the bundle.
+        seconds: time to export the files; None if the export failed.
+        gate_seconds: time to prove them; None if the export failed.
+        error: message of the error that ended the export; empty if there was none.
     """
 
     verdicts: Sequence[Verdict] = ()
@@ -31,12 +31,12 @@ class ModelRow:
 
 
 def table(verdicts: Sequence[Verdict]) -> str:
-    """One line a verdict under a line of headings."""
+    """Return a table with one line per verdict, under a line of headings."""
     return aligned([COLUMNS, *map(_row, verdicts)])
 
 
 def matrix(rows: Mapping[str, ModelRow]) -> str:
-    """Models x formats and precisions: the worst verdict on each, what they took, or why a model was not exported."""
+    """Return a table of models by formats and precisions: the worst verdict on each, the times, and errors."""
     found = [verdict for row in rows.values() for verdict in (*row.verdicts, *row.left_out)]
     columns = tuple(dict.fromkeys(map(_column, found)))
     lines = [
@@ -50,13 +50,13 @@ def matrix(rows: Mapping[str, ModelRow]) -> str:
 
 
 def sizes(folder: Path) -> str:
-    """One line a file of the folder, with its size."""
+    """Return one line per file of the folder, with its size."""
     files = sorted(path for path in folder.iterdir() if path.is_file())
     return "".join(f"{path.name:<28} {path.stat().st_size / 1024:10,.1f} KiB\n" for path in files)
 
 
 def changed(verdict: Verdict) -> str:
-    """What of the answers to the test split is not the eager model's, in words."""
+    """Describe how many predictions on the test split differ from the eager model's; "-" if it does not run."""
     return "-" if verdict.task is None else verdict.task.changed()
 
 

@@ -1,6 +1,6 @@
-"""How far an artifact may be from the model it came from: every task, format and precision in one table.
+"""Largest allowed differences of an artifact from its model, for every task, format and precision.
 
-A row that is missing says that models of the task do not leave in that format and precision.
+Models of a task cannot be exported in a format and precision without a row here.
 """
 
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ TOLERANCES: dict[tuple[str, str, str], Mapping[str, float]] = {
     (CLASSIFICATION, "torchscript", "fp32"): {"logits": 2e-4, "probabilities": 1e-4},
     (CLASSIFICATION, "exported_program", "fp32"): {"logits": 2e-4, "probabilities": 1e-4},
     # Other kernels, and BatchNorm folded into weights: up to 1.6e-5 on the same models on the same processor. The
-    # bundle is replayed with this tolerance on others, and on GPUs, whose sums run in yet another order. A kernel
+    # bundle is tested with this tolerance on others, and on GPUs, whose sums run in yet another order. A kernel
     # scaled by 1.01, the smallest fault the tests plant, moves a logit by 2e-1 and a probability by 2e-2.
     (CLASSIFICATION, "onnx", "fp32"): {"logits": 1e-3, "probabilities": 1e-4},
     (CLASSIFICATION, "aoti", "fp32"): {"logits": 1e-3, "probabilities": 1e-4},
@@ -40,8 +40,8 @@ TOLERANCES: dict[tuple[str, str, str], Mapping[str, float]] = {
     # pixels are for sides of 200. Flips hide what is typical, which `ON_TEST_SPLIT` holds much closer.
     (DETECTION, "onnx", "fp16"): {"boxes": 20.0, "scores": 0.3, "labels": 0.05},
 }
-"""By task, format and precision: of each output, the largest difference from the eager model on the probe, as the
-task's `differences` counts it."""
+"""(task, format, precision) -> output -> largest allowed difference from the eager model on the probe, measured by the
+task's `differences`."""
 
 # In any precision. In emulated float16 they were 0.011 and 1.6e-4 at most; to scale a last layer by 1.01 moves them to
 # 0.16 or 4e-3.
@@ -59,9 +59,9 @@ ON_TEST_SPLIT: dict[tuple[str, str], Mapping[str, float]] = {
     (DETECTION, "fp32"): {"drop": 1e-3, "unmatched": 0.01, **_TYPICAL},
     (DETECTION, "fp16"): {"drop": 2e-3, "unmatched": 0.02, **_TYPICAL},
 }
-"""By task and precision: how much worse the answers to the test split may be, in the figures the task judges by."""
+"""(task, precision) -> figure -> largest allowed change on the test split, in the figures that the task compares."""
 
 
 def precisions_of(task: str) -> tuple[str, ...]:
-    """Precisions in which ONNX graphs of a task can be had."""
+    """Return the precisions in which ONNX graphs of a task can be exported."""
     return tuple(precision for name, form, precision in TOLERANCES if (name, form) == (task, "onnx"))

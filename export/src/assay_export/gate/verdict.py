@@ -1,18 +1,18 @@
-"""The gate's verdict on an artifact."""
+"""Verdicts of the parity gate on artifacts."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from assay_export.errors import ExportError
 from assay_export.formats.runner import Outputs
-from assay_export.tasks.task import Finding, Worst
+from assay_export.tasks.task import Finding, WorstImage
 
 
 class ParityError(ExportError):
-    """An artifact that is not the model it came from; there is no bundle.
+    """An artifact differs from the model by more than the tolerances, so no bundle was written.
 
     Attributes:
-        verdicts: the gate's on every artifact, those that passed too.
+        verdicts: the gate's verdicts on every artifact, including those that passed.
     """
 
     def __init__(self, message: str, verdicts: "Sequence[Verdict]") -> None:
@@ -21,16 +21,16 @@ class ParityError(ExportError):
 
 
 DOES_NOT_RUN, TENSORS, TASK = "does not run", "tensors", "task"
-"""Kinds of failure: the worst first."""
+"""Kinds of failure, the worst first: no or unusable outputs, outputs on the probe differ, predictions differ."""
 
 
 @dataclass(frozen=True)
 class Reference:
-    """What the eager model answers, on the CPU, in float32.
+    """Outputs of the eager model on the CPU in float32.
 
     Attributes:
-        probe: outputs by name for the probe's images.
-        test: the same for the test split.
+        probe: outputs for the probe images, by name.
+        test: outputs for the test split, by name.
     """
 
     probe: Outputs
@@ -39,21 +39,21 @@ class Reference:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the gate found about one artifact on one device.
+    """Result of the gate for one artifact in one engine on one device.
 
     Attributes:
-        path, format, precision, views, dense, tolerances: the artifact's, from the manifest.
-        engine: what ran it: ``torch``, or one of `assay_deploy.engines.registry.ENGINES`.
-        device: where it ran, ``cpu`` or ``cuda``.
-        passed: whether there is no reason against it.
-        failures: the kinds of what is wrong: `DOES_NOT_RUN`, `TENSORS`, `TASK`.
-        reasons: the same in words.
-        differences: of each output on the probe, see `assay_deploy.tasks.task.Task.differences`; None if there are no
-            numbers to compare.
-        relative: the same as parts of the largest value the eager model gives.
-        task: the task's figures of its answers to the test split; None if there are none.
-        worst: test images whose answers are farthest apart.
-        seconds: what the proof took.
+        path, format, precision, views, dense, tolerances: the artifact's entries in the manifest.
+        engine: engine that ran it: ``torch``, or one of `assay_deploy.engines.registry.ENGINES`.
+        device: device that ran it: ``cpu`` or ``cuda``.
+        passed: True if there are no failures.
+        failures: kinds of the failures: `DOES_NOT_RUN`, `TENSORS`, `TASK`.
+        reasons: descriptions of the failures.
+        differences: difference of each output on the probe, see `assay_deploy.tasks.task.Task.differences`; None if it
+            does not run.
+        relative: the same as fractions of the eager model's largest value.
+        task: the task's figures for the test split; None if it does not run.
+        worst: the test images whose outputs differ most, the worst first.
+        seconds: time of the proof.
     """
 
     path: str
@@ -70,5 +70,5 @@ class Verdict:
     differences: Mapping[str, float] | None
     relative: Mapping[str, float] | None
     task: Finding | None
-    worst: tuple[Worst, ...]
+    worst: tuple[WorstImage, ...]
     seconds: float

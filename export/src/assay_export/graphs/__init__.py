@@ -1,1 +1,1 @@
-"""The graphs that leave, where they are not the trained module itself."""
+"""Graphs that are exported in place of the trained module."""

@@ -1,4 +1,4 @@
-"""A detector as a graph of fixed sizes: torchvision's answers, by operators that every exporter can follow."""
+"""Detectors as graphs of fixed sizes: torchvision's results, with operators that every exporter supports."""
 
 import copy
 import warnings
@@ -16,51 +16,52 @@ from torchvision.ops.poolers import LevelMapper, _setup_scales
 
 from assay_deploy.images.canvas import Canvas, View
 from assay_export.graphs.folding import fold_norms
-from assay_export.graphs.selection import clip, falling, greedy_nms, long_sides, ranked, rows
+from assay_export.graphs.selection import clip, gather_rows, greedy_nms, ranked, sides_at_least, sort_descending
 from assay_research.models.base_detector import DIVISOR, Detector
 from assay_research.models.boxes import Detections
 from assay_research.models.normalized import Normalized
 from assay_research.tasks.detection.views import BoxViews
 
 CANDIDATES = 5000
-"""Boxes of an image that the last NMS looks at, those of the highest scores.
+"""Number of highest-scoring boxes of an image that the final NMS processes.
 
-RetinaNet has no more, 1,000 at each of five levels. Faster R-CNN has one for each class at each of 1,000 proposals;
-those left out are missed where the first 5,000 leave fewer boxes than there are places.
+RetinaNet has no more, 1,000 at each of five levels. Faster R-CNN has one for each class at each of 1,000 proposals; the
+result differs from torchvision's only where fewer boxes than the maximum remain of the first 5,000.
 """
 
-SHORTEST_OF_PROPOSAL, SHORTEST_OF_BOX = 1e-3, 1e-2
-"""Pixels; boxes with a shorter side are left out. Constants in torchvision's code."""
+MIN_PROPOSAL_SIDE, MIN_BOX_SIDE = 1e-3, 1e-2
+"""Shortest side of a proposal and of a box in pixels; those with a shorter side are left out, as in torchvision."""
 
 Size = tuple[int, int]
 
 
 def exportable(model: Normalized, canvas: Canvas, views: Sequence[View]) -> nn.Module:
-    """The graph that is exported: a copy of a detector, BatchNorm folded, with selections of fixed size.
+    """Build the graph that is exported: a copy of a detector with folded BatchNorm and selections of fixed size.
 
     Args:
-        model: a trained detector. A network that is no `Detector` is taken to be exportable as it is.
+        model: a trained detector. A network that is not a `Detector` is exported unchanged.
         canvas: size of the images.
         views: see `BoxViews`.
 
     Returns:
-        In eval mode, from uint8 ``[batch, height, width, 3]``, RGB, to a tuple of the three tensors of `Detections`.
+        A module in eval mode, from uint8 ``[batch, height, width, 3]``, RGB, to a tuple of the three tensors of
+        `Detections`.
 
     Raises:
-        ValueError: the views do not fit; see `BoxViews`.
+        ValueError: the views do not fit the canvas; see `BoxViews`.
     """
     model = copy.deepcopy(model).eval()
-    looking = BoxViews(model, canvas, views)
+    whole = BoxViews(model, canvas, views)
     detector = model.network
     if isinstance(detector, Detector):
         kind = FasterRCNNGraph if isinstance(detector.model, FasterRCNN) else RetinaNetGraph
-        model.network = kind(detector, tuple(looking.flips)).eval()
-        fold_norms(model, torch.zeros(1, 3, *next(iter(looking.flips)), device=model.mean.device))
-    return _Plain(looking).eval()
+        model.network = kind(detector, tuple(whole.flips)).eval()
+        fold_norms(model, torch.zeros(1, 3, *next(iter(whole.flips)), device=model.mean.device))
+    return _Plain(whole).eval()
 
 
 class _Plain(nn.Module):
-    """Gives a plain tuple: a program names the type it gives, and to load it ours would have to be imported."""
+    """`BoxViews` with a plain tuple as output: a program with a named tuple loads only where the type is importable."""
 
     def __init__(self, views: BoxViews) -> None:
         super().__init__()
@@ -72,20 +73,20 @@ class _Plain(nn.Module):
 
 
 class _Graph(nn.Module):
-    """The parts of a trained detector, and the anchors for every size of image that it is shown.
+    """Base class of the graphs: parts of a trained detector, and the anchors for every image size.
 
     Args:
-        detector: in eval mode.
-        sizes: height and width of the images, pixels.
+        detector: a trained detector in eval mode.
+        sizes: possible sizes of the images, each height and width in pixels.
 
     Attributes:
-        detections: boxes an image at most.
+        detections: largest number of boxes per image.
         levels: number of anchors at each level of the pyramid, for each size.
 
     Shape:
         - Input: float32 ``[batch, 3, height, width]``, normalised, of one of the sizes.
-        - Output: `Detections`. Where scores are equal, the box at the finer level comes first, then the upper one,
-          then the one further left; torchvision leaves that to ``topk``, which has no order.
+        - Output: `Detections`. Among equal scores, the box of the finer level comes first, then the upper one, then
+          the left one; in torchvision their order is that of ``topk``, which is undefined.
     """
 
     def __init__(self, detector: Detector, sizes: Sequence[Size]) -> None:
@@ -96,7 +97,7 @@ class _Graph(nn.Module):
         self.levels: list[list[int]] = []
 
     def _lay_anchors(self, number: int, generator: AnchorGenerator) -> dict[str, Tensor]:
-        """Keep the anchors of a size; returns the maps of an empty image."""
+        """Store the anchors of size `number`; return the feature maps of an empty image of that size."""
         some = next(self.backbone.parameters())
         padded = self._pad(some.new_zeros(1, 3, *self.sizes[number]), number)
         with torch.no_grad():
@@ -112,9 +113,9 @@ class _Graph(nn.Module):
         return F.pad(images, (0, -width % DIVISOR, 0, -height % DIVISOR))
 
     def _number(self, images: Tensor) -> int:
-        """Which of the sizes the images have."""
+        """Return the index in `sizes` of the size of the images."""
         with warnings.catch_warnings():
-            # A trace warns that the size becomes a constant. It is to become one.
+            # A trace warns that the size becomes a constant, which is intended.
             warnings.filterwarnings("ignore", "Converting a tensor to a Python integer")
             return self.sizes.index((int(images.shape[2]), int(images.shape[3])))
 
@@ -124,17 +125,17 @@ class _Graph(nn.Module):
         return clip(moved.reshape(-1, count, 4), *self.sizes[number])
 
     def _select(self, boxes: Tensor, scores: Tensor, labels: Tensor, count: int, iou: float) -> Detections:
-        """What remains of boxes sorted by score, those with label -1 left out."""
+        """Apply NMS to boxes sorted by score; boxes with label -1 are ignored."""
         kept = greedy_nms(boxes, labels, count, iou, self.detections)
         return Detections(
-            rows(F.pad(boxes, (0, 0, 0, 1)), kept),
+            gather_rows(F.pad(boxes, (0, 0, 0, 1)), kept),
             F.pad(scores, (0, 1)).gather(1, kept),
             F.pad(labels, (0, 1), value=-1).gather(1, kept),
         )
 
 
 class RetinaNetGraph(_Graph):
-    """RetinaNet; see `_Graph`."""
+    """RetinaNet as a graph of fixed sizes; see `_Graph`."""
 
     def __init__(self, detector: Detector, sizes: Sequence[Size]) -> None:
         model = detector.model
@@ -147,7 +148,7 @@ class RetinaNetGraph(_Graph):
             self._lay_anchors(number, model.anchor_generator)
 
     def forward(self, images: Tensor) -> Detections:
-        """What is found."""
+        """Return the detections of normalised images; see `_Graph`."""
         number = self._number(images)
         output = self.head(list(self.backbone(self._pad(images, number)).values()))
         levels = self.levels[number]
@@ -162,7 +163,7 @@ class RetinaNetGraph(_Graph):
         places = places // self.classes
         boxes = self._decode(
             self.coder,
-            rows(output["bbox_regression"], places),
+            gather_rows(output["bbox_regression"], places),
             self.get_buffer(f"anchors{number}")[places],
             count,
             number,
@@ -171,7 +172,7 @@ class RetinaNetGraph(_Graph):
 
 
 class FasterRCNNGraph(_Graph):
-    """Faster R-CNN; see `_Graph`. It looks at as many proposals as there can be, however few there are."""
+    """Faster R-CNN as a graph of fixed sizes; see `_Graph`. It always processes the largest number of proposals."""
 
     def __init__(self, detector: Detector, sizes: Sequence[Size]) -> None:
         rpn, heads = detector.model.rpn, detector.model.roi_heads
@@ -189,7 +190,7 @@ class FasterRCNNGraph(_Graph):
             self._lay_levels(number, self._pooled(self._lay_anchors(number, rpn.anchor_generator)))
 
     def _lay_levels(self, number: int, pooled: list[Tensor]) -> None:
-        """Keep by level the scale and the shift from pixels to places in the stack that `_align` makes."""
+        """Store for each level the scale and the shift from pixels to positions in the stack of maps in `_align`."""
         scales, mapper = _setup_scales(
             pooled, [self.sizes[number]], self.pool.canonical_scale, self.pool.canonical_level
         )
@@ -201,7 +202,7 @@ class FasterRCNNGraph(_Graph):
         self.register_buffer(f"shifts{number}", pooled[0].new_tensor(shifts), persistent=False)
 
     def forward(self, images: Tensor) -> Detections:
-        """What is found."""
+        """Return the detections of normalised images; see `_Graph`."""
         number = self._number(images)
         maps = self.backbone(self._pad(images, number))
         proposals, there, rooms = self._propose(list(maps.values()), number)
@@ -211,13 +212,13 @@ class FasterRCNNGraph(_Graph):
         count = min(CANDIDATES, rooms * self.classes)
         scores, places = ranked(*scores.topk(count, 1))
         deltas = deltas.unflatten(1, (-1, 4))[:, 1:].reshape(-1, rooms * self.classes, 4)
-        proposals = rows(proposals, places // self.classes)
-        boxes = self._decode(self.coder, rows(deltas, places), proposals, count, number)
-        good = (scores > 0) & long_sides(boxes, SHORTEST_OF_BOX)
+        proposals = gather_rows(proposals, places // self.classes)
+        boxes = self._decode(self.coder, gather_rows(deltas, places), proposals, count, number)
+        good = (scores > 0) & sides_at_least(boxes, MIN_BOX_SIDE)
         return self._select(boxes, scores, torch.where(good, places % self.classes, -1), count, self.iou)
 
     def _propose(self, maps: list[Tensor], number: int) -> tuple[Tensor, Tensor, int]:
-        """Proposals, the best first: ``[batch, rooms, 4]``, whether there is one in that room, and how many rooms."""
+        """Return proposals ``[batch, rooms, 4]``, the best first, a mask ``[batch, rooms]`` of real ones, and rooms."""
         levels = self.levels[number]
         tops = [min(self.rpn_candidates, anchors) for anchors in levels]
         most, rooms = max(tops), min(self.rpn_proposals, sum(tops))
@@ -228,26 +229,26 @@ class FasterRCNNGraph(_Graph):
             scores, places = ranked(*logits.permute(0, 2, 3, 1).flatten(1).topk(top, 1))
             scores = scores.sigmoid()
             deltas = deltas.unflatten(1, (-1, 4)).permute(0, 3, 4, 1, 2).flatten(1, 3)
-            boxes = self._decode(self.rpn_coder, rows(deltas, places), anchors[places], top, number)
-            good = long_sides(boxes, SHORTEST_OF_PROPOSAL) & (scores >= self.rpn_score_threshold)
+            boxes = self._decode(self.rpn_coder, gather_rows(deltas, places), anchors[places], top, number)
+            good = sides_at_least(boxes, MIN_PROPOSAL_SIDE) & (scores >= self.rpn_score_threshold)
             scores = torch.where(good, scores, -1.0)
             by_level.append((F.pad(boxes, (0, 0, 0, most - top)), F.pad(scores, (0, most - top), value=-1)))
         boxes, scores = (torch.stack(each, 1).flatten(0, 1) for each in zip(*by_level, strict=True))
         kept = greedy_nms(boxes, torch.where(scores >= 0, 0, -1), most, self.rpn_iou, most)
         scores = F.pad(scores, (0, 1), value=-1).gather(1, kept).reshape(-1, len(levels) * most)
-        boxes = rows(F.pad(boxes, (0, 0, 0, 1)), kept).reshape(-1, len(levels) * most, 4)
-        scores, places = falling(scores)
-        return rows(boxes, places[:, :rooms]), scores[:, :rooms] >= 0, rooms
+        boxes = gather_rows(F.pad(boxes, (0, 0, 0, 1)), kept).reshape(-1, len(levels) * most, 4)
+        scores, places = sort_descending(scores)
+        return gather_rows(boxes, places[:, :rooms]), scores[:, :rooms] >= 0, rooms
 
     def _pooled(self, maps: dict[str, Tensor]) -> list[Tensor]:
         return [each for name, each in maps.items() if name in self.pool.featmap_names]
 
     def _align(self, maps: list[Tensor], proposals: Tensor, number: int) -> Tensor:
-        """RoIAlign each proposal at its level, ``[batch * rooms, channels, 7, 7]``.
+        """Apply RoIAlign to each proposal at its level, ``[batch * rooms, channels, 7, 7]``.
 
-        Torchvision picks the proposals of each level, as many as there are. Here the levels become further images
-        of the batch, so that one RoIAlign of fixed size does all. A smaller map lies in the lower right corner of its
-        image: RoIAlign repeats a map's last row and column, and counts what lies beyond as 0.
+        Torchvision processes each level separately, with a varying number of proposals. Here the levels become further
+        images of the batch, so that one RoIAlign of fixed size processes all. A smaller map is in the lower right
+        corner of its image, because RoIAlign repeats a map's last row and column, and treats values beyond as 0.
         """
         stack = torch.stack(
             [F.pad(each, (left, 0, top, 0)) for each, (left, top) in zip(maps, self.corners[number], strict=True)], 1

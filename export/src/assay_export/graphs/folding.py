@@ -12,15 +12,14 @@ NORMS = (nn.BatchNorm2d, FrozenBatchNorm2d)
 
 
 def fold_norms(model: nn.Module, *inputs: Tensor) -> None:
-    """Fold each normalisation with constant statistics that follows a convolution, in place.
+    """Fold every BatchNorm that directly follows a convolution into the convolution's weights, in place.
 
-    An exporter does so where it can, but not in a graph that runs a layer twice, at two sizes of an image. Which
-    convolution is before which normalisation is seen by running the model once; pairs of which one half is also run
-    without the other stay as they are.
+    Exporters also fold, but not in a graph that runs a layer twice, at two sizes of an image. The pairs are found by
+    running the model once; a pair is not folded if one of its two layers also runs without the other.
 
     Args:
-        model: in eval mode.
-        *inputs: to run it on.
+        model: module in eval mode.
+        *inputs: inputs for running the model.
     """
     runs: Counter[nn.Module] = Counter()
     pairs: Counter[tuple[nn.Conv2d, Any]] = Counter()

@@ -1,4 +1,4 @@
-"""Choose boxes by score and by overlap in tensors of fixed size, so that every exporter can follow the choice."""
+"""Selection of boxes by score and overlap in tensors of fixed size, which every exporter supports."""
 
 import numpy as np
 import torch
@@ -6,25 +6,25 @@ import torch.nn.functional as F
 from torch import Tensor
 
 BLOCK = 512
-"""Boxes of an image that `greedy_nms` looks at together."""
+"""Number of boxes of an image that `greedy_nms` processes together."""
 
 ROUNDS = 24
-"""Of `greedy_nms` in a block: the longest chain in which the fate of each box hangs on the one before.
+"""Number of rounds of `greedy_nms` in a block: the longest chain of boxes in which each may suppress the next.
 
-In random order a chain of n boxes is O(log n) long (Blelloch et al., arXiv:1202.3205), but neighbours have like scores.
-Trained detectors were seen to need 7, untrained ones 20, on stripes. Where a chain is longer, a box at its end may be
-there or not against torchvision's answer.
+In random order the longest chain of n boxes has O(log n) (Blelloch et al., arXiv:1202.3205), but neighbouring boxes
+have similar scores. Trained detectors needed 7 rounds, untrained ones 20, on stripes. In a longer chain, boxes near the
+end may be kept or suppressed differently from torchvision.
 """
 
 SPLIT = (2, 2, 1, 1)
 PLANES = sum(SPLIT)
-"""Left and top, right and bottom, area, group."""
+"""Planes of a box: left and top, right and bottom, area, group."""
 
 
-def falling(scores: Tensor) -> tuple[Tensor, Tensor]:
-    """Scores ``[batch, n]`` sorted by falling score and, where scores are equal, as before, and where each was."""
+def sort_descending(scores: Tensor) -> tuple[Tensor, Tensor]:
+    """Sort scores ``[batch, n]`` in descending order, stable among equal scores; return scores and old indices."""
     if torch.onnx.is_in_onnx_export():
-        # becomes a TopK, which is stable; a sort that is asked to be so has no translation in onnxscript 0.7
+        # becomes a TopK, which is stable; onnxscript 0.7 cannot translate a sort with stable=True
         values, order = scores.sort(1, descending=True)
     else:
         values, order = scores.sort(dim=1, descending=True, stable=True)
@@ -32,58 +32,62 @@ def falling(scores: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def ranked(scores: Tensor, places: Tensor) -> tuple[Tensor, Tensor]:
-    """Sort by falling score and, where scores are equal, by place.
+    """Sort by descending score and, among equal scores, by ascending index.
 
-    ``torch.topk`` leaves equal scores in any order, and ONNX' TopK in this one.
+    ``torch.topk`` returns equal scores in any order, the TopK of ONNX in this order.
 
     Args:
         scores: float32 ``[batch, n]``.
-        places: int64 ``[batch, n]``, each once a row.
+        places: indices of the scores, int64 ``[batch, n]``, distinct in each row.
+
+    Returns:
+        The sorted scores and indices.
     """
     places, order = places.sort(1)
-    scores, order = falling(scores.gather(1, order))
+    scores, order = sort_descending(scores.gather(1, order))
     return scores, places.gather(1, order)
 
 
-def rows(tensor: Tensor, places: Tensor) -> Tensor:
-    """Rows ``[batch, count, width]`` of a tensor ``[batch, n, width]`` at places ``[batch, count]``."""
+def gather_rows(tensor: Tensor, places: Tensor) -> Tensor:
+    """Return the rows ``[batch, count, width]`` of a tensor ``[batch, n, width]`` at indices ``[batch, count]``."""
     return tensor.gather(1, places[..., None].expand(-1, -1, tensor.shape[2]))
 
 
 def clip(boxes: Tensor, height: int, width: int) -> Tensor:
-    """Move corners ``[..., 4]`` that lie outside an image to its edge."""
+    """Clip boxes ``[..., 4]`` to an image of that height and width in pixels."""
     x, y = boxes[..., 0::2].clamp(0, width), boxes[..., 1::2].clamp(0, height)
     return torch.stack([x, y], -1).flatten(-2)
 
 
-def long_sides(boxes: Tensor, shortest: float) -> Tensor:
-    """Whether both sides of boxes ``[..., 4]`` have that many pixels."""
+def sides_at_least(boxes: Tensor, shortest: float) -> Tensor:
+    """Return a mask of the boxes ``[..., 4]`` whose sides are both at least `shortest` pixels."""
     return (boxes[..., 2:] - boxes[..., :2]).amin(-1) >= shortest
 
 
 def greedy_nms(boxes: Tensor, groups: Tensor, count: int, iou: float, places: int) -> Tensor:
-    """Greedy non-maximum suppression, each group by itself, until `places` boxes are found.
+    """Apply greedy non-maximum suppression within each group, until `places` boxes are kept.
 
-    The answer is that of torchvision's ``nms``, which goes from box to box. Here blocks of `BLOCK` boxes follow each
-    other. What the boxes kept so far overlap falls at once; inside the block see `_resolve`.
+    The result is that of torchvision's ``nms``, which processes box by box. Here blocks of `BLOCK` boxes are processed
+    one after the other. Boxes that overlap a box kept from an earlier block are removed first; for the boxes of one
+    block see `_resolve`.
 
     Args:
-        boxes: float32 ``[batch, count, 4]``, the highest score first.
-        groups: int64 ``[batch, count]``; -1 where there is no box.
-        count: how many; not read from the shape, which is no number in a trace.
-        iou: of two boxes of a group with a larger IoU, the later one falls.
-        places: boxes at most.
+        boxes: float32 ``[batch, count, 4]``, sorted by descending score.
+        groups: group of each box, int64 ``[batch, count]``; -1 means no box.
+        count: number of boxes; an argument, since in a trace the shape is not a number.
+        iou: threshold; of two boxes of a group with a larger IoU the later one is removed.
+        places: largest number of boxes to keep.
 
     Returns:
-        int64 ``[batch, places]``: the places of the boxes kept, in order, then `count`.
+        int64 ``[batch, places]``: indices of the kept boxes in ascending order, filled up with `count`.
     """
     threshold = _float32_below(iou)
     sides = boxes[..., 2:] - boxes[..., :2]
-    # Rows of coordinates are what vector units like. A group is exact in float32 up to 2^24.
+    # Coordinates in rows suit vector units. A group is exact in float32 up to 2^24.
     planes = torch.cat([boxes, sides[..., :1] * sides[..., 1:], groups[..., None].float()], 2).transpose(1, 2)
-    planes = F.pad(planes, (0, 1), value=-1)  # what an empty place of `kept` refers to
+    planes = F.pad(planes, (0, 1), value=-1)  # the box that an unused entry of `kept` refers to
     position = torch.ones_like(groups).cumsum(1) - 1  # torch.arange would keep the device that a trace was made on
-    kept = groups.new_full((groups.shape[0], places + 1), count)  # the last place is for boxes that find none
+    kept = groups.new_full((groups.shape[0], places + 1), count)  # the last entry receives the boxes that are not kept
     found = groups.new_full((groups.shape[0], 1), 0)
     for start in range(0, count, BLOCK):
         stop = min(start + BLOCK, count)
@@ -100,34 +104,39 @@ def greedy_nms(boxes: Tensor, groups: Tensor, count: int, iou: float, places: in
 
 
 def _resolve(overlap: Tensor, alive: Tensor) -> Tensor:
-    """Which boxes of a block stay: those `alive` that no earlier one which stays overlaps.
+    """Apply NMS within a block: keep each candidate that no earlier kept box overlaps.
 
-    Beginning with all that are alive, a round lets those fall that one of the others overlaps, which is right about
-    boxes whose fate hangs on a chain of one box more than the round before. A round is a product and a cut at 0 of
-    zeros and ones: alive, less the number of those above. `alive` is put into the matrix, with a box before the first
-    that always stays, for there are many rounds and few operators make a graph that exports in little time.
+    The first round starts with all candidates. Each round recomputes which boxes are kept: the candidates that no
+    earlier box kept in the round before overlaps. Each round makes the result exact for chains one box longer. A round
+    is one matrix product and a ReLU on zeros and ones: candidate minus the number of kept boxes that overlap it. To
+    have few operators in many rounds, and so a short export, `alive` is a row of the matrix, for an extra first box
+    that is always kept.
 
     Args:
-        overlap: bool ``[batch, block, block]``.
-        alive: bool ``[batch, block]``.
+        overlap: bool ``[batch, block, block]``; whether two boxes overlap.
+        alive: bool ``[batch, block]``; whether a box is a candidate.
 
     Returns:
-        bool ``[batch, block]``.
+        bool ``[batch, block]``; whether a box is kept.
     """
     stays = F.pad(alive.float()[:, None], (1, 0), value=1)
     step = torch.cat([stays, -F.pad(overlap.float().triu(1), (1, 0))], 1)
     for _ in range(ROUNDS):
-        stays = (stays @ step).relu()  # the vector on the left: a batch of such products is 10 times as fast on a CPU
+        stays = (
+            stays @ step
+        ).relu()  # vector times matrix: in a batch 10 times as fast on a CPU as matrix times vector
     return stays[:, 0, 1:] > 0
 
 
 def _overlap(one: Tensor, other: Tensor, threshold: float) -> Tensor:
-    """Whether boxes are of one group and overlap, by the operations of torchvision's kernel in its order.
+    """Return a mask of pairs of boxes in the same group with an IoU above the threshold.
+
+    The operations and their order are those of torchvision's kernel.
 
     Args:
         one: planes ``[batch, 6, n]``: left, top, right, bottom, area, group.
         other: planes ``[batch, 6, m]``.
-        threshold: exact in float32.
+        threshold: least IoU, exact in float32.
 
     Returns:
         bool ``[batch, n, m]``.
@@ -137,13 +146,13 @@ def _overlap(one: Tensor, other: Tensor, threshold: float) -> Tensor:
     sides = (torch.minimum(high, others_high) - torch.maximum(low, others_low)).clamp(min=0)
     width, height = sides.split(1, 1)
     shared = width * height
-    # Of two boxes without area it would be 0 / 0, and OpenVINO says that NaN is above any threshold.
+    # Two boxes without area would give 0 / 0, and in OpenVINO NaN is above any threshold.
     union = (area + others_area - shared).clamp(min=1e-30)
     close: Tensor = (shared / union > threshold) & (group == others_group)
     return close.squeeze(1)
 
 
 def _float32_below(threshold: float) -> float:
-    """The largest float32 that is not above, to compare as torchvision does, which has the threshold in float64."""
+    """Return the largest float32 not above a threshold, to compare as torchvision does with a float64 threshold."""
     nearest = float(np.float32(threshold))
     return nearest if nearest <= threshold else float(np.nextafter(np.float32(threshold), np.float32(-1)))

@@ -1,1 +1,1 @@
-"""Lower an ONNX graph's precision: one file a precision."""
+"""Conversion of ONNX graphs to lower precisions, one module per precision."""

@@ -1,4 +1,4 @@
-"""Lower an ONNX graph to float16, but for the blocks that a measurement shows to need float32."""
+"""Convert an ONNX graph to float16, except for the blocks that a measurement shows to need float32."""
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
@@ -15,46 +15,46 @@ from assay_deploy.engines.onnxruntime.runtime import CPU, start, start_cuda
 from assay_export.errors import ExportError
 from assay_export.formats.onnx_graph import INPUT
 from assay_export.formats.runner import Outputs
-from assay_export.precisions.network import LAYERS, float_types, outside
+from assay_export.precisions.network import LAYERS, float_types, nodes_outside_network
 
 IMAGES = 64
-"""Training images a search looks at."""
+"""Number of training images that `search` uses."""
 
 BATCH = 8
-"""Of them, at once."""
+"""Batch size of the search."""
 
-LARGEST = 65504.0
+FLOAT16_MAX = 65504.0
 """The largest finite number of float16."""
 
 Distance = Callable[[Outputs, Outputs], float]
-"""How far outputs are from those in float32, given second; above 1 it is too far."""
+"""Distance of outputs from the float32 outputs, the second argument; above 1 the difference is too large."""
 
 
 @dataclass(frozen=True)
 class Search:
-    """What a search found.
+    """Result of a search for the blocks that must stay in float32.
 
     Attributes:
-        keep: blocks that stay in float32; none of them can be left out.
-        error: how far the outputs are from those in float32 with these.
-        whole: the same with all blocks in float16; infinite where an output was not finite.
-        alone: the same with one block alone in float16, by block; empty if `whole` was good enough.
-        largest: largest absolute weight or activation, by block; above `LARGEST` it is not finite in float16.
+        keep: names of the blocks that stay in float32; none of them can be left out.
+        error: distance of the outputs from those in float32 if only these blocks stay in float32.
+        full_error: distance with all blocks in float16; infinite if an output is not finite.
+        block_errors: for each block, the distance with only that block in float16; empty if not needed.
+        largest: for each block, its largest absolute weight or activation; above `FLOAT16_MAX` it overflows in float16.
     """
 
     keep: tuple[str, ...]
     error: float
-    whole: float
-    alone: dict[str, float]
+    full_error: float
+    block_errors: dict[str, float]
     largest: dict[str, float]
 
 
 def lower(content: bytes, images: Tensor, distance: Distance, device: str) -> bytes:
-    """Lower a graph to float16 but for the blocks that `search` finds on training images.
+    """Convert a graph to float16, except for the blocks that `search` finds on training images.
 
     Args:
-        content: the float32 graph.
-        images: of the training split, uint8 ``[n, height, width, 3]``; `IMAGES` from all over it are used.
+        content: the float32 graph, serialized.
+        images: images of the training split, uint8 ``[n, height, width, 3]``; `IMAGES` evenly spaced ones are used.
         distance: see `search`.
         device: see `search`.
 
@@ -68,23 +68,25 @@ def lower(content: bytes, images: Tensor, distance: Distance, device: str) -> by
 
 
 def to_half(content: bytes, keep: Collection[str]) -> bytes:
-    """Lower a float32 graph to float16, with casts where the precision changes.
+    """Convert a float32 graph to float16, with casts where the precision changes.
 
-    Inputs and outputs keep their types, and what is not the network stays in float32; see `outside`. ONNX Runtime's own
-    converter is not used, since between two nodes that are to stay in float32 it rounds to float16, and where two of
-    them share an input it makes a graph that is not valid.
+    Inputs and outputs keep their types, and nodes outside the network stay in float32; see `nodes_outside_network`.
+    ONNX Runtime's own converter is not used: between two nodes that stay in float32 it rounds to float16, and where two
+    of them share an input it makes an invalid graph.
 
     Args:
-        content: the float32 graph.
+        content: the float32 graph, serialized.
         keep: names of nodes that stay in float32, see `blocks`.
 
     Raises:
-        ExportError: the graph has no layer, or branches or loops.
+        ExportError: the graph has no layer, or has branches or loops.
     """
     model = onnx.load_model_from_string(content)
     if any(attribute.HasField("g") for node in model.graph.node for attribute in node.attribute):
-        raise ExportError("the ONNX graph has branches or loops, and float16 is for graphs without")
-    kept = {*keep, *outside(model)}
+        raise ExportError(
+            "the ONNX graph has branches or loops, and float16 supports only graphs without them; leave out fp16"
+        )
+    kept = {*keep, *nodes_outside_network(model)}
     lowering = _Lowering(model)
     for node in list(model.graph.node):
         lowering.add(node, TensorProto.FLOAT if node.name in kept else TensorProto.FLOAT16)
@@ -92,7 +94,7 @@ def to_half(content: bytes, keep: Collection[str]) -> bytes:
 
 
 class _Lowering:
-    """A graph that is built anew, node by node, each with floats of its own precision."""
+    """Builder of a graph that is copied node by node, each node in its own float precision."""
 
     def __init__(self, model: onnx.ModelProto) -> None:
         self.model = model
@@ -112,7 +114,7 @@ class _Lowering:
         self.nodes.append(node)
 
     def _as(self, name: str, precision: int) -> str:
-        """The name of a tensor in a precision, which is made where there is none yet."""
+        """Return the name of a tensor in a precision; add a cast or a converted weight if there is none yet."""
         if self.precision[name] == precision:
             return name
         if (name, precision) not in self.cast:
@@ -144,12 +146,12 @@ class _Lowering:
         return content
 
 
-def spell_out(content: bytes) -> bytes:
-    """The same graph with the rounding of every float16 node as casts of its own, for the CPU.
+def emulate_rounding(content: bytes) -> bytes:
+    """Return a graph with explicit casts for the rounding of every float16 node, to emulate float16 on the CPU.
 
-    ONNX Runtime's CPU provider computes float16 nodes in float32 and drops the rounding between them, so that the
-    artifact itself shows neither its error nor an overflow there. Casts that a graph comes with it keeps. What is
-    emulated are sums in float32, whose results are rounded, as tensor cores do it.
+    ONNX Runtime's CPU provider computes float16 nodes in float32 and omits the rounding between them, so that on the
+    CPU the artifact itself shows neither its error nor an overflow. Explicit casts are kept. Emulated are sums in
+    float32 with rounded results, as tensor cores compute them.
     """
     model = onnx.load_model_from_string(content)
     precision = float_types(model)
@@ -172,22 +174,22 @@ def spell_out(content: bytes) -> bytes:
         nodes += [helper.make_node("Cast", [f"{name}_unrounded"], [name], to=TensorProto.FLOAT16) for name in after]
     del model.graph.node[:], model.graph.value_info[:]
     model.graph.node.extend(nodes)
-    spelled: bytes = model.SerializeToString()
-    return spelled
+    emulated: bytes = model.SerializeToString()
+    return emulated
 
 
 def blocks(content: bytes) -> dict[str, tuple[str, ...]]:
-    """The parts of a float32 graph that are kept or lowered as a whole: names of nodes by the model's own name.
+    """Divide a float32 graph into blocks that are converted or kept as a whole: block's name -> names of nodes.
 
     A block is an entry of one of the model's outermost lists of layers, found by the names of the weights: a layer of
-    ``nn.Sequential``, a residual block, a level of a pyramid. A layer in no list is a block, and a node without weights
-    belongs to the layer before it.
+    ``nn.Sequential``, a residual block, a level of a pyramid. A layer outside such a list is a block of its own. A node
+    without weights belongs to the layer before it.
 
     Raises:
         ExportError: the graph has no layer.
     """
     model = onnx.load_model_from_string(content)
-    without = set(outside(model))
+    without = set(nodes_outside_network(model))
     stored = {weight.name for weight in model.graph.initializer}
     paths = {}
     for node in model.graph.node:
@@ -210,55 +212,55 @@ def blocks(content: bytes) -> dict[str, tuple[str, ...]]:
 
 
 def search(content: bytes, images: Tensor, distance: Distance, device: str = "cpu") -> Search:
-    """Find blocks that have to stay in float32, so that the outputs are not too far from those of the float32 graph.
+    """Find the blocks that must stay in float32 to keep the outputs close to those of the float32 graph.
 
-    Blocks whose numbers are too large for float16 stay, whatever the outputs are: infinity can vanish in a soft-max.
-    Then the block that alone does most harm is added until the outputs are good enough, and whatever the others have
-    made superfluous is left out again, the least harmful first: n blocks take about 2n runs.
+    Blocks with values too large for float16 stay in any case, since a soft-max can hide an infinity. Then blocks are
+    added in the order of their error as the only float16 block, the largest first, until the distance is at most 1.
+    Last, blocks that are not needed any more are removed, the smallest error first. n blocks take about 2n runs.
 
     Args:
-        content: the float32 graph.
+        content: the float32 graph, serialized.
         images: uint8 ``[n, height, width, 3]``.
-        distance: of the task.
-        device: ``cuda`` runs the float16 graph, ``cpu`` what `spell_out` makes of it.
+        distance: the task's distance of outputs.
+        device: ``cuda`` runs the float16 graph, ``cpu`` what `emulate_rounding` makes of it.
 
     Raises:
         ExportError: see `to_half`.
-        RuntimeUnavailableError: ONNX Runtime is not usable, or not on that device.
+        RuntimeUnavailableError: ONNX Runtime is not installed or cannot use that device.
     """
     parts = blocks(content)
     expected = _run(content, images, device)
 
     def error(keep: Collection[str]) -> float:
         lowered = to_half(content, [node for name in keep for node in parts[name]])
-        found = _run(spell_out(lowered) if device == "cpu" else lowered, images, device)
+        found = _run(emulate_rounding(lowered) if device == "cpu" else lowered, images, device)
         error = distance(found, expected)
         return error if isfinite(error) else inf
 
     largest = measure_largest(content, images)
-    fixed = [name for name in parts if not largest[name] <= LARGEST]
-    whole = error(())
-    keep, reached, alone = fixed, error(fixed) if fixed else whole, {}
+    fixed = [name for name in parts if not largest[name] <= FLOAT16_MAX]
+    full_error = error(())
+    keep, reached, block_errors = fixed, error(fixed) if fixed else full_error, {}
     if reached > 1:
-        alone = {name: error([other for other in parts if other != name]) for name in parts}
-        for name in sorted(set(parts) - set(fixed), key=lambda name: (-alone[name], name)):
+        block_errors = {name: error([other for other in parts if other != name]) for name in parts}
+        for name in sorted(set(parts) - set(fixed), key=lambda name: (-block_errors[name], name)):
             keep = [*keep, name]
             reached = error(keep)
             if reached <= 1:
                 break
-        for name in sorted(set(keep) - set(fixed), key=lambda name: (alone[name], name)):
+        for name in sorted(set(keep) - set(fixed), key=lambda name: (block_errors[name], name)):
             fewer = [other for other in keep if other != name]
             without = error(fewer)
             if without <= 1:
                 keep, reached = fewer, without
-    return Search(tuple(name for name in parts if name in keep), reached, whole, alone, largest)
+    return Search(tuple(name for name in parts if name in keep), reached, full_error, block_errors, largest)
 
 
 def measure_largest(content: bytes, images: Tensor) -> dict[str, float]:
-    """The largest absolute weight or activation of each block of a float32 graph, on the CPU.
+    """Return the largest absolute weight or activation of each block of a float32 graph, computed on the CPU.
 
     Args:
-        content: the graph.
+        content: the float32 graph, serialized.
         images: uint8 ``[n, height, width, 3]``.
     """
     model = onnx.load_model_from_string(content)
@@ -269,7 +271,7 @@ def measure_largest(content: bytes, images: Tensor) -> dict[str, float]:
         for block, names in parts.items()
     }
     del model.graph.output[:]
-    for name in sorted(set().union(*values.values())):  # activations of all layers are too much to be given
+    for name in sorted(set().union(*values.values())):  # the activations of all layers would take too much memory
         model.graph.node.append(helper.make_node("Abs", [name], [f"{name}_size"]))
         model.graph.node.append(helper.make_node("ReduceMax", [f"{name}_size"], [f"{name}_largest"], keepdims=0))
         model.graph.output.append(helper.make_tensor_value_info(f"{name}_largest", TensorProto.FLOAT, []))
@@ -278,7 +280,7 @@ def measure_largest(content: bytes, images: Tensor) -> dict[str, float]:
 
 
 def _run(content: bytes, images: Tensor, device: str) -> Outputs:
-    """Outputs by name, ``[n, ...]``; a scalar's are ``[batches]``."""
+    """Return the outputs by name, ``[n, ...]``; for a scalar output ``[batches]``."""
     cores = available_cores()
     session = start_cuda(content, cores) if device == "cuda" else start(content, cores, [CPU])
     parts = [session.run(None, {INPUT: part.numpy()}) for part in images.split(BATCH)]

@@ -1,6 +1,6 @@
-"""The precisions below float32 that an ONNX graph is lowered to: a new one is its file and a line here.
+"""Registry of the precisions below float32 for ONNX graphs. To add one, add its module and an entry here.
 
-Which tasks have a precision, and how far it may be from the model, stands in `assay_export.gate.tolerances`.
+`assay_export.gate.tolerances` lists the tasks that support each precision, with the allowed differences.
 """
 
 from collections.abc import Callable
@@ -15,13 +15,14 @@ from assay_export.precisions import fp16, int8
 
 @dataclass(frozen=True)
 class Precision:
-    """A precision that ONNX graphs are lowered to.
+    """A precision that ONNX graphs can be converted to.
 
     Attributes:
-        name: of `assay_deploy.bundle.manifest.PRECISIONS`.
-        device: where it is proven, and so may run: ``cpu`` or ``cuda``.
-        lower: lowers a float32 graph by training images, uint8 ``[n, height, width, 3]``, and the task's `distance`.
-        check: raises an ExportError where this machine cannot prove it.
+        name: a name of `assay_deploy.bundle.manifest.PRECISIONS`.
+        device: the only device on which it is proven and may run: ``cpu`` or ``cuda``.
+        lower: function that converts a float32 graph; takes the serialized graph, training images, uint8
+            ``[n, height, width, 3]``, and the task's `distance`.
+        check: function that raises ExportError if this machine cannot prove the precision.
     """
 
     name: str
@@ -33,8 +34,8 @@ class Precision:
 def _check_fp16() -> None:
     if not has_cuda():
         raise ExportError(
-            "fp16 is proven on a GPU or not made, for ONNX Runtime computes it in float32 on a CPU. Here is no CUDA "
-            "device, or this ONNX Runtime has no CUDA (`pip install onnxruntime-gpu[cuda,cudnn]`)"
+            "fp16 needs a GPU, since ONNX Runtime computes it in float32 on a CPU. This machine has no CUDA device, or "
+            "its ONNX Runtime does not support CUDA (`pip install onnxruntime-gpu[cuda,cudnn]`)"
         )
 
 
@@ -50,4 +51,4 @@ LOWERED = {
         Precision("int8", "cpu", lambda content, images, _: int8.quantize(content, images)),
     )
 }
-"""By name."""
+"""Precisions below float32, by name."""

@@ -1,1 +1,1 @@
-"""What each task asks of an exported model: one file a task."""
+"""Export of the models of each task, one module per task."""

@@ -1,4 +1,4 @@
-"""Classifiers: logits or averaged probabilities, judged by the images that change class."""
+"""Export of classifiers: logits or averaged probabilities, compared by the predicted classes of the test images."""
 
 from dataclasses import dataclass
 from math import sqrt
@@ -12,7 +12,7 @@ from assay_deploy.bundle.manifest import CLASSIFICATION, DENSE, PLAIN, TTA, Arti
 from assay_deploy.images.canvas import View
 from assay_export.formats.runner import Outputs
 from assay_export.gate.tolerances import ON_TEST_SPLIT, TOLERANCES
-from assay_export.tasks.task import WORST, Comparison, Worst, same_views
+from assay_export.tasks.task import WORST_IMAGES, Comparison, WorstImage, build_graph
 from assay_research.data.classification import ClassificationData
 from assay_research.runs.trained import Trained
 from assay_research.tasks.classification.dense import sliding
@@ -29,14 +29,14 @@ NORMAL_95 = 1.959963984540054
 
 @dataclass(frozen=True)
 class Flip:
-    """A test image that the artifact puts in another class than the eager model.
+    """A test image for which artifact and eager model predict different classes.
 
     Attributes:
-        name: of the image.
-        label: its class.
-        eager: the eager model's answer.
-        artifact: the artifact's answer.
-        margin: by how much the eager model prefers its own answer to the artifact's, in the output's unit.
+        name: name of the image.
+        label: its true class.
+        eager: class predicted by the eager model.
+        artifact: class predicted by the artifact.
+        margin: the eager model's output for its own class minus its output for the artifact's class.
     """
 
     name: str
@@ -48,17 +48,17 @@ class Flip:
 
 @dataclass(frozen=True)
 class Top1:
-    """How an artifact names the classes of n test images, beside the eager model.
+    """Comparison of an artifact's top-1 accuracy and predicted classes with the eager model's on n test images.
 
     Attributes:
         n: number of test images.
-        eager, artifact: fractions of them whose highest output is their class.
-        difference: `artifact` less `eager`.
-        interval: 95 % confidence interval of the difference on images like these; see `paired_interval`.
-        drop_allowed: how much lower `artifact` may be.
-        agreement: fraction of them that both put in one class.
-        flips_allowed: how many may change class.
-        flipped: those that do.
+        eager, artifact: top-1 accuracy of the eager model and of the artifact, 0 to 1.
+        difference: `artifact` minus `eager`.
+        interval: 95 % confidence interval of the difference; see `paired_interval`.
+        drop_allowed: largest allowed decrease of the accuracy.
+        agreement: fraction of images with the same predicted class.
+        flips_allowed: largest allowed number of images whose predicted class changes.
+        flipped: the images whose predicted class changes.
     """
 
     n: int
@@ -82,12 +82,12 @@ class Top1:
 
 
 def drop_allowed(n: int, precision: str) -> float:
-    """How much lower top-1 on n images may be; one image is the smallest step there is."""
+    """Largest allowed decrease of top-1 on n images, at least that of one image."""
     return max(1 / n, ON_TEST_SPLIT[CLASSIFICATION, precision]["drop"])
 
 
 def flips_allowed(n: int, precision: str) -> int:
-    """How many of n test images may change class; one is the smallest step there is."""
+    """Largest allowed number of n test images whose predicted class changes, at least 1."""
     return max(1, int(n * ON_TEST_SPLIT[CLASSIFICATION, precision]["flips"]))
 
 
@@ -95,14 +95,14 @@ def paired_interval(lost: int, won: int, n: int) -> tuple[float, float]:
     """95 % confidence interval of the difference of two accuracies on the same n images.
 
     Args:
-        lost: images that the first alone gets right.
-        won: images that the second alone gets right.
-        n: images.
+        lost: number of images that only the first model classifies correctly.
+        won: number of images that only the second model classifies correctly.
+        n: number of images.
 
     Returns:
-        Least and largest difference, second less first, after Agresti and Min, "Simple improved confidence intervals
-        for comparing matched proportions", Statistics in Medicine 24 (2005): Wald's interval with half an image more
-        in each of the four cells.
+        Least and largest difference, second minus first, after Agresti and Min, "Simple improved confidence intervals
+        for comparing matched proportions", Statistics in Medicine 24 (2005): Wald's interval with half an image added
+        to each of the four cells.
     """
     b, c, total = lost + 0.5, won + 0.5, n + 2
     difference = (c - b) / total
@@ -116,7 +116,7 @@ def _scores(found: Outputs) -> np.ndarray:
 
 
 class ClassifierExport:
-    """An `assay_export.tasks.task.Task`: a class an image, judged by the images that change theirs."""
+    """Export of classifiers; see `assay_export.tasks.task.Task`."""
 
     name: ClassVar[str] = CLASSIFICATION
     metric: ClassVar[str] = "top1"
@@ -125,58 +125,58 @@ class ClassifierExport:
     reference_batch: ClassVar[int] = 500
     labelled: ClassVar[bool] = True
 
-    def outputs(self, look: str) -> tuple[str, ...]:
-        """Names of what a graph gives that looks at images that way."""
-        return ("probabilities",) if look == TTA else ("logits",)
+    def outputs(self, variant: str) -> tuple[str, ...]:
+        """Return the names of the outputs of a graph of that variant."""
+        return ("probabilities",) if variant == TTA else ("logits",)
 
-    def described(self, trained: Trained, tta: bool) -> tuple[Tensor, ...]:
-        """The outputs of all graphs, as the manifest describes them."""
+    def describe_outputs(self, trained: Trained, tta: bool) -> tuple[Tensor, ...]:
+        """Return the descriptions of the outputs of all graphs, for the manifest; `tta` if there is such a graph."""
         names = ("logits", "probabilities") if tta else ("logits",)
         return tuple(Tensor(name, "float32", ("batch", len(trained.classes)), MEANINGS[name]) for name in names)
 
-    def eager(self, trained: Trained, look: str, dense: int | None) -> nn.Module:
-        """The model as it was trained, looking at images that way: what every artifact has to equal.
+    def eager(self, trained: Trained, variant: str, dense: int | None) -> nn.Module:
+        """Return the eager module of a variant, which every artifact is compared with.
 
         Args:
-            trained: the model.
-            look: `PLAIN`, `TTA` or `DENSE`.
-            dense: of the last, the pixels between two answers.
+            trained: the trained model.
+            variant: `PLAIN`, `TTA` or `DENSE`.
+            dense: stride of the dense graph in pixels; None for other variants.
 
         Raises:
             ExportError: the views do not fit the canvas.
             ConfigError: the model has no fully convolutional form.
         """
-        if look == DENSE:
+        if variant == DENSE:
             assert dense is not None
             return Views(sliding(trained.model, dense), trained.canvas, [View()]).eval()
-        views = trained.views[:1] if look == PLAIN else trained.views
-        return same_views(lambda: Views(trained.model, trained.canvas, views), trained.canvas)
+        views = trained.views[:1] if variant == PLAIN else trained.views
+        return build_graph(lambda: Views(trained.model, trained.canvas, views), trained.canvas)
 
-    def exported(self, trained: Trained, look: str, dense: int | None) -> nn.Module:
-        """The graph that leaves; a classifier's leaves as it is."""
-        return self.eager(trained, look, dense)
+    def exported(self, trained: Trained, variant: str, dense: int | None) -> nn.Module:
+        """Return the module to export; for classifiers it is the eager module."""
+        return self.eager(trained, variant, dense)
 
     def score(self, data: ClassificationData, found: Outputs) -> float:
-        """Top-1 on the test split."""
+        """Return the top-1 accuracy on the test split."""
         return float((_scores(found).argmax(1) == data.test.labels.numpy()).mean())
 
     def drop_allowed(self, n: int, precision: str) -> float:
-        """See `Task.drop_allowed`; one image is the smallest step there is."""
+        """Largest allowed decrease of top-1 on n images, at least that of one image."""
         return drop_allowed(n, precision)
 
     def distance(self, found: Outputs, expected: Outputs) -> float:
-        """How far the outputs of a float16 graph are from those in float32; 1 is the tolerance."""
+        """Distance of a float16 graph's outputs from those in float32, as a multiple of the tolerance."""
         tolerances = TOLERANCES[CLASSIFICATION, "onnx", "fp16"]
         return max(each / tolerances[name] for name, each in largest_differences(found, expected).items())
 
     def compare(self, artifact: Artifact, data: ClassificationData, reference: Outputs, found: Outputs) -> Comparison:
-        """Compare an artifact's answers to the test split with the eager model's.
+        """Compare an artifact's predictions on the test split with the eager model's.
 
         Args:
-            artifact: which.
+            artifact: the artifact that gave the outputs.
             data: the data set.
             reference: the eager model's outputs, ``[n, classes]``.
-            found: the artifact's.
+            found: the artifact's outputs, ``[n, classes]``.
         """
         test, n = data.test, len(data.test)
         truth, (before, after) = test.labels.numpy(), (_scores(reference), _scores(found))
@@ -211,9 +211,9 @@ class ClassifierExport:
             reasons.append(
                 f"top-1 falls from {finding.eager:.4f} to {finding.artifact:.4f}, allowed {finding.drop_allowed:.4f}"
             )
-        apart = np.abs(before - after).max(1) + 1e6 * (found_class != eager_class)  # what changes class comes first
+        order = np.abs(before - after).max(1) + 1e6 * (found_class != eager_class)  # changed classes first
         worst = tuple(
-            Worst(
+            WorstImage(
                 index=int(i),
                 name=test.names[i],
                 difference=float(np.abs(before[i] - after[i]).max()),
@@ -221,6 +221,6 @@ class ClassifierExport:
                 eager=f"{data.classes[eager_class[i]]} {before[i].max():.4f}",
                 artifact=f"{data.classes[found_class[i]]} {after[i].max():.4f}",
             )
-            for i in np.argsort(-apart, kind="stable")[:WORST]
+            for i in np.argsort(-order, kind="stable")[:WORST_IMAGES]
         )
         return Comparison(finding, reasons, worst)

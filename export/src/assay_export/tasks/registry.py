@@ -1,4 +1,4 @@
-"""The tasks whose models can be exported: a new one is its file and a line here."""
+"""Registry of the tasks whose models can be exported. To add a task, add its module and an entry here."""
 
 from typing import Any
 
@@ -9,14 +9,14 @@ from assay_export.tasks.task import Task
 from assay_research.errors import nearest
 
 TASKS: dict[str, Task[Any]] = {task.name: task for task in (ClassifierExport(), DetectorExport())}
-"""By the name that data sets and manifests give."""
+"""Tasks by the name in data sets and manifests."""
 
 
 def task_named(name: str) -> Task[Any]:
-    """The task of that name.
+    """Return the task of that name.
 
     Raises:
-        ExportError: there is none.
+        ExportError: models of that task cannot be exported.
     """
     if name not in TASKS:
         raise ExportError(f"models for '{name}' cannot be exported; {nearest(name, TASKS)}")

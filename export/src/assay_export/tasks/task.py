@@ -1,4 +1,4 @@
-"""The protocol of a task in export: the graphs that leave, and how their answers to the test split are judged."""
+"""Protocol of a task in export: the graphs to export, and the comparison of their predictions on the test split."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,20 +13,20 @@ from assay_export.formats.runner import Outputs
 from assay_research.data.protocol import Data
 from assay_research.runs.trained import Trained
 
-WORST = 8
-"""Images shown for each artifact, those whose answers are farthest apart."""
+WORST_IMAGES = 8
+"""Number of images reported for each artifact, those whose outputs differ most."""
 
 
 @dataclass(frozen=True)
-class Worst:
-    """A test image whose answers are far apart.
+class WorstImage:
+    """A test image for which the outputs of artifact and eager model differ much.
 
     Attributes:
-        index: of the image in the test split.
-        name: of the image.
-        difference: how far, in the unit that the task orders by.
-        truth, eager, artifact: in words.
-        eager_boxes, artifact_boxes: of detectors: left, top, right, bottom, score and label's index, canvas pixels.
+        index: index of the image in the test split.
+        name: name of the image.
+        difference: size of the difference, in a unit chosen by the task.
+        truth, eager, artifact: descriptions of the annotation, the eager model's and the artifact's prediction.
+        eager_boxes, artifact_boxes: boxes of detectors: left, top, right, bottom in canvas pixels, score, label index.
     """
 
     index: int
@@ -40,52 +40,52 @@ class Worst:
 
 
 class Finding(Protocol):
-    """A task's figures of an artifact's answers to the test split, a dataclass; ``parity.json`` holds its fields."""
+    """Figures of an artifact's predictions on the test split: a dataclass, stored field by field in ``parity.json``."""
 
     @property
     def eager(self) -> float:
-        """The eager model's score."""
+        """Return the eager model's metric."""
 
     @property
     def artifact(self) -> float:
-        """The artifact's score."""
+        """Return the artifact's metric."""
 
     def changed(self) -> str:
-        """Number of answers that are not the eager model's, and how many may be, in words."""
+        """Describe how many predictions differ from the eager model's, and how many may."""
 
     def difference_text(self) -> str:
-        """The difference of the two scores, with what tells how sure it is."""
+        """Describe the difference of the two metrics and its uncertainty."""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """An artifact's answers to the test split beside the eager model's.
+    """Comparison of an artifact's predictions on the test split with the eager model's.
 
     Attributes:
         finding: the task's figures.
-        reasons: against the artifact, in words.
-        worst: images, the worst first.
+        reasons: reasons why the artifact fails; empty if it passes.
+        worst: the images that differ most, the worst first.
     """
 
     finding: Finding
     reasons: list[str]
-    worst: tuple[Worst, ...]
+    worst: tuple[WorstImage, ...]
 
 
 DataT = TypeVar("DataT", bound=Data, contravariant=True)
 
 
 class Task(Protocol[DataT]):
-    """What is exported of a kind of model, and how its answers are judged.
+    """Export of the models of one task, and the comparison of their predictions.
 
     Attributes:
-        name: as the manifest and the data sets have it, ``classification``.
-        metric: key of the score in the manifest, ``top1``.
-        metric_name: the same in words, ``top-1``.
-        batch: test images given to an artifact at once. Not `reference_batch`, so that batches are proven not to
-            matter.
-        reference_batch: test images given to the eager model at once.
-        labelled: whether each output has a value for each label.
+        name: name in the manifest and the data sets, for example ``classification``.
+        metric: key of the metric in the manifest, for example ``top1``.
+        metric_name: name of the metric in reports, for example ``top-1``.
+        batch: batch size for the artifact on the test split. Different from `reference_batch`, to prove that outputs do
+            not depend on the batch.
+        reference_batch: batch size for the eager model on the test split.
+        labelled: whether each output has one value per label.
     """
 
     name: ClassVar[str]
@@ -95,49 +95,49 @@ class Task(Protocol[DataT]):
     reference_batch: ClassVar[int]
     labelled: ClassVar[bool]
 
-    def outputs(self, look: str) -> tuple[str, ...]:
-        """Names of the outputs of a graph that looks at images that way."""
+    def outputs(self, variant: str) -> tuple[str, ...]:
+        """Return the names of the outputs of a graph of that variant."""
 
-    def described(self, trained: Trained, tta: bool) -> tuple[Tensor, ...]:
-        """The outputs of all graphs, as the manifest describes them."""
+    def describe_outputs(self, trained: Trained, tta: bool) -> tuple[Tensor, ...]:
+        """Return the descriptions of the outputs of all graphs, for the manifest; `tta` if there is such a graph."""
 
-    def eager(self, trained: Trained, look: str, dense: int | None) -> nn.Module:
-        """The model as it was trained, looking at images that way: every artifact has to equal it.
+    def eager(self, trained: Trained, variant: str, dense: int | None) -> nn.Module:
+        """Return the eager module of a variant, which every artifact is compared with.
 
         Args:
-            trained: the model.
-            look: `PLAIN`, `TTA` or `DENSE`.
-            dense: of the last, the pixels between two answers.
+            trained: the trained model.
+            variant: `PLAIN`, `TTA` or `DENSE`.
+            dense: stride of the dense graph in pixels; None for other variants.
 
         Raises:
             AssayError: the views do not fit the canvas, or the model has no fully convolutional form.
         """
 
-    def exported(self, trained: Trained, look: str, dense: int | None) -> nn.Module:
-        """The graph that leaves; arguments and errors are those of `eager`."""
+    def exported(self, trained: Trained, variant: str, dense: int | None) -> nn.Module:
+        """Return the module to export; arguments and errors are those of `eager`."""
 
     def score(self, data: DataT, found: Outputs) -> float:
-        """The metric of answers to the test split."""
+        """Return the metric of outputs for the test split."""
 
     def drop_allowed(self, n: int, precision: str) -> float:
-        """How much lower the metric may be on n images."""
+        """Largest allowed decrease of the metric on n images."""
 
     def distance(self, found: Outputs, expected: Outputs) -> float:
-        """How far the outputs of a float16 graph are from those in float32; 1 is as far as the gate lets them be."""
+        """Distance of a float16 graph's outputs from those in float32, as a multiple of the gate's tolerance."""
 
     def compare(self, artifact: Artifact, data: DataT, reference: Outputs, found: Outputs) -> Comparison:
-        """Compare an artifact's answers to the test split with the eager model's.
+        """Compare an artifact's predictions on the test split with the eager model's.
 
         Args:
-            artifact: which.
+            artifact: the artifact that gave the outputs.
             data: the data set.
             reference: the eager model's outputs.
-            found: the artifact's.
+            found: the artifact's outputs.
         """
 
 
-def same_views(build: Callable[[], nn.Module], canvas: Canvas) -> nn.Module:
-    """A graph in eval mode.
+def build_graph(build: Callable[[], nn.Module], canvas: Canvas) -> nn.Module:
+    """Build a graph and put it in eval mode.
 
     Raises:
         ExportError: the run's views do not fit its canvas.
