@@ -23,7 +23,7 @@ from assay_research.runs.run import Run
 from assay_research.runs.trained import data_of
 from assay_research.schedules import Constant
 from assay_research.tasks.classification import figures
-from assay_research.tasks.classification.evaluate import choose_looks
+from assay_research.tasks.classification.evaluate import choose_variants
 from assay_research.tasks.classification.metrics import measure
 from assay_research.tasks.classification.trainer import ClassifierTrainer
 
@@ -86,7 +86,7 @@ def test_scores_what_validation_scored(run, trained, monkeypatch, capsys):
     assert record["run"] == run.name
     assert (record["dataset"], record["split"], record["n"]) == ("digits", "val", len(trainer.data.val))
     assert record["fingerprint"] == trainer.fingerprint
-    assert [view["size"] for view in record["looks"]["tta"]["views"]] == [None, 36]
+    assert [view["size"] for view in record["variants"]["tta"]["views"]] == [None, 36]
     confusion = torch.tensor(record["scores"]["plain"]["confusion"])
     assert confusion.sum(1).tolist() == trainer.data.val.labels.bincount().tolist()
     assert confusion.trace() / confusion.sum() == pytest.approx(trainer.best["val_top1"])
@@ -113,7 +113,7 @@ def test_all_checkpoints_make_a_table_a_record_and_a_figure(run, trained, monkey
     history = [scored[f"epoch-000{epoch}"]["scores"]["plain"]["top1"] for epoch in (1, 2, 3)]
     assert history == pytest.approx([each["val_top1"] for each in trained[1].history])
     assert scored["last"]["scores"] == scored["epoch-0003"]["scores"]
-    assert {"plain", "tta", "dense"} == scored["best"]["scores"].keys() == record["looks"].keys()
+    assert {"plain", "tta", "dense"} == scored["best"]["scores"].keys() == record["variants"].keys()
     assert (run.folder / "evaluation" / "all-val.png").is_file()
     printed = capsys.readouterr().out
     assert printed.count("epoch-0002") == 3
@@ -148,16 +148,16 @@ def test_a_diverged_model_is_scored_without_numbers(run, monkeypatch):
         (["views=[{size:40,crop:top_left},{size:40}]", "dense=8"], None, None, [View(40)]),
     ],
 )
-def test_looks_are_those_asked_for(arguments, plain, tta, dense):
-    looks = choose_looks(evaluate.COMMAND.read(arguments), own=(View(), View(36)))
+def test_variants_are_those_requested(arguments, plain, tta, dense):
+    variants = choose_variants(evaluate.COMMAND.read(arguments), own=(View(), View(36)))
     for name, views in (("plain", plain), ("tta", tta), ("dense", dense)):
-        assert views is None or list(looks[name].views) == views
-    assert ("dense" in looks) == (dense is not None)
+        assert views is None or list(variants[name].views) == views
+    assert ("dense" in variants) == (dense is not None)
 
 
 def test_two_lists_of_views_are_refused():
     with pytest.raises(ConfigError, match="either views= or sizes="):
-        choose_looks(EvaluationOptions(views=[{}], sizes=[36]), (View(),))
+        choose_variants(EvaluationOptions(views=[{}], sizes=[36]), (View(),))
 
 
 @pytest.mark.parametrize(

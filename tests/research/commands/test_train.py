@@ -136,7 +136,7 @@ def test_bad_input_ends_the_process_with_1_and_no_traceback(tmp_path):
 def test_cuda_asked_for_where_there_is_none_is_a_clear_error(tmp_path):
     result = assay_train(tmp_path, "device=cuda")
     assert result.returncode == 1
-    assert "device=cuda was asked for, but torch" in result.stderr
+    assert "device=cuda was requested, but torch" in result.stderr
     assert "Traceback" not in result.stderr
     assert list(tmp_path.iterdir()) == []
 
@@ -144,7 +144,7 @@ def test_cuda_asked_for_where_there_is_none_is_a_clear_error(tmp_path):
 def test_diverged_training_says_so_and_leaves_json_that_everyone_reads(tmp_path):
     result = assay_train(tmp_path, *SMALL, "optim.lr=1e30")
     assert result.returncode == 0, result.stderr
-    assert "neither over- nor underfitting, for training diverged" in result.stdout
+    assert "training diverged (" in result.stdout
     summary = (only_run(tmp_path) / "summary.json").read_text()
     assert json.loads(summary, parse_constant=pytest.fail)["val_loss"] is None
 
