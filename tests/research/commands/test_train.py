@@ -92,7 +92,7 @@ def test_run_holds_all_the_design_promises(finished):
         (["views=[{}, {size: 20}]"], "a view of size 20 is smaller than the 32x32 canvas"),
         (["device=tpu"], "device must be auto, cpu or cuda, got 'tpu'"),
         (["data=image_folder", "data.root=nowhere"], "nowhere"),
-        (["resume=nowhere"], "'nowhere' is no run"),
+        (["resume=nowhere"], "'nowhere' is not a run"),
         (["epochs="], "epochs"),
         (["=3"], "expected key=value, got '=3'"),
         (["model=3"], "model=3: there is no such model"),
@@ -112,7 +112,7 @@ def test_run_holds_all_the_design_promises(finished):
         (["optim=by_hand", "optim.lr=-1"], "lr must be 0 or more, got -1"),
         (["views=[{size: large}]"], "a view's size must be at least 1 pixel, and whole, got 'large'"),
         (["views=[{flip: maybe}]"], "a view's flip must be true or false, got 'maybe'"),
-        (["experiment=speedrun", "data=digits", "schedule=constant"], "~<group>.warmup leaves it out"),
+        (["experiment=speedrun", "data=digits", "schedule=constant"], "remove it with ~<group>.warmup"),
     ],
 )
 def test_bad_input_is_one_message_and_no_run(tmp_path, monkeypatch, arguments, message):
@@ -165,9 +165,9 @@ def test_resume_refuses_what_would_be_another_experiment(finished):
     run = only_run(finished)
     before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
     for change, message in (
-        ("optim.lr=1", "'optim.lr' cannot change"),
-        ("epochs=2", "epochs=2 is fewer than the 3"),
-        ("model=tinyvgg_b", "'model' cannot change"),
+        ("optim.lr=1", "'optim.lr' cannot be changed"),
+        ("epochs=2", "epochs=2 is less than the 3"),
+        ("model=tinyvgg_b", "'model' cannot be changed"),
     ):
         result = assay_train(finished, f"resume={run}", change)
         assert result.returncode == 1

@@ -225,7 +225,7 @@ def test_split_moves_the_backbone_at_a_rate_of_its_own() -> None:
         ("faster_rcnn_resnet50", {"backbone": "resnet51"}, "one of resnet50, resnet50_v2, mobilenet_v3_large"),
         ("retinanet_resnet50", {"backbone": "mobilenet_v3_large"}, "one of resnet50, resnet50_v2, got"),
         ("retinanet_small", {"weights": "coco"}, "there are no published weights=coco"),
-        ("retinanet_small", {"trainable": "head"}, "head where there are pretrained weights"),
+        ("retinanet_small", {"trainable": "head"}, "head with pretrained weights"),
         ("retinanet_small", {"trainable": "some"}, "trainable must be full"),
         ("retinanet_small", {"channels": [8, 8]}, "four positive numbers each"),
         ("retinanet_small", {"channels": [16, 32, 16, 32]}, "do not decrease"),

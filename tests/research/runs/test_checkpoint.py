@@ -56,12 +56,12 @@ def test_every_truncation_is_refused_by_name(tmp_path):
 
 
 def test_missing_checkpoint_and_other_files_are_refused(tmp_path):
-    with pytest.raises(CheckpointError, match=r"no checkpoint at '.*last\.pt'; there: none"):
+    with pytest.raises(CheckpointError, match=r"no checkpoint at '.*last\.pt'; checkpoints in its folder: none"):
         checkpoint.load(tmp_path / "last.pt")
     torch.save([1, 2], tmp_path / "list.pt")
-    with pytest.raises(CheckpointError, match=r"no checkpoint at '.*last\.pt'; there: list"):
+    with pytest.raises(CheckpointError, match=r"no checkpoint at '.*last\.pt'; checkpoints in its folder: list"):
         checkpoint.load(tmp_path / "last.pt")
-    with pytest.raises(CheckpointError, match="no checkpoint of ours"):
+    with pytest.raises(CheckpointError, match="not a checkpoint of Assay"):
         checkpoint.load(tmp_path / "list.pt")
 
 

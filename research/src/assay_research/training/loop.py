@@ -56,10 +56,9 @@ class Loop(ABC):
         schedule: learning-rate schedule, a factor on the base rates.
         batch_size: images per step, over all processes together, at most the training split's size.
         accumulate: number of parts that each process splits its share of a batch into, for batches that do not fit
-            into memory; the gradient is the same except for BatchNorm, whose statistics are those of a part.
+            into memory; gradients differ only through BatchNorm, whose statistics are those of a part.
         clip_grad_norm: largest norm of the whole gradient; None does not clip.
-        ema_decay: decay per step of an exponential moving average of the weights, which is then evaluated and saved;
-            None does not average.
+        ema_decay: decay per step of averaged weights, which are then evaluated and saved; None does not average.
         stopping: early stopping.
         seed: random seed of the order of images and of their augmentation.
         device: device of model and batches.
@@ -71,8 +70,7 @@ class Loop(ABC):
 
     Attributes:
         epoch: number of finished epochs.
-        history: one record per finished epoch: epoch, lr, ``train_`` with each of `MEASURED`, and the results of
-            `validate`.
+        history: one record per finished epoch: epoch, lr, ``train_`` with each of `MEASURED`, and `validate`'s results.
         best_epoch: the epoch with the highest `CHOSEN` (lowest validation loss among equals); 0 before the first.
         seconds: time spent in `train` in seconds, over all resumptions.
         epoch_seconds: seconds of each finished epoch, validation included; without the time before an interruption.
@@ -246,12 +244,9 @@ class Loop(ABC):
         return True
 
     def train_batch(self, indices: Tensor) -> list[float]:
-        """Take one step on a batch and return the values of `MEASURED`, losses in nats.
+        """Take one step on the images with these indices, int64 ``[batch_size]``, and return the values of `MEASURED`.
 
         Waits for the device; `train` does not.
-
-        Args:
-            indices: int64 ``[batch_size]`` on the device, indices of the training images.
         """
         self._step(indices)
         measured: list[float] = self.totals.tolist()

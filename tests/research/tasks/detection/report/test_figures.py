@@ -237,10 +237,10 @@ def test_a_report_has_a_page_with_its_figures_and_json_with_its_numbers(
     assert len(linked) == 10
     assert "Of 12 objects, 3 are found, 3 confused with another class, 6 missed." in page
     assert "Of 3 confused objects, 3 were detected as a class that is more frequent" in page
-    assert "and 3 for one of the same genus" in page
+    assert "and 3 as one of the same genus" in page
     assert "+0.0100" in page  # the gain of the views
     assert re.search(r"\| 50\.0 \| 2\.50 \|", page)  # and its cost
-    assert "Of 12 objects 3 are found" in capsys.readouterr().out
+    assert "Of 12 objects, 3 are found" in capsys.readouterr().out
 
 
 def test_a_report_is_written_when_there_is_nothing_to_find(tmp_path: Path) -> None:
@@ -262,7 +262,7 @@ def test_a_report_of_all_checkpoints_has_a_row_and_a_point_for_each(tmp_path: Pa
         *("epoch-0001", "epoch-0002", "best")
     ]
     page = path.with_suffix(".md").read_text()
-    assert page.count("| epoch-0002 ") == 2  # a table for each way of looking
+    assert page.count("| epoch-0002 ") == 2  # a table for each variant
     assert "(all-val.png)" in page
     assert drawn(tmp_path / "all-val.png") > 100
 
