@@ -30,7 +30,7 @@ if __name__ == "__main__":
 
 from filelock import FileLock, Timeout  # noqa: E402
 
-from assay_research.config.files import BROUGHT, EVERYTHING, studies  # noqa: E402
+from assay_research.config.files import EVERYTHING, NOT_DOWNLOADED, studies  # noqa: E402
 from assay_research.training.loop import COMPILE_MODES  # noqa: E402
 from benchmarks.gpu import outcomes  # noqa: E402
 from benchmarks.gpu.stepwise import GRACE, UNFINISHED, Ledger, Step, work  # noqa: E402
@@ -96,7 +96,7 @@ def steps(site: Site) -> list[Step]:
     if site.data:
         tinyvgg = ["experiment=tinyvgg_table2/a_36", *folders(site.data), *([] if gpu else ["epochs=1"])]
         listed += way(site, "tinyvgg_a_36", tinyvgg, site.data / "test")
-        listed += [study(site, name, site.data) for name in studies() if name not in {EVERYTHING, *BROUGHT}]
+        listed += [study(site, name, site.data) for name in studies() if name not in {EVERYTHING, *NOT_DOWNLOADED}]
         listed += [speedrun(site, site.data)]
     listed += [detector(site, "diatoms"), halved(site, "diatoms")]
     # Compiling takes minutes.

@@ -118,7 +118,7 @@ def test_help_explains_every_key(command):
         ("runs/digits", ["key=value", "'runs/digits'"]),
         ("name=", ["no value"]),
         ("name=../up", ["cannot be a bundle's name"]),
-        ("run=nowhere", ["'nowhere' is no run"]),
+        ("run=nowhere", ["'nowhere' is not a run"]),
         ("checkpoint=lats", ["lats.pt'; there: best"]),
         ("formats=onx", ["'onx'", "did you mean 'onnx'?"]),
         ("precisions=fp32,int4", ["'int4'"]),

@@ -297,7 +297,7 @@ def test_wandb_online_without_a_login_or_a_network_is_one_line_and_training_goes
     result = session(tmp_path, 0, 2, mode="online", WANDB_BASE_URL="http://127.0.0.1:9", WANDB_SILENT="true")
     assert result.returncode == 0, result.stderr
     (said,) = result.stderr.splitlines()
-    assert said.startswith("logger=wandb failed and is left out from now on; training goes on: ")
+    assert said.startswith("logger=wandb failed and is switched off; training continues: ")
 
 
 def test_a_logger_that_fails_says_so_once_and_leaves_the_others_alone(tmp_path, capsys):
@@ -307,7 +307,7 @@ def test_a_logger_that_fails_says_so_once_and_leaves_the_others_alone(tmp_path, 
     loggers.finish({})
     loggers.close()
     said = capsys.readouterr().err
-    assert said.startswith("logger=csv failed and is left out from now on; training goes on: ")
+    assert said.startswith("logger=csv failed and is switched off; training continues: ")
     assert len(said.splitlines()) == 1
     assert [step for step, _ in steps(tmp_path / "tensorboard", "lr")] == [1, 2]
 

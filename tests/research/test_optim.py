@@ -95,5 +95,5 @@ def test_a_backbone_may_have_a_rate_of_its_own(builder):
 def test_a_rate_for_a_backbone_that_is_not_trained_is_refused(builder):
     model = nn.ModuleDict({"backbone": network().requires_grad_(False), "head": network()})
     for each in (model, network()):
-        with pytest.raises(ValueError, match="no backbone that is trained; expected null"):
+        with pytest.raises(ValueError, match="no trainable backbone; expected null"):
             builder(each, backbone_lr=0.0001)

@@ -1,4 +1,4 @@
-"""Train image classifiers and detectors, resumable to the bit.
+"""Train image classifiers and detectors; a resumed training gives bit-identical results.
 
 ```python
 import assay_research

@@ -1,4 +1,4 @@
-"""The errors a user can act on: each says what was given, what was expected and what to do."""
+"""Exceptions for errors that a user can fix; their messages state what was given and what was expected."""
 
 import difflib
 from collections.abc import Iterable
@@ -7,23 +7,23 @@ from assay_deploy.errors import AssayError
 
 
 class ConfigError(AssayError):
-    """A configuration with a misspelt key, a wrong type or an impossible value."""
+    """Invalid configuration: a misspelt key, a wrong type or a value out of range."""
 
 
 class DataError(AssayError):
-    """A data set that is missing, empty or damaged."""
+    """Missing, empty or damaged data set."""
 
 
 class CheckpointError(AssayError):
-    """A checkpoint or run that is missing, damaged or not trusted."""
+    """Missing, damaged or untrusted checkpoint or run."""
 
 
 class DeviceError(AssayError):
-    """A device that was asked for and is not there."""
+    """Requested device that is not available or has too little memory."""
 
 
 def nearest(name: str, valid: Iterable[str]) -> str:
-    """A hint for a name that is not valid: the nearest one that is, then all of them."""
+    """Return a hint for an invalid name: the most similar valid name, if any, then all valid names."""
     valid = sorted(valid)
     close = difflib.get_close_matches(name, valid, n=1, cutoff=0.5)
     meant = f"did you mean '{close[0]}'? " if close else ""

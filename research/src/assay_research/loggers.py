@@ -1,7 +1,7 @@
-"""Tell a spreadsheet, TensorBoard or Weights & Biases of every epoch; a logger that fails never stops a training.
+"""Loggers that record every epoch as CSV, in TensorBoard or in Weights & Biases; their errors never stop a training.
 
-A run's own record is `metrics.jsonl`, and loggers are copies of it: when a run is resumed, each is brought to the
-history of the checkpoint it goes on from, so no epoch is twice in it or missing.
+A run's own record is `metrics.jsonl`, and loggers are copies of it: when a run is resumed, each logger is reset to the
+history of the checkpoint, so no epoch is duplicated or missing.
 """
 
 import csv
@@ -22,18 +22,18 @@ from assay_research.errors import ConfigError
 from assay_research.runs.disk import write_atomically
 
 FINISH_SECONDS = 60
-"""How long the end of an online run may wait for an upload; what is left can be sent with `wandb sync` later."""
+"""Longest wait for uploads at the end of an online run, in seconds; the rest can be sent with `wandb sync` later."""
 
 
 @dataclass(frozen=True)
 class Start:
-    """What a logger is told when a run starts or goes on.
+    """Information for loggers when a run starts or is resumed.
 
     Attributes:
-        folder: of the run.
-        name: of the run, ``digits/2026-01-31_12-00-00``.
-        config: resolved, plain values.
-        history: the records of the epochs that are done; [] for a new run.
+        folder: folder of the run.
+        name: name of the run, ``digits/2026-01-31_12-00-00``.
+        config: resolved config, plain values.
+        history: records of the finished epochs; [] for a new run.
     """
 
     folder: Path
@@ -43,26 +43,26 @@ class Start:
 
 
 class Logger(Protocol):
-    """What every logger can do; any of it may raise."""
+    """Interface of a logger; any method may raise."""
 
     def open(self, start: Start) -> None:
-        """Begin, or go on: hold exactly the epochs of the history from now on. May be called again."""
+        """Start or resume: set the recorded epochs to exactly those of the history. May be called again."""
 
     def log(self, record: dict[str, float]) -> None:
-        """Add an epoch: epoch, lr, train_loss, train_top1, val_loss, val_top1 and more, by name."""
+        """Record an epoch: epoch, lr, train_loss, train_top1, val_loss, val_top1 and more, by name."""
 
     def finish(self, summary: dict[str, Any]) -> None:
-        """Add what `summary.json` says of the finished run."""
+        """Record the summary of the finished run, the content of `summary.json`."""
 
     def close(self) -> None:
-        """Flush and let go; without `finish` before it, the run was interrupted."""
+        """Flush and close; without a previous `finish`, the run was interrupted."""
 
 
 class Loggers:
-    """Several loggers as one, which never raises: one that fails says so once on standard error and is left out.
+    """Group of loggers that never raises: a logger that fails is reported once on standard error and removed.
 
     Args:
-        loggers: by the name the user knows them by.
+        loggers: loggers by their names in the config.
     """
 
     def __init__(self, loggers: Mapping[str, Logger]) -> None:
@@ -84,32 +84,32 @@ class Loggers:
         """See `Logger`."""
         self._each(lambda logger: logger.close())
 
-    def _each(self, tell: Callable[[Logger], None]) -> None:
+    def _each(self, call: Callable[[Logger], None]) -> None:
         for name, logger in list(self.working.items()):
             try:
-                tell(logger)
-            except Exception as error:  # whatever a network, a disk or a library comes up with
+                call(logger)
+            except Exception as error:  # any error of a network, a disk or a library
                 del self.working[name]
                 with suppress(Exception):
                     logger.close()
-                said = str(error).partition("\n")[0] or type(error).__name__
-                sys.stderr.write(f"logger={name} failed and is left out from now on; training goes on: {said}\n")
+                message = str(error).partition("\n")[0] or type(error).__name__
+                sys.stderr.write(f"logger={name} failed and is switched off; training continues: {message}\n")
 
 
 def build_loggers(config: Mapping[str, Any]) -> Loggers:
-    """The loggers a config describes, not opened yet: nothing is written before `Loggers.open`.
+    """Build the loggers of a config; nothing is written before `Loggers.open`.
 
     Args:
         config: name -> `_target_` and its arguments; {} for no logger.
 
     Raises:
-        ConfigError: a logger that is not ours, an argument it does not take, or a package that is not installed.
+        ConfigError: a logger is not defined in this package, an argument is unknown, or a package is not installed.
     """
     return Loggers({str(name): instantiate(each, "loggers") for name, each in config.items()})
 
 
 class Csv:
-    """``<run>/metrics.csv``, a row an epoch; rewritten whole and atomically, so it can be opened at any time."""
+    """Logger to ``<run>/metrics.csv``, one row per epoch; the file is replaced atomically after each epoch."""
 
     def open(self, start: Start) -> None:
         """See `Logger`."""
@@ -122,10 +122,10 @@ class Csv:
         self._write()
 
     def finish(self, summary: dict[str, Any]) -> None:
-        """A table of epochs has no place for it."""
+        """Do nothing: the table contains only epochs."""
 
     def close(self) -> None:
-        """Nothing is left open."""
+        """Do nothing: no file is open."""
 
     def _write(self) -> None:
         text = io.StringIO(newline="")
@@ -137,11 +137,11 @@ class Csv:
 
 
 class TensorBoard:
-    """Scalars, the config and the summary in ``<run>/tensorboard``.
+    """Logger of scalars, the config and the summary to ``<run>/tensorboard``.
 
-    Going on with a run writes its epochs anew, from the first, into a file of their own, which tells TensorBoard to
-    drop what the older ones say; those stay, since a TensorBoard that is reading one would never get past its end. The
-    wall clock of earlier epochs becomes that of the resumption.
+    When a run is resumed, all its epochs are written again to a new file, which makes TensorBoard discard the values of
+    the older files. Those are not deleted, since a TensorBoard that is reading one would never get past its end. The
+    wall-clock time of earlier epochs becomes that of the resumption.
 
     Raises:
         ConfigError: the package tensorboard is not installed.
@@ -191,19 +191,19 @@ class TensorBoard:
 
 
 class Wandb:
-    """Weights & Biases; its files are in ``<run>/wandb``, and so is the id by which a resumed run is the same run.
+    """Logger to Weights & Biases; its files and the run id, which resumed runs reuse, are in ``<run>/wandb``.
 
-    Going on with a run offline writes its epochs anew, from the first, into one ``offline-run-...`` folder that
-    replaces the older ones; upload it once the run has ended. Online, W&B is sent what it lacks.
+    When a run is resumed offline, all its epochs are written again to one ``offline-run-...`` folder that replaces the
+    older ones; upload it once the run has ended. Online, only missing epochs are sent to W&B.
 
     Args:
-        project: of W&B.
-        entity: team or user of W&B; the account's default.
+        project: W&B project.
+        entity: W&B team or user; None for the account's default.
         mode: ``offline`` sends nothing; ``online`` needs `wandb login` once, or WANDB_API_KEY.
 
     Raises:
         ConfigError: the package wandb is not installed.
-        ValueError: another mode.
+        ValueError: the mode is another one.
     """
 
     def __init__(self, project: str = "assay", entity: str | None = None, mode: str = "offline") -> None:
@@ -243,7 +243,7 @@ class Wandb:
             settings=self._wandb.Settings(console="off", silent=self.offline, finish_timeout=FINISH_SECONDS),
         )
         for record in start.history:
-            if record["epoch"] >= self.run.step:  # W&B counts from 0; a resumed run tells what it has
+            if record["epoch"] >= self.run.step:  # W&B counts from 0; a resumed run's step is the number of its epochs
                 self.log(record)
         if self.offline:
             for path in older:
@@ -268,7 +268,7 @@ class Wandb:
 
 
 def _tag(name: str) -> str:
-    """``train_loss`` -> ``train/loss``, so that both tools draw a split's figures side by side."""
+    """Convert ``train_loss`` to ``train/loss``, so that both tools group the plots by split."""
     split, _, metric = name.partition("_")
     return f"{split}/{metric}" if split in ("train", "val") and metric else name
 

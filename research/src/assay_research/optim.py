@@ -1,4 +1,4 @@
-"""Optimizers by name, with weight decay on weights alone and one fused kernel a step."""
+"""Optimizers; weight decay applies only to parameters with more than one axis, and a step is one fused kernel."""
 
 from collections.abc import Callable
 from typing import Any
@@ -18,15 +18,15 @@ def sgd(
     """Stochastic gradient descent with momentum.
 
     Args:
-        model: what to train.
+        model: model to train.
         lr: learning rate.
-        momentum: what a step keeps of the one before.
-        nesterov: look ahead by the momentum.
-        weight_decay: of everything with more than one axis.
-        backbone_lr: the rate of a detector's backbone, its feature pyramid included; None: the same as the rest's.
+        momentum: momentum coefficient.
+        nesterov: use Nesterov momentum.
+        weight_decay: weight decay of parameters with more than one axis.
+        backbone_lr: learning rate of a detector's backbone, feature pyramid included; None for `lr`.
 
     Raises:
-        ValueError: a rate for the backbone of a model that has none to train.
+        ValueError: `backbone_lr` is given but the model has no trainable backbone, or `weight_decay` is negative.
     """
     groups = _groups(model, weight_decay, backbone_lr)
     return torch.optim.SGD(groups, lr=lr, momentum=momentum, nesterov=nesterov, fused=True)
@@ -40,7 +40,7 @@ def adam(model: nn.Module, lr: float = 0.001) -> torch.optim.Optimizer:
 def adamw(
     model: nn.Module, lr: float = 0.001, weight_decay: float = 0.01, backbone_lr: float | None = None
 ) -> torch.optim.Optimizer:
-    """AdamW: Adam with decoupled weight decay (Loshchilov and Hutter, arXiv:1711.05101); arguments as of `sgd`."""
+    """AdamW: Adam with decoupled weight decay (Loshchilov and Hutter, arXiv:1711.05101); arguments: see `sgd`."""
     return torch.optim.AdamW(_groups(model, weight_decay, backbone_lr), lr=lr, fused=True)
 
 
@@ -54,14 +54,14 @@ def muon(
     """Muon for kernels and hidden matrices; AdamW for biases, normalisation and the first and last layer.
 
     Args:
-        model: its first and last layer are those of the order in which it holds its parameters.
-        lr: of Muon: the root mean square of an update's singular values, scaled as `Muon` says.
-        momentum: of Muon.
-        weight_decay: decoupled; of everything with more than one axis.
-        other_lr: of AdamW.
+        model: model to train; its first and last layer are determined by the order of its parameters.
+        lr: learning rate of Muon: the root mean square of an update's singular values, scaled as described at `Muon`.
+        momentum: momentum coefficient of Muon.
+        weight_decay: decoupled weight decay of parameters with more than one axis.
+        other_lr: learning rate of AdamW.
 
     Raises:
-        ValueError: a negative rate.
+        ValueError: a learning rate or the weight decay is negative.
     """
     if min(lr, other_lr) < 0:
         raise ValueError(f"lr and other_lr must be 0 or more, got {lr} and {other_lr}")
@@ -77,16 +77,16 @@ def muon(
 
 
 def by_hand(model: nn.Module, lr: float = 0.003) -> torch.optim.Optimizer:
-    """Gradient descent as its formula is written; raises ValueError at a negative rate."""
+    """Plain gradient descent without momentum or weight decay; raises ValueError for a negative learning rate."""
     if lr < 0:
         raise ValueError(f"lr must be 0 or more, got {lr}")
     return ByHand(model.parameters(), {"lr": lr})
 
 
 def _groups(model: nn.Module, weight_decay: float, backbone_lr: float | None = None) -> list[dict[str, Any]]:
-    """Decay matrices and kernels; leave biases and normalisation scales, which have one axis, alone.
+    """Build parameter groups: weight decay applies to matrices and kernels, not to biases and normalisation scales.
 
-    With a rate of its own, the backbone's groups come last.
+    With `backbone_lr`, the backbone's groups come last.
     """
     if weight_decay < 0:
         raise ValueError(f"weight_decay must be 0 or more, got {weight_decay}")
@@ -95,7 +95,7 @@ def _groups(model: nn.Module, weight_decay: float, backbone_lr: float | None = N
         return _decayed([p for _, p in trained], weight_decay)
     backbone = [p for name, p in trained if "backbone" in name.split(".")]
     if not backbone:
-        raise ValueError(f"backbone_lr={backbone_lr}, but the model has no backbone that is trained; expected null")
+        raise ValueError(f"backbone_lr={backbone_lr}, but the model has no trainable backbone; expected null")
     rest = _decayed([p for name, p in trained if "backbone" not in name.split(".")], weight_decay)
     return rest + [{**group, "lr": backbone_lr} for group in _decayed(backbone, weight_decay)]
 
@@ -108,7 +108,7 @@ def _decayed(parameters: list[nn.Parameter], weight_decay: float) -> list[dict[s
 
 
 class ByHand(torch.optim.Optimizer):
-    """``weight -= lr * gradient``, nothing else."""
+    """Gradient descent: ``weight -= lr * gradient``."""
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
@@ -120,15 +120,15 @@ class ByHand(torch.optim.Optimizer):
 
 
 class Muon(torch.optim.Optimizer):
-    """Momentum whose update is orthogonalised, after K. Jordan et al. (2024), kellerjordan.github.io/posts/muon.
+    """SGD with momentum and orthogonalised updates, after K. Jordan et al. (2024), kellerjordan.github.io/posts/muon.
 
-    A kernel ``[out, in, height, width]`` counts as the matrix ``[out, in * height * width]``. The update of an
+    A kernel ``[out, in, height, width]`` is treated as the matrix ``[out, in * height * width]``. The update of an
     ``[out, in]`` matrix is scaled by ``sqrt(max(1, out / in))``, as there. Matrices of one shape are orthogonalised
-    as one batch. Groups with ``orthogonal=False`` take AdamW's update with betas 0.9 and 0.95.
+    as one batch. Groups with ``orthogonal=False`` are updated by AdamW with betas 0.9 and 0.95.
 
     Args:
-        groups: each with params, lr, weight_decay and orthogonal.
-        momentum: of the orthogonalised groups; Nesterov's.
+        groups: parameter groups, each with params, lr, weight_decay and orthogonal.
+        momentum: Nesterov momentum of the orthogonalised groups.
     """
 
     def __init__(self, groups: list[dict[str, Any]], momentum: float) -> None:
@@ -178,14 +178,14 @@ class Muon(torch.optim.Optimizer):
 
 
 def orthogonalise(matrices: Tensor, iterations: int = 5) -> Tensor:
-    """Push all singular values towards 1 by a quintic Newton-Schulz iteration: they end between 0.7 and 1.2.
+    """Orthogonalise matrices by a quintic Newton-Schulz iteration; their singular values end between 0.7 and 1.2.
 
     Args:
         matrices: float ``[batch, rows, columns]``.
-        iterations: of the polynomial.
+        iterations: number of iterations.
 
     Returns:
-        The same shape and dtype; computed in bfloat16 on CUDA.
+        Tensor of the same shape and dtype; computed in bfloat16 on CUDA.
     """
     a, b, c = 3.4445, -4.7750, 2.0315
     x: Tensor = matrices.bfloat16() if matrices.is_cuda else matrices

@@ -1,36 +1,36 @@
-"""Learning-rate schedules as a factor on the base rate, a function of how far training is."""
+"""Learning-rate schedules: factors on the base rate as functions of the training progress."""
 
 import math
 from typing import Any
 
 
 class Constant:
-    """The base rate throughout."""
+    """Constant learning rate, and the interface of all schedules."""
 
     def factor(self, progress: float) -> float:
-        """Factor on the base rate at `progress`, the fraction of all steps done, in [0, 1]."""
+        """Return the factor on the base rate at `progress`, the fraction of all steps done, in [0, 1]."""
         assert 0 <= progress <= 1
         return 1.0
 
     def observe(self, val_loss: float) -> None:
-        """Take note of the validation loss at the end of an epoch."""
+        """Update the schedule with the validation loss at the end of an epoch."""
 
     def state(self) -> dict[str, Any]:
-        """What a checkpoint has to hold."""
+        """Return the state to save in a checkpoint."""
         return {}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Take up a checkpoint's state."""
+        """Restore the state saved in a checkpoint."""
         assert set(state) == set(self.state())
 
 
 class OneCycle(Constant):
-    """Linear from 1/25 up to the base rate, then a cosine down to 0 (after Smith and Topin, arXiv:1708.07120).
+    """Linear warm-up from 1/25 of the base rate, then cosine decay to 0 (after Smith and Topin, arXiv:1708.07120).
 
-    Training for more epochs than first planned stretches the cycle over the new total.
+    If a run is resumed with more epochs, the cycle is stretched over the new total.
 
     Args:
-        warmup: fraction of all steps that the way up takes, in (0, 1).
+        warmup: fraction of all steps used for the warm-up, in (0, 1).
     """
 
     def __init__(self, warmup: float = 0.3) -> None:
@@ -46,12 +46,12 @@ class OneCycle(Constant):
 
 
 class Plateau(Constant):
-    """Multiply the rate each time validation loss has not fallen for some epochs.
+    """Reduction of the learning rate each time the validation loss has not fallen for some epochs.
 
     Args:
-        multiplier: on the rate at each plateau, in (0, 1).
-        patience: epochs without improvement that make a plateau.
-        min_delta: a smaller fall of the loss is no improvement.
+        multiplier: factor on the rate at each plateau, in (0, 1).
+        patience: number of epochs without improvement that count as a plateau.
+        min_delta: smallest decrease of the loss that counts as an improvement.
     """
 
     def __init__(self, multiplier: float = 0.1, patience: int = 5, min_delta: float = 0.001) -> None:

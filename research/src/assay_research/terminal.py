@@ -1,4 +1,4 @@
-"""What a terminal shows and asks: tables and lines, and signals that save and stop; a lost screen stops nothing."""
+"""Terminal output and signals: aligned tables, stop requests by signal, and output that survives a lost terminal."""
 
 import signal
 import sys
@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from typing import TextIO
 
 
-class Unbreakable:
-    """A text stream whose reader may go away: what cannot be written any more is dropped.
+class ResilientStream:
+    """Text stream that discards output once its reader is gone, instead of raising OSError.
 
     Args:
-        stream: the terminal or pipe.
+        stream: stream of the terminal or pipe.
     """
 
     def __init__(self, stream: TextIO) -> None:
@@ -20,7 +20,7 @@ class Unbreakable:
         self.lost = False
 
     def write(self, text: str) -> int:
-        """Write, or drop what nobody can read."""
+        """Write the text, or discard it if the reader is gone."""
         try:
             self.stream.write(text)
         except OSError:
@@ -28,34 +28,34 @@ class Unbreakable:
         return len(text)
 
     def flush(self) -> None:
-        """Flush, or drop what nobody can read."""
+        """Flush the stream; do nothing if the reader is gone."""
         try:
             self.stream.flush()
         except OSError:
             self.lost = True
 
     def isatty(self) -> bool:
-        """Whether a person is still looking at a terminal."""
+        """Return True if the stream is a terminal that is still connected."""
         return not self.lost and self.stream.isatty()
 
     def fileno(self) -> int:
-        """The stream's own file descriptor, from which the terminal's width is read."""
+        """Return the file descriptor of the stream, from which the terminal's width is read."""
         return self.stream.fileno()
 
 
 @dataclass
 class Stop:
-    """Which signal asked to stop, if one did."""
+    """Stop request: number of the signal that requested it; None if there was none."""
 
     signal: int | None = None
 
 
 @contextmanager
 def resilient() -> Iterator[Stop]:
-    """Survive a lost terminal, and turn the first SIGTERM or Ctrl-C into a request to stop.
+    """Survive a lost terminal, and turn the first SIGTERM or Ctrl-C into a stop request.
 
     Yields:
-        What was asked for so far. A second signal stops at once.
+        The stop request, which is updated when a signal arrives. A second signal ends the process at once.
     """
     stop = Stop()
 
@@ -68,7 +68,7 @@ def resilient() -> Iterator[Stop]:
         handled[signal.SIGHUP] = signal.SIG_IGN  # type: ignore[assignment]
     before = {number: signal.signal(number, handler) for number, handler in handled.items()}
     try:
-        with redirect_stdout(Unbreakable(sys.stdout)), redirect_stderr(Unbreakable(sys.stderr)):
+        with redirect_stdout(ResilientStream(sys.stdout)), redirect_stderr(ResilientStream(sys.stderr)):
             yield stop
     finally:
         for number, handler in before.items():
@@ -76,11 +76,11 @@ def resilient() -> Iterator[Stop]:
 
 
 def aligned(rows: Iterable[Sequence[str]], right: Collection[int] = ()) -> str:
-    """A table in columns as wide as their widest cell, two spaces apart, a line each row.
+    """Format a table as text, one line per row, columns two spaces apart.
 
     Args:
-        rows: cells, as many in each row.
-        right: the columns whose cells stand at their right edge.
+        rows: cells of each row, all rows of one length.
+        right: indices of the right-aligned columns.
     """
     lines = list(rows)
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
@@ -92,6 +92,6 @@ def aligned(rows: Iterable[Sequence[str]], right: Collection[int] = ()) -> str:
 
 
 def say(text: str, end: str = "\n") -> None:
-    """A line on standard output, or with another end a part of one, at once."""
+    """Print text on standard output and flush."""
     sys.stdout.write(text + end)
     sys.stdout.flush()

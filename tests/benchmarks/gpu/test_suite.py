@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from assay_research.config.files import BROUGHT, EVERYTHING, studies
+from assay_research.config.files import EVERYTHING, NOT_DOWNLOADED, studies
 from assay_research.config.overrides import compose
 from benchmarks.gpu import outcomes
 from benchmarks.gpu import suite as gpu_suite
@@ -59,7 +59,9 @@ def test_on_a_gpu_nothing_asks_for_less_by_accident(tmp_path: Path) -> None:
 def test_every_study_is_trained_and_goes_on(tmp_path: Path) -> None:
     here = site(tmp_path, "cuda")
     found = [step for step in gpu_suite.steps(here) if step.name.startswith("study ")]
-    assert {step.name for step in found} == {f"study {name}" for name in studies().keys() - {EVERYTHING, *BROUGHT}}
+    assert {step.name for step in found} == {
+        f"study {name}" for name in studies().keys() - {EVERYTHING, *NOT_DOWNLOADED}
+    }
     for step in found:
         assert step.resumable
         command = step.command(True)

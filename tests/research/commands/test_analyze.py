@@ -207,7 +207,7 @@ def test_classes_of_whole_images_are_explored_too(tmp_path, monkeypatch, capsys)
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ([], "data= is missing: name a data set, one of "),
+        ([], "data= is missing: give a data set, one of "),
         (["voc"], "expected key=value, got 'voc'; see assay-analyze --help"),
         (["data=vco"], "data=vco: there is no such data; did you mean 'voc'?"),
         (["data=voc", "root=x"], "there is no 'root'; did you mean 'data.root'?"),

@@ -57,7 +57,7 @@ def test_evaluate_says_where_a_checkpoint_errs(run, capsys):
 def test_evaluate_measures_every_epoch(run):
     found = json.loads(evaluate.evaluate(run, EvaluationOptions(checkpoint="all", fuse="nms")).read_text())
     assert [each["epoch"] for each in found["checkpoints"][:2]] == [1, 2]
-    assert found["looks"]["tta"].endswith("nms")
+    assert found["variants"]["tta"].endswith("nms")
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ from assay_research.runs.run import Run
 from assay_research.runs.trained import data_of
 from assay_research.schedules import Constant
 from assay_research.tasks.classification import figures
-from assay_research.tasks.classification.evaluate import choose_looks
+from assay_research.tasks.classification.evaluate import choose_variants
 from assay_research.tasks.classification.metrics import measure
 from assay_research.tasks.classification.trainer import ClassifierTrainer
 from tests.research.pixels import differ, pixels
@@ -87,7 +87,7 @@ def test_scores_what_validation_scored(run, trained, monkeypatch, capsys):
     assert record["run"] == run.name
     assert (record["dataset"], record["split"], record["n"]) == ("digits", "val", len(trainer.data.val))
     assert record["fingerprint"] == trainer.fingerprint
-    assert [view["size"] for view in record["looks"]["tta"]["views"]] == [None, 36]
+    assert [view["size"] for view in record["variants"]["tta"]["views"]] == [None, 36]
     confusion = torch.tensor(record["scores"]["plain"]["confusion"])
     assert confusion.sum(1).tolist() == trainer.data.val.labels.bincount().tolist()
     assert confusion.trace() / confusion.sum() == pytest.approx(trainer.best["val_top1"])
@@ -114,7 +114,7 @@ def test_all_checkpoints_make_a_table_a_record_and_a_figure(run, trained, monkey
     history = [scored[f"epoch-000{epoch}"]["scores"]["plain"]["top1"] for epoch in (1, 2, 3)]
     assert history == pytest.approx([each["val_top1"] for each in trained[1].history])
     assert scored["last"]["scores"] == scored["epoch-0003"]["scores"]
-    assert {"plain", "tta", "dense"} == scored["best"]["scores"].keys() == record["looks"].keys()
+    assert {"plain", "tta", "dense"} == scored["best"]["scores"].keys() == record["variants"].keys()
     assert (run.folder / "evaluation" / "all-val.png").is_file()
     printed = capsys.readouterr().out
     assert printed.count("epoch-0002") == 3
@@ -150,16 +150,16 @@ def test_a_diverged_model_is_scored_without_numbers(run, monkeypatch):
         (["views=[{size:40,crop:top_left},{size:40}]", "dense=8"], None, None, [View(40)]),
     ],
 )
-def test_looks_are_those_asked_for(arguments, plain, tta, dense):
-    looks = choose_looks(evaluate.COMMAND.read(arguments), own=(View(), View(36)))
+def test_variants_are_those_requested(arguments, plain, tta, dense):
+    variants = choose_variants(evaluate.COMMAND.read(arguments), own=(View(), View(36)))
     for name, views in (("plain", plain), ("tta", tta), ("dense", dense)):
-        assert views is None or list(looks[name].views) == views
-    assert ("dense" in looks) == (dense is not None)
+        assert views is None or list(variants[name].views) == views
+    assert ("dense" in variants) == (dense is not None)
 
 
 def test_two_lists_of_views_are_refused():
     with pytest.raises(ConfigError, match="either views= or sizes="):
-        choose_looks(EvaluationOptions(views=[{}], sizes=[36]), (View(),))
+        choose_variants(EvaluationOptions(views=[{}], sizes=[36]), (View(),))
 
 
 @pytest.mark.parametrize(
@@ -168,21 +168,21 @@ def test_two_lists_of_views_are_refused():
         (["chekpoint=all"], "there is no 'chekpoint'; did you mean 'checkpoint'?"),
         (["best"], "expected key=value, got 'best'"),
         (["sizes="], "'sizes=' has no value"),
-        (["sizes=36"], "sizes=36: expected something like sizes=[36,40,44]"),
-        (["sizes=[36"], "sizes=[36: expected something like sizes=[36,40,44]"),
-        (["sizes=36,40"], "sizes=36,40: expected something like sizes=[36,40,44]"),
+        (["sizes=36"], "sizes=36: expected for example sizes=[36,40,44]"),
+        (["sizes=[36"], "sizes=[36: expected for example sizes=[36,40,44]"),
+        (["sizes=36,40"], "sizes=36,40: expected for example sizes=[36,40,44]"),
         (["sizes=[]"], "views: expected at least one"),
         (["sizes=[20]"], "a view of size 20 is smaller than the 32x32 canvas"),
-        (["dense=x"], "dense=x: expected something like dense=8"),
+        (["dense=x"], "dense=x: expected for example dense=8"),
         (["dense=7"], "stride must be 1, 2, 4, 8, 16 or 32 pixels, got 7"),
-        (["flip=3.5"], "flip=3.5: expected something like flip=true"),
+        (["flip=3.5"], "flip=3.5: expected for example flip=true"),
         (["views=[{size: 36, flop: true}]"], "unexpected keyword argument 'flop'; a view is {size: 36, "),
-        (["views={size: 36}"], "views={size: 36}: expected something like views=[{size: 36}, "),
+        (["views={size: 36}"], "views={size: 36}: expected for example views=[{size: 36}, "),
         (["split=train"], "split must be val or test, got 'train'"),
         (["device=tpu"], "device must be auto, cpu or cuda, got 'tpu'"),
-        (["checkpoint=9"], "has no checkpoint '9'; there: epoch-0001, epoch-0002, epoch-0003, best, last"),
+        (["checkpoint=9"], "has no checkpoint '9'; its checkpoints: epoch-0001, epoch-0002, epoch-0003, best, last"),
         (["checkpoint=../best"], "has no checkpoint '../best'"),
-        (["run=nowhere"], "'nowhere' is no run"),
+        (["run=nowhere"], "'nowhere' is not a run"),
     ],
 )
 def test_bad_input_is_one_message_and_writes_nothing(run, monkeypatch, arguments, message):

@@ -206,8 +206,8 @@ def test_links_are_not_followed(tmp_path):
     ("arguments", "message"),
     [
         (["list", "--runs", "nowhere"], "no folder 'nowhere'"),
-        (["prune", "--runs", "."], "say what to delete"),
-        (["prune", "--yes", "--runs", "."], "say what to delete"),
+        (["prune", "--runs", "."], "nothing selected"),
+        (["prune", "--yes", "--runs", "."], "nothing selected"),
     ],
 )
 def test_bad_input_is_one_message(tmp_path, monkeypatch, capsys, arguments, message):

@@ -112,7 +112,7 @@ def test_torchrun_is_not_for_sweeps(tmp_path, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     result = sweep(tmp_path, "--multirun", *SMALL, "seed=0,1")
     assert result.returncode == 1
-    assert "torchrun trains one model with several processes, and this is a sweep" in result.stderr
+    assert "torchrun trains one model with several processes, but this is a sweep" in result.stderr
     assert list(tmp_path.iterdir()) == []
 
 

@@ -92,7 +92,7 @@ def test_run_holds_all_the_design_promises(finished):
         (["views=[{}, {size: 20}]"], "a view of size 20 is smaller than the 32x32 canvas"),
         (["device=tpu"], "device must be auto, cpu or cuda, got 'tpu'"),
         (["data=image_folder", "data.root=nowhere"], "nowhere"),
-        (["resume=nowhere"], "'nowhere' is no run"),
+        (["resume=nowhere"], "'nowhere' is not a run"),
         (["epochs="], "epochs"),
         (["=3"], "expected key=value, got '=3'"),
         (["model=3"], "model=3: there is no such model"),
@@ -112,7 +112,7 @@ def test_run_holds_all_the_design_promises(finished):
         (["optim=by_hand", "optim.lr=-1"], "lr must be 0 or more, got -1"),
         (["views=[{size: large}]"], "a view's size must be at least 1 pixel, and whole, got 'large'"),
         (["views=[{flip: maybe}]"], "a view's flip must be true or false, got 'maybe'"),
-        (["experiment=speedrun", "data=digits", "schedule=constant"], "~<group>.warmup leaves it out"),
+        (["experiment=speedrun", "data=digits", "schedule=constant"], "remove it with ~<group>.warmup"),
     ],
 )
 def test_bad_input_is_one_message_and_no_run(tmp_path, monkeypatch, arguments, message):
@@ -136,7 +136,7 @@ def test_bad_input_ends_the_process_with_1_and_no_traceback(tmp_path):
 def test_cuda_asked_for_where_there_is_none_is_a_clear_error(tmp_path):
     result = assay_train(tmp_path, "device=cuda")
     assert result.returncode == 1
-    assert "device=cuda was asked for, but torch" in result.stderr
+    assert "device=cuda was requested, but torch" in result.stderr
     assert "Traceback" not in result.stderr
     assert list(tmp_path.iterdir()) == []
 
@@ -144,7 +144,7 @@ def test_cuda_asked_for_where_there_is_none_is_a_clear_error(tmp_path):
 def test_diverged_training_says_so_and_leaves_json_that_everyone_reads(tmp_path):
     result = assay_train(tmp_path, *SMALL, "optim.lr=1e30")
     assert result.returncode == 0, result.stderr
-    assert "neither over- nor underfitting, for training diverged" in result.stdout
+    assert "training diverged (" in result.stdout
     summary = (only_run(tmp_path) / "summary.json").read_text()
     assert json.loads(summary, parse_constant=pytest.fail)["val_loss"] is None
 
@@ -165,9 +165,9 @@ def test_resume_refuses_what_would_be_another_experiment(finished):
     run = only_run(finished)
     before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
     for change, message in (
-        ("optim.lr=1", "'optim.lr' cannot change"),
-        ("epochs=2", "epochs=2 is fewer than the 3"),
-        ("model=tinyvgg_b", "'model' cannot change"),
+        ("optim.lr=1", "'optim.lr' cannot be changed"),
+        ("epochs=2", "epochs=2 is less than the 3"),
+        ("model=tinyvgg_b", "'model' cannot be changed"),
     ):
         result = assay_train(finished, f"resume={run}", change)
         assert result.returncode == 1

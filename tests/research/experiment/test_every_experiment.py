@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from assay_research.config.files import BROUGHT, EVERYTHING, choices, studies
+from assay_research.config.files import EVERYTHING, NOT_DOWNLOADED, choices, studies
 from assay_research.config.overrides import compose, compose_settings
 from assay_research.experiment.trainers import make_trainer
 
@@ -25,7 +25,9 @@ def images(tmp_path_factory) -> Path:
     return folder
 
 
-DETECTORS = [each for each in choices("experiment") if each.partition("/")[0] in {"diatoms", "diatoms_smoke", *BROUGHT}]
+DETECTORS = [
+    each for each in choices("experiment") if each.partition("/")[0] in {"diatoms", "diatoms_smoke", *NOT_DOWNLOADED}
+]
 
 
 @pytest.mark.parametrize("experiment", [each for each in choices("experiment") if each not in DETECTORS])
@@ -89,5 +91,5 @@ def test_a_study_is_a_folder_and_everything_is_all_of_them():
     assert {"resnet_depth", "cs231n_levels", "tinyvggcifar10", "augmentation"} < found.keys()
     assert len(found["bccd"]) == 9
     assert sorted(found[EVERYTHING]) == [
-        each for each in choices("experiment") if "/" in each and each.partition("/")[0] not in BROUGHT
+        each for each in choices("experiment") if "/" in each and each.partition("/")[0] not in NOT_DOWNLOADED
     ]

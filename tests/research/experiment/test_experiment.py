@@ -62,7 +62,7 @@ def test_going_on_from_an_earlier_epoch_begins_a_new_run_and_leaves_the_old_one(
 
 
 def test_a_checkpoint_that_is_not_there_is_named_with_those_that_are(trainer, tmp_path):
-    with pytest.raises(CheckpointError, match=r"epoch-0009.*there are: best, epoch-0001, epoch-0002, epoch-0003, last"):
+    with pytest.raises(CheckpointError, match=r"epoch-0009.*available: best, epoch-0001, epoch-0002, epoch-0003, last"):
         trainer.load_checkpoint(9)
     with pytest.raises(CheckpointError, match="there is no checkpoint yet: train first"):
         new(tmp_path).load_checkpoint("best")
@@ -73,7 +73,7 @@ def test_what_a_notebook_can_get_wrong_is_an_error_in_words(tmp_path):
     for epochs in (0, -1):
         with pytest.raises(ConfigError, match=f"expected 1 epoch or more to train, got {epochs}"):
             experiment.train(epochs=epochs)
-    with pytest.raises(CheckpointError, match="no trained epoch to finish with: train first"):
+    with pytest.raises(CheckpointError, match="there is no trained epoch: train first"):
         experiment.finish("enough")
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(ConfigError, match="there is no 'epohcs'; did you mean 'epochs'"):

@@ -24,14 +24,14 @@ def run(monkeypatch, folder, *arguments):
 
 def test_a_sound_network_learns_one_batch_by_heart(tmp_path, monkeypatch, capsys):
     run(monkeypatch, tmp_path, "probe=overfit_one_batch", "batch_size=32", "optim.lr=0.005")
-    said = re.match(r"one batch of 32 images is learned by heart: loss (\S+), top1 \S+ after", capsys.readouterr().out)
+    said = re.match(r"the model overfits one batch of 32 images: loss (\S+), top1 \S+ after", capsys.readouterr().out)
     assert said is not None
     assert float(said[1]) <= LEARNED  # as printed, rounded
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_network_that_cannot_learn_one_batch_is_an_error(tmp_path, monkeypatch):
-    with pytest.raises(SystemExit, match="one batch of 16 images was not learned by heart: loss 2"):
+    with pytest.raises(SystemExit, match="the model did not overfit one batch of 16 images: loss 2"):
         run(monkeypatch, tmp_path, "probe=overfit_one_batch", "batch_size=16", "optim.lr=1e-12")
 
 
@@ -54,11 +54,11 @@ def test_rates_rise_until_the_loss_runs_away():
 
 
 def test_a_range_that_cannot_be_is_one_message():
-    with pytest.raises(ConfigError, match="of which the range takes multiples"):
+    with pytest.raises(ConfigError, match=r"probe=rate_range needs optim\.lr > 0"):
         rate_range(make_trainer(compose_settings(["optim.lr=0"])))
     trainer = make_trainer(compose_settings([]))
     next(trainer.model.parameters()).data.fill_(math.nan)
-    with pytest.raises(ConfigError, match="the very first step"):
+    with pytest.raises(ConfigError, match="the loss of the first step"):
         rate_range(trainer)
 
 
@@ -76,6 +76,6 @@ def test_an_unknown_probe_is_refused(tmp_path, monkeypatch):
 
 def test_torchrun_is_not_for_probes(tmp_path, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(SystemExit, match="probe=rate_range is answered by one process; run it without torchrun"):
+    with pytest.raises(SystemExit, match="probe=rate_range needs a single process; run it without torchrun"):
         run(monkeypatch, tmp_path, "probe=rate_range")
     assert list(tmp_path.iterdir()) == []

@@ -90,7 +90,7 @@ def test_a_backbones_file_fills_the_backbone(tmp_path: Path) -> None:
     filled = detector.model.backbone.body.state_dict()
     assert len(filled) > 200
     assert all(torch.equal(each, source[f"features.{name}"]) for name, each in filled.items())
-    with pytest.raises(ConfigError, match="a backbone alone; trainable=head needs a whole detector"):
+    with pytest.raises(ConfigError, match="only a backbone; trainable=head needs weights of a whole detector"):
         build("faster_rcnn_mobilenet", weights=str(tmp_path / "backbone.pth"), trainable="head").load_pretrained()
 
 
@@ -109,7 +109,7 @@ def test_a_file_is_what_the_hash_in_its_name_says(tmp_path: Path) -> None:
     for path in (good, bad):
         path.write_bytes(content)
     assert torch.equal(read(good).tensors["a"], torch.ones(2))
-    with pytest.raises(ConfigError, match=r"damaged, or not what its name says.*Fetch it again"):
+    with pytest.raises(ConfigError, match=r"damaged, or is another file than its name states.*Download it again"):
         read(bad)
 
 
@@ -134,13 +134,13 @@ def test_files_that_do_not_fit_are_refused_with_the_reason(tmp_path: Path, monke
     Path("text.pth").write_text("no weights at all")
     reasons = {
         "nowhere.pth": "expected none, backbone, coco or a file; there is no",
-        "code.pth": "no weights that can be read",
-        "text.pth": "no weights that can be read",
-        ".": "no weights that can be read",
-        "list.pth": "no tensors by name",
-        "empty.pth": "no tensors by name",
-        "other.pth": r"of another model: .*backbone\.body\.stem\.0\.weight.* and \d+ more",
-        "lacking.pth": r"of another model: .*backbone\.fpn\.inner_blocks",
+        "code.pth": "cannot read the weights in",
+        "text.pth": "cannot read the weights in",
+        ".": "cannot read the weights in",
+        "list.pth": "no named tensors",
+        "empty.pth": "no named tensors",
+        "other.pth": r"for another model\. .*backbone\.body\.stem\.0\.weight.* and \d+ more",
+        "lacking.pth": r"for another model\. .*backbone\.fpn\.inner_blocks",
     }
     for name, reason in reasons.items():
         with pytest.raises(ConfigError, match=reason):

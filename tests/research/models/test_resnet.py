@@ -78,11 +78,11 @@ def test_resnet_compiles_as_one_graph() -> None:
 @pytest.mark.parametrize(
     ("blocks", "channels", "message"),
     [
-        ([], [], "must name the same stages"),
-        ([2, 2], [16], "must name the same stages"),
+        ([], [], "must have the same length"),
+        ([2, 2], [16], "must have the same length"),
         ([2, 0], [16, 32], "at least one block"),
         ([2, 2], [0, 32], "at least one block and one channel"),
-        ([2, 2], [32, 16], "must not fall"),
+        ([2, 2], [32, 16], "must not decrease"),
     ],
 )
 def test_resnet_refuses_impossible_stages(blocks: list[int], channels: list[int], message: str) -> None:

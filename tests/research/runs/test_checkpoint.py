@@ -14,7 +14,7 @@ from torch import nn
 from assay_research import optim
 from assay_research.errors import CheckpointError
 from assay_research.runs import checkpoint
-from assay_research.runs.disk import BESIDES
+from assay_research.runs.disk import OTHER_FILES
 
 
 class Harmful:
@@ -56,12 +56,12 @@ def test_every_truncation_is_refused_by_name(tmp_path):
 
 
 def test_missing_checkpoint_and_other_files_are_refused(tmp_path):
-    with pytest.raises(CheckpointError, match=r"no checkpoint at '.*last\.pt'; there: none"):
+    with pytest.raises(CheckpointError, match=r"no checkpoint at '.*last\.pt'; checkpoints in its folder: none"):
         checkpoint.load(tmp_path / "last.pt")
     torch.save([1, 2], tmp_path / "list.pt")
-    with pytest.raises(CheckpointError, match=r"no checkpoint at '.*last\.pt'; there: list"):
+    with pytest.raises(CheckpointError, match=r"no checkpoint at '.*last\.pt'; checkpoints in its folder: list"):
         checkpoint.load(tmp_path / "last.pt")
-    with pytest.raises(CheckpointError, match="no checkpoint of ours"):
+    with pytest.raises(CheckpointError, match="not a checkpoint of Assay"):
         checkpoint.load(tmp_path / "list.pt")
 
 
@@ -100,10 +100,10 @@ def test_estimate_is_what_a_checkpoint_takes_before_and_after_the_first_step(tmp
     model = network()
     optimizer = build(model)
     average = network() if averaged else None
-    before = checkpoint.needed(model, optimizer, 1, average) - BESIDES
+    before = checkpoint.needed(model, optimizer, 1, average) - OTHER_FILES
     model(torch.rand(2, 3, 8, 8)).sum().backward()
     optimizer.step()
-    after = checkpoint.needed(model, optimizer, 1, average) - BESIDES
+    after = checkpoint.needed(model, optimizer, 1, average) - OTHER_FILES
     state = {
         "model": model.state_dict(),
         "ema": average.state_dict() if average else None,

@@ -26,7 +26,7 @@ def test_too_little_space_is_refused_with_both_figures_and_a_way_out(tmp_path):
     free = shutil.disk_usage(tmp_path).free
     check(tmp_path, free // 2)
     with pytest.raises(
-        DiskError, match=r"will write about .* to '.*new', and .* are free there.*save_every=0"
+        DiskError, match=r"will write about .* to '.*new', but only .* are free.*save_every=0"
     ) as caught:
         check(tmp_path / "not" / "yet" / "new", 2 * free)
     assert isinstance(caught.value, AssayError)

@@ -107,7 +107,7 @@ class BlobTrainer(Loop):
         error = counted(self.result, self.data.val) - self.data.val.counts
         return {"val_loss": (error**2).mean().item(), CLOSE.val: (error.abs() < 0.5).float().mean().item()}
 
-    def leave_unvaried(self) -> None:
+    def disable_augmentation(self) -> None:
         pass
 
 
@@ -186,7 +186,7 @@ def test_another_tasks_options_and_augmentation_are_refused(settings):
     experiment = Experiment.build(settings)
     experiment.train(1, progress=False)
     assert experiment.run is not None
-    with pytest.raises(ConfigError, match="iou= is a detector's; this run has trained something else"):
+    with pytest.raises(ConfigError, match="iou= is an option for a detector"):
         evaluate.evaluate(experiment.run, EvaluationOptions(iou=0.4))
     settings.augment = {"_target_": "assay_research.data.augment.Augment"}
     with pytest.raises(ConfigError, match="a counter takes no augmentation"):

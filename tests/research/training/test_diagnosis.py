@@ -6,7 +6,7 @@ from itertools import pairwise
 import pytest
 
 from assay_research.tasks.classification.task import FIT
-from assay_research.training.diagnosis import fit, spread
+from assay_research.training.diagnosis import evenly_spaced, fit
 
 
 def history(losses: list[float], scores: list[float]) -> list[dict[str, float]]:
@@ -19,11 +19,11 @@ def history(losses: list[float], scores: list[float]) -> list[dict[str, float]]:
 @pytest.mark.parametrize(
     ("losses", "scores", "train", "verdict"),
     [
-        ([1.0, 0.5, 0.9], [0.5, 0.7, 0.7], 0.95, "overfitting: 0.950 of training images right, 0.700 of validation"),
+        ([1.0, 0.5, 0.9], [0.5, 0.7, 0.7], 0.95, "overfitting: 0.950 of training images correct, 0.700 of validation"),
         ([1.0, 0.5, 0.5], [0.5, 0.7, 0.7], 0.95, "a gap between training and validation"),
         ([1.0, 0.8, 0.6], [0.5, 0.6, 0.7], 0.70, "not yet converged: validation accuracy gained 0.100"),
         ([1.0, 0.5, 0.5], [0.5, 0.7, 0.7], 0.72, "no overfitting"),
-        ([1.0, math.nan], [0.3, 0.1], 0.3, "neither over- nor underfitting, for training diverged (0.300 of training"),
+        ([1.0, math.nan], [0.3, 0.1], 0.3, "training diverged (0.300 of training"),
     ],
 )
 def test_the_verdict_follows_from_the_curves(losses, scores, train, verdict):
@@ -31,8 +31,8 @@ def test_the_verdict_follows_from_the_curves(losses, scores, train, verdict):
 
 
 @pytest.mark.parametrize(("n", "most"), [(10, 3), (45_000, 5_000), (3, 5), (1, 1)])
-def test_images_looked_at_are_from_all_over_the_split(n, most):
-    chosen = spread(n, most).tolist()
+def test_scored_images_are_from_all_over_the_split(n, most):
+    chosen = evenly_spaced(n, most).tolist()
     assert len(set(chosen)) == len(chosen) == min(n, most)
     assert chosen[0] == 0
     assert chosen[-1] == (n - 1 if most > 1 else 0)

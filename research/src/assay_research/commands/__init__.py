@@ -1,1 +1,1 @@
-"""The console commands, one file each; with `config`, all that knows Hydra."""
+"""Console commands, one file each; only they and `config` use Hydra."""

@@ -1,4 +1,4 @@
-"""Look at a data set before training on it: `assay-analyze data=voc data.root=<folder>` writes one HTML report."""
+"""Command `assay-analyze data=voc data.root=<folder>`: analyse a data set and write one HTML report."""
 
 import sys
 from collections.abc import Sequence
@@ -23,20 +23,20 @@ from assay_research.terminal import say
 
 @dataclass(frozen=True)
 class AnalysisOptions:
-    """What the command line says, but for settings of the data set other than its folder."""
+    """Command-line options, without settings of the data set other than its folder."""
 
     data: str | None = option(None, "the data set")
-    data_root: str | None = option(None, "the folder of a data set that is read from one", key="data.root", folder=True)
-    out: str | None = option(None, "where to write; by default analyses/<name of the data set>/", folder=True)
+    data_root: str | None = option(None, "the data set's folder, if it has one", key="data.root", folder=True)
+    out: str | None = option(None, "the folder to write to; by default analyses/<name of the data set>/", folder=True)
 
 
 @dataclass(frozen=True)
 class AnalysisRequest:
-    """What is asked for.
+    """Parsed command line.
 
     Attributes:
-        data: the config of the data set.
-        out: where to write; None for the default.
+        data: config of the data set.
+        out: folder to write to; None for the default.
     """
 
     data: DictConfig
@@ -44,10 +44,10 @@ class AnalysisRequest:
 
 
 def compose(overrides: Sequence[str]) -> DictConfig:
-    """The config of a data set: ``data=voc`` and its settings.
+    """Compose the config of a data set from ``data=voc`` and its settings.
 
     Raises:
-        ConfigError: one of them does not fit.
+        ConfigError: the data set or a setting does not exist or is invalid.
     """
     check_groups(overrides)
     try:
@@ -63,9 +63,9 @@ COMMAND = Command(
     __version__,
     AnalysisOptions,
     about="""
-        Look at a data set before training on it: classes, objects an image, sizes and shapes of boxes, outliers, where
-        objects lie, images without objects, copies and other look-alikes, leakage between the splits, and every
-        problem met while reading.
+        Analyse a data set before training on it: classes, objects per image, sizes and shapes of boxes, outliers,
+        positions of objects, images without objects, duplicates and near-duplicates, leakage between the splits, and
+        every problem found while reading.
     """,
     usage="data=<data set> [data.<setting>=<value> ...] [out=<folder>]",
     examples=(
@@ -75,21 +75,21 @@ COMMAND = Command(
     ),
     groups={"data": "the data set, a file of conf/data as for assay-train"},
     compose=compose,
-    notes="Writes report.html, which needs no other file and no network, and its figures as PNG beside it.",
+    notes="Writes report.html, which needs no other file and no network, and its figures as PNG in the same folder.",
 )
 
 
 def parse(arguments: Sequence[str]) -> AnalysisRequest:
-    """Read ``key=value`` arguments, and compose the config of the data set with those that are about it.
+    """Parse ``key=value`` arguments and compose the config of the data set.
 
     Raises:
-        ConfigError: no ``key=value``, no data set, or an unknown key or data set.
+        ConfigError: an argument is not ``key=value``, a key or the data set is unknown, or ``data=`` is missing.
     """
     own = {"data", "data.root", "out"}
     settings = [each for each in arguments if each.startswith("data.") and each.partition("=")[0] not in own]
     options = COMMAND.read([each for each in arguments if each not in settings])
     if options.data is None:
-        raise ConfigError(f"data= is missing: name a data set, one of {', '.join(choices('data'))}")
+        raise ConfigError(f"data= is missing: give a data set, one of {', '.join(choices('data'))}")
     for each in settings:
         split(each, COMMAND.name, sorted(own))
     root = [] if options.data_root is None else [quoted("data.root", options.data_root)]
@@ -98,15 +98,15 @@ def parse(arguments: Sequence[str]) -> AnalysisRequest:
 
 
 def analyze(options: AnalysisRequest) -> Path:
-    """Read the data set, explore it, write the report, and print the findings.
+    """Read and analyse the data set, write the report and print the findings.
 
     Returns:
-        The report.
+        Path of the report.
 
     Raises:
-        AssayError: a setting or a data set that is no good.
+        AssayError: a setting is invalid, or the data set is missing or damaged.
     """
-    # Torch and matplotlib take seconds to import, and help, errors and completion do without.
+    # Torch and matplotlib take seconds to import, and help, errors and completion do not need them.
     from assay_research.config.build import load_data
     from assay_research.reports.dataset import page
     from assay_research.reports.dataset.collection import collect
@@ -121,12 +121,12 @@ def analyze(options: AnalysisRequest) -> Path:
         say(f"{what:14} {value}  ({remark})")
     for finding in findings(seen):
         say(f"- {finding.message} {finding.advice}".rstrip())
-    say(f"written: {written}, and its figures beside it")
+    say(f"written: {written}, and its figures in the same folder")
     return written
 
 
 def main() -> None:
-    """The command `assay-analyze`."""
+    """Run the command `assay-analyze`."""
     arguments = sys.argv[1:]
     if COMMAND.answer(arguments):
         return

@@ -1,4 +1,4 @@
-"""Score a run's checkpoints: `assay-evaluate [run=<run>] [checkpoint=all]` measures everything, and trains nothing."""
+"""Command `assay-evaluate [run=<run>] [checkpoint=all]`: score a run's checkpoints."""
 
 import sys
 from pathlib import Path
@@ -14,30 +14,30 @@ COMMAND = Command(
     __version__,
     EvaluationOptions,
     about="""
-        Score a run's checkpoints. Of a classifier: cross-entropy, top-1, top-5, calibration (ECE), accuracy of every
-        class, confusion matrix and worst mistakes. Of a detector: COCO's twelve figures, precision and recall,
-        confusion matrix with the background, what is missed, confused, found twice or not there, and the thresholds
-        that would do better. For the plain view, and for several views averaged or fused (test-time augmentation).
+        Score a run's checkpoints. For a classifier: cross-entropy, top-1, top-5, calibration (ECE), accuracy of every
+        class, confusion matrix and worst mistakes. For a detector: COCO's twelve metrics, precision and recall,
+        confusion matrix with the background, missed, confused, duplicate and false detections, and better thresholds.
+        Variants: the plain view, and several views averaged or fused (test-time augmentation).
     """,
     examples=(
         ("assay-evaluate", "the newest run's best checkpoint"),
-        ("assay-evaluate run=runs/digits/<time> checkpoint=all", "every epoch that it kept"),
+        ("assay-evaluate run=runs/digits/<time> checkpoint=all", "every saved epoch"),
         ("assay-evaluate 'sizes=[36,40,44]' flip=true", "six views of each image, averaged"),
     ),
-    notes="Writes JSON and figures to <run>/evaluation/, of a detector a page to read too.",
+    notes="Writes JSON and figures to <run>/evaluation/; for a detector also a Markdown page.",
 )
 
 
 def evaluate(run: Run, options: EvaluationOptions) -> Path:
-    """Score the chosen checkpoints; write what was measured, then print the tables.
+    """Score the chosen checkpoints, write the results and print the tables.
 
     Returns:
-        The JSON file that holds it.
+        Path of the JSON file with the results.
 
     Raises:
-        AssayError: a bad option, a run or checkpoint that is damaged, or data that is not what it was trained on.
+        AssayError: an option is invalid, the run or a checkpoint is damaged, or the data set has changed.
     """
-    # Torch takes seconds to import, and help, errors and completion do without.
+    # Torch takes seconds to import, and help, errors and completion do not need it.
     from assay_research.runs.trained import choose_checkpoints, data_of
     from assay_research.tasks.registry import check_options, task_of
     from assay_research.training.device import choose_device
@@ -51,7 +51,7 @@ def evaluate(run: Run, options: EvaluationOptions) -> Path:
 
 
 def main() -> None:
-    """The command `assay-evaluate`."""
+    """Run the command `assay-evaluate`."""
     arguments = sys.argv[1:]
     if COMMAND.answer(arguments):
         return

@@ -1,4 +1,4 @@
-"""Go on with a run: what may change, and which run is meant."""
+"""Resuming of runs: the settings that may change, and the run that ``resume=auto`` selects."""
 
 import math
 from collections.abc import Sequence
@@ -22,27 +22,25 @@ MAY_CHANGE = (
     "stopping.min_delta",
     "stopping.patience",
 )
-"""What `resume=` lets one change: nothing that would make the run another experiment."""
+"""Settings that may change when a run is resumed: none that would make it another experiment."""
 
 
 AUTO = "auto"
-"""As `resume=`: go on with the newest run of this very config, or begin one."""
+"""Value of `resume=` to resume the newest run with the same config, or to start one if there is none."""
 
 
 def resumed_config(run: Run, overrides: Sequence[str]) -> DictConfig:
-    """The config of a run, with the few changes that going on with it allows; loggers are not its concern.
+    """Return the config of a run with the changes that resuming allows; overrides of loggers are ignored.
 
     Raises:
-        ConfigError: a change that would make it another experiment, or of the wrong type.
+        ConfigError: a setting may not change, or its value has the wrong type.
     """
     overrides = [each.lstrip("+~") for each in overrides]
     overrides = [each for each in overrides if not each.startswith(("logger=", "logger."))]
     for override in overrides:
         key = override.partition("=")[0]
         if key not in MAY_CHANGE:
-            raise ConfigError(
-                f"resume= goes on with a run as it was, so '{key}' cannot change; {nearest(key, MAY_CHANGE)}"
-            )
+            raise ConfigError(f"'{key}' cannot be changed when a run is resumed; {nearest(key, MAY_CHANGE)}")
     try:
         config = OmegaConf.merge(OmegaConf.structured(TrainConfig), run.config(), OmegaConf.from_dotlist(overrides))
     except OmegaConfBaseException as error:
@@ -51,8 +49,8 @@ def resumed_config(run: Run, overrides: Sequence[str]) -> DictConfig:
     return config
 
 
-def of_a_run(arguments: list[str]) -> list[str]:
-    """Have Hydra take any key beside ``resume=<run>``: they are of the run's config, which it does not know."""
+def allow_run_keys(arguments: list[str]) -> list[str]:
+    """Prefix keys with ``++`` if there is a ``resume=<run>``: they belong to the run's config, unknown to Hydra."""
     resumed = [argument.removeprefix("resume=") for argument in arguments if argument.startswith("resume=")]
     if not resumed or resumed[-1] in (AUTO, "null"):
         return arguments
@@ -65,25 +63,25 @@ def of_a_run(arguments: list[str]) -> list[str]:
 
 
 def latest(config: DictConfig) -> Run | None:
-    """The newest run of this very config, whatever `resume=` may change put aside."""
+    """Find the newest run with the same config, except for the settings in `MAY_CHANGE`; None if there is none."""
     folders = sorted(Path(config.runs, config.name).glob("*/config.yaml"), reverse=True)
-    wanted = _essence(config)
-    return next(
-        (Run(path.parent) for path in folders if _essence(OmegaConf.create(Run(path.parent).config())) == wanted), None
-    )
+    wanted = _unchangeable(config)
+    runs = (Run(path.parent) for path in folders)
+    return next((run for run in runs if _unchangeable(OmegaConf.create(run.config())) == wanted), None)
 
 
 def is_finished(run: Run, config: DictConfig) -> bool:
-    """Whether the config would not train the run any longer: its epochs are done, or it stopped early for good."""
+    """Return True if the config would not train the run further: all epochs are done, or it stopped early."""
     summary = run.summary()
     history = [{key: math.nan if value is None else value for key, value in each.items()} for each in read_history(run)]
-    if summary.get("epochs") != len(history):  # it was given more epochs, and interrupted
+    if summary.get("epochs") != len(history):  # it was resumed with more epochs, and interrupted
         return False
     stopping = Stopping(config.stopping.patience, config.stopping.min_delta)
     return len(history) == config.epochs or reason_to_stop(history, stopping) is not None
 
 
-def _essence(config: DictConfig) -> DictConfig:
+def _unchangeable(config: DictConfig) -> DictConfig:
+    """Return a copy of the config in which the settings that may change are None."""
     plain = OmegaConf.create(OmegaConf.to_container(config, resolve=True))
     assert isinstance(plain, DictConfig)
     for key in (*MAY_CHANGE, "logger", "runs", "resume"):

@@ -1,4 +1,4 @@
-"""Many trainings in one command: each leaves word of how it went, and the last thing is one report on all."""
+"""Sweeps: several trainings in one command; each writes its outcome, and one report summarises them at the end."""
 
 import json
 import sys
@@ -19,19 +19,19 @@ from assay_research.runs.run import Run
 if TYPE_CHECKING:
     from assay_research.data.protocol import Data
 
-# Torch takes seconds to import, and help, errors and completion do without: what needs it is imported where it works.
+# Torch takes seconds to import, and help, errors and completion do not need it: modules that need it are imported late.
 
 MULTIRUN = ("-m", "--multirun")
 
 
 @dataclass(frozen=True)
 class SweepOutcome:
-    """How one training of a sweep went.
+    """Outcome of one training of a sweep.
 
     Attributes:
-        overrides: what it was told.
-        run: its folder; None if it has none.
-        error: why it failed; None if it did not.
+        overrides: overrides of the training.
+        run: folder of its run; None if there is none.
+        error: error message; None if it did not fail.
     """
 
     overrides: list[str]
@@ -39,22 +39,22 @@ class SweepOutcome:
     error: str | None
 
     def write(self, folder: Path, number: int) -> None:
-        """Leave word in the sweep's folder."""
+        """Write the outcome to ``<number>.json`` in the sweep's folder."""
         folder.mkdir(parents=True, exist_ok=True)
         disk.write_atomically(json.dumps(asdict(self)).encode(), folder / f"{number}.json")
 
 
 def arguments(typed: Sequence[str]) -> tuple[list[str], Path | None]:
-    """Hydra's arguments for what was typed: a study's name, or several, become a sweep over their experiments.
+    """Convert command-line arguments to Hydra's; names of studies become a sweep over their experiments.
 
     Args:
-        typed: the command line.
+        typed: command-line arguments.
 
     Returns:
-        The arguments, and the sweep's folder, ``<runs>/<study>/<time>``, or None if it is one training.
+        Hydra's arguments, and the sweep's folder, ``<runs>/<study>/<time>``, or None for a single training.
 
     Raises:
-        ConfigError: the config of a sweep is asked for.
+        ConfigError: ``--cfg`` was given for a sweep.
     """
     known = studies()
     given = dict(argument.split("=", 1) for argument in typed if "=" in argument)
@@ -65,7 +65,9 @@ def arguments(typed: Sequence[str]) -> tuple[list[str], Path | None]:
         return list(typed), None
     if any(argument.startswith(("--cfg", "-c")) for argument in typed):
         one = known[named[0] if named else EVERYTHING][0]
-        raise ConfigError(f"--cfg shows the config of one training, not of a sweep: try experiment={one} --cfg job")
+        raise ConfigError(
+            f"--cfg shows the config of one training, but this is a sweep: try experiment={one} --cfg job"
+        )
     stamp = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
     folder = Path(given.get("runs", "runs").strip("'\"")) / (name if name in known else "sweeps") / stamp
     flags = [argument for argument in typed if argument.startswith("-") or "=" not in argument]
@@ -73,27 +75,31 @@ def arguments(typed: Sequence[str]) -> tuple[list[str], Path | None]:
     if named:
         members = [member for each in name.split(",") for member in known.get(each, [each])]
         passed.append("experiment=" + ",".join(dict.fromkeys(members)))
-    # Together: what stands between flags is lost on Hydra.
+    # Flags come last: Hydra ignores overrides between flags.
     return [*([] if several else ["--multirun"]), *passed, f"hydra.sweep.dir='{folder}'", *flags], folder
 
 
 @lru_cache(maxsize=1)
 def read_once(data: str) -> "Data":
-    """The data set of a config's `data` as YAML; members of a sweep share it, and 60,000 files take long to read."""
+    """Load a data set once for all trainings of a sweep, since reading 60,000 files is slow.
+
+    Args:
+        data: the `data` section of a config as YAML text.
+    """
     from assay_research.config.build import load_data
 
     return load_data(OmegaConf.create(data))
 
 
 def report(folder: Path, figure: bool) -> int:
-    """Write the table, the figure and the JSON of a sweep, and say where they are.
+    """Write the table, the figure and the JSON of a sweep, and print the table and the folder.
 
     Args:
-        folder: of the sweep.
-        figure: draw it.
+        folder: folder of the sweep.
+        figure: True to plot the figure.
 
     Returns:
-        How many of its trainings failed.
+        Number of trainings that failed.
     """
     from assay_research.reports.studies import study
 
@@ -112,7 +118,7 @@ def report(folder: Path, figure: bool) -> int:
 
 
 def _label(outcome: SweepOutcome, common: set[str]) -> str:
-    """What sets a training apart from the sweep's others, its seed aside; all it was told where nothing else does."""
-    told = [each for each in outcome.overrides if not each.startswith("seed=")]
-    own = [each for each in told if each not in common]
-    return " ".join(each.removeprefix("experiment=") for each in own or told) or "default"
+    """Label a training by the overrides that differ in the sweep, without the seed; by all overrides if none do."""
+    overrides = [each for each in outcome.overrides if not each.startswith("seed=")]
+    own = [each for each in overrides if each not in common]
+    return " ".join(each.removeprefix("experiment=") for each in own or overrides) or "default"

@@ -1,4 +1,4 @@
-"""Train: `assay-train [key=value ...]` makes a run, `assay-train resume=<run>` goes on with one."""
+"""Command `assay-train [key=value ...]`: train a model in a new run, or resume a run with `resume=<run>`."""
 
 import os
 import signal
@@ -18,7 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 from assay_deploy.errors import AssayError
 from assay_research._version import __version__
 from assay_research.commands import sweep
-from assay_research.commands.resume import AUTO, is_finished, latest, of_a_run, resumed_config
+from assay_research.commands.resume import AUTO, allow_run_keys, is_finished, latest, resumed_config
 from assay_research.config.commandline import Command
 from assay_research.config.files import CONF
 from assay_research.config.overrides import check_groups, compose, explain, register
@@ -30,7 +30,7 @@ from assay_research.terminal import resilient, say
 if TYPE_CHECKING:
     from assay_research.data.protocol import Data
 
-# Torch takes seconds to import, and help, errors and completion do without: what needs it is imported where it works.
+# Torch takes seconds to import, and help, errors and completion do not need it: modules that need it are imported late.
 
 PROBES = ("overfit_one_batch", "rate_range")
 
@@ -41,41 +41,41 @@ COMMAND = Command(
     TrainConfig,
     about="Train one model, a classifier or a detector.",
     examples=(
-        ("assay-train", "the embedded digits, in a minute"),
+        ("assay-train", "the built-in digits, in a minute"),
         ("assay-train experiment=tinyvgg_table2/a_36", "an experiment on CIFAR-10 (downloads)"),
-        ("assay-train experiment=tinyvgg_table2", "a study: all its experiments, one table"),
-        ("assay-train experiment=everything", "every study"),
+        ("assay-train experiment=tinyvgg_table2", "a study: all its experiments and one table"),
+        ("assay-train experiment=everything", "all studies of classifiers"),
         ("assay-train experiment=tinyvgg_table2/a_36 data=image_folder data.root=photos", ""),
-        ("assay-train resume=runs/digits/<time>", "go on where a run stopped"),
-        ("assay-train resume=runs/digits/<time> epochs=60", "train it longer"),
-        ("assay-train experiment=tinyvgg_table2 resume=auto", "leave out what is trained, go on with the rest"),
+        ("assay-train resume=runs/digits/<time>", "resume a run"),
+        ("assay-train resume=runs/digits/<time> epochs=60", "resume it with more epochs"),
+        ("assay-train experiment=tinyvgg_table2 resume=auto", "resume a study: skip its finished runs"),
         ("assay-train --multirun seed=0,1,2", "a sweep"),
-        ("assay-train probe=rate_range", "which learning rate?"),
-        ("assay-train --cfg job", "show the config and stop"),
+        ("assay-train probe=rate_range", "find a learning rate"),
+        ("assay-train --cfg job", "show the config and exit"),
         ("torchrun --nproc-per-node=gpu --no-python assay-train ...", "all GPUs train one model together"),
     ),
     usage="[--multirun] [key=value ...]",
     groups={
-        "experiment": "model, data and recipe that belong together; a folder's name alone is a study, all of it",
+        "experiment": "a model, data set and recipe; the name of a folder selects a study, all its experiments",
         "model": "the network",
         "data": "the data set",
-        "augment": "how training images are varied",
+        "augment": "augmentation of training images",
         "optim": "the optimizer",
-        "schedule": "of the learning rate",
-        "finetune": "of a pretrained detector",
-        "logger": "where else epochs are recorded; several as in 'logger=[csv,tensorboard]'",
+        "schedule": "schedule of the learning rate",
+        "finetune": "settings for fine-tuning a pretrained detector",
+        "logger": "additional loggers of epochs; several as in 'logger=[csv,tensorboard]'",
     },
     compose=compose,
     flags={
-        "--multirun": "a training for each combination of values with commas between them",
-        "--cfg job": "show the config that key=value arguments make, with every key there is, and stop",
-        "--hydra-help": "what Hydra, which reads these arguments, can do besides",
+        "--multirun": "train once for each combination of the comma-separated values",
+        "--cfg job": "show the config with all keys that the key=value arguments result in, and exit",
+        "--hydra-help": "show the help of Hydra, which reads these arguments",
     },
 )
 
 
 class StoppedError(Exception):
-    """Training was asked to stop by a signal, and saved what it had."""
+    """Training was stopped by a signal; its state was saved."""
 
     def __init__(self, message: str, signal: int) -> None:
         super().__init__(message)
@@ -83,19 +83,19 @@ class StoppedError(Exception):
 
 
 def train(config: DictConfig, run: Run | None = None, data: "Data | None" = None) -> Run | None:
-    """Train as the config says, in a new run or going on with an old one.
+    """Train as configured, in a new run or resuming an existing one.
 
     Args:
-        config: everything about it.
-        run: the old one.
-        data: what the config describes, if it was read before.
+        config: config of the training.
+        run: run to resume; None for a new run.
+        data: the data set that the config describes, if it is already loaded.
 
     Returns:
-        The run; None in all processes but the first of those that train together.
+        The run; None in all distributed processes except the first.
 
     Raises:
-        AssayError: bad config, data, device or checkpoint.
-        StoppedError: SIGTERM or Ctrl-C; the run is saved.
+        AssayError: config, data, device or checkpoint are invalid or not available.
+        StoppedError: training was stopped by SIGTERM or Ctrl-C; the run is saved.
     """
     from assay_research.config.schema import settings_of
     from assay_research.experiment.experiment import Experiment
@@ -108,13 +108,13 @@ def train(config: DictConfig, run: Run | None = None, data: "Data | None" = None
         experiment = Experiment.build(settings_of(config), run, world, data)
         done = experiment.trainer.epoch
         if run is not None and done > planned:
-            raise ConfigError(f"epochs={planned} is fewer than the {done} that '{run.folder}' already has")
+            raise ConfigError(f"epochs={planned} is less than the {done} epochs that '{run.folder}' already has")
         reason = experiment.train(
             planned - done, interrupted=lambda: stop.signal is not None, progress=sys.stderr.isatty()
         )
         run = experiment.run
         if reason == INTERRUPTED:
-            where = f"; go on with: assay-train resume={run.folder}" if run else ""
+            where = f"; resume with: assay-train resume={run.folder}" if run else ""
             raise StoppedError(
                 f"stopped and saved in epoch {experiment.trainer.epoch + 1}{where}", stop.signal or signal.SIGTERM
             )
@@ -125,15 +125,15 @@ def train(config: DictConfig, run: Run | None = None, data: "Data | None" = None
 
 
 def probe(config: DictConfig) -> None:
-    """Answer the question that `probe=` asks, and make no run.
+    """Run the probe that `probe=` names, without creating a run.
 
     Raises:
-        ConfigError: another question, more than one process, or a batch that cannot be learned by heart.
+        ConfigError: the probe is unknown, there is more than one process, or the model cannot overfit one batch.
     """
     if config.probe not in PROBES:
         raise ConfigError(f"probe={config.probe}: there is no such probe; {nearest(config.probe, PROBES)}")
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise ConfigError(f"probe={config.probe} is answered by one process; run it without torchrun")
+        raise ConfigError(f"probe={config.probe} needs a single process; run it without torchrun")
     from assay_research.config.schema import settings_of
     from assay_research.experiment import probes
     from assay_research.experiment.trainers import make_trainer
@@ -145,22 +145,27 @@ def probe(config: DictConfig) -> None:
         measured = f"loss {learned.loss:.4f}{others} after {learned.steps} steps"
         if not learned.learned:
             raise ConfigError(
-                f"one batch of {trainer.batch_size} images was not learned by heart: {measured}. Look at the labels, "
-                "try another optim.lr, and take out dropout; a network that fails here will not learn more from all"
+                f"the model did not overfit one batch of {trainer.batch_size} images: {measured}. Check the labels, "
+                "try another optim.lr, and remove dropout; a network that fails here will not learn from all images"
             )
-        say(f"one batch of {trainer.batch_size} images is learned by heart: {measured}")
+        say(f"the model overfits one batch of {trainer.batch_size} images: {measured}")
         return
     found = probes.rate_range(trainer)
     path = Path(config.runs) / "rate_range" / f"{config.name}_{datetime.now():%Y-%m-%d_%H-%M-%S}.png"
     path.parent.mkdir(parents=True, exist_ok=True)
-    from assay_research.reports import figures  # matplotlib, which other commands can do without
+    from assay_research.reports import figures  # matplotlib, which other commands do not need
 
     figures.rate_range(found.rates, found.losses, path, f"{config.name} on {trainer.data.name}")
-    say(f"try optim.lr={found.suggested:.2g}, a tenth of where the loss is lowest: {path}")
+    say(f"try optim.lr={found.suggested:.2g}, a tenth of the rate with the lowest loss: {path}")
 
 
 def _begin(config: DictConfig, shared: bool = False) -> Run | None:
-    """Do what one set of overrides asks for; the data of new trainings may be shared with those before."""
+    """Run the probe, the training or the resumption that a config requests.
+
+    Args:
+        config: composed config.
+        shared: use one loaded data set for all new trainings of this process.
+    """
     if config.probe is not None:
         probe(config)
         return None
@@ -182,7 +187,7 @@ def _begin(config: DictConfig, shared: bool = False) -> Run | None:
 def _app(config: DictConfig) -> None:
     from assay_research.training.device import keep_memory
 
-    # Errors end the process here: once they leave this function, Hydra adds lines of its own.
+    # Errors end the process here: outside this function, Hydra would add its own output.
     try:
         if HydraConfig.get().mode == RunMode.MULTIRUN:
             _member(config)
@@ -197,7 +202,7 @@ def _app(config: DictConfig) -> None:
 
 
 def _member(config: DictConfig) -> None:
-    """One training of a sweep: it leaves word of how it went, and if it fails the others go on."""
+    """Run one training of a sweep and write its outcome; if it fails, the other trainings continue."""
     import torch
 
     from assay_research.training.device import keep_memory
@@ -214,10 +219,10 @@ def _member(config: DictConfig) -> None:
         run = _begin(config, shared=True)
         folder = str(run.folder) if run else None
     except StoppedError:
-        raise  # whoever stops a training stops the sweep
+        raise  # a signal stops the whole sweep
     except (AssayError, OSError) as failure:
         error = str(failure)
-    except Exception as failure:  # out of memory, say: no reason for the rest not to be trained
+    except Exception as failure:  # such as out of memory: the other trainings continue
         traceback.print_exc()
         error = f"{type(failure).__name__}: {failure}".partition("\n")[0]
     if error:
@@ -226,18 +231,18 @@ def _member(config: DictConfig) -> None:
 
 
 def main() -> None:
-    """The command `assay-train`."""
+    """Run the command `assay-train`."""
     typed, broken = sys.argv[1:], False
     if COMMAND.answer(typed):
         return
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors reach us instead of being printed by Hydra
     register()
     try:
-        sys.argv[1:], folder = sweep.arguments(of_a_run(typed))
+        sys.argv[1:], folder = sweep.arguments(allow_run_keys(typed))
         if folder is not None and int(os.environ.get("WORLD_SIZE", "1")) > 1:
             raise ConfigError(
-                "torchrun trains one model with several processes, and this is a sweep; hydra/launcher=gpus, without "
-                "torchrun, trains several models at once"
+                "torchrun trains one model with several processes, but this is a sweep; to train several models at "
+                "once, use hydra/launcher=gpus without torchrun"
             )
         check_groups([argument for argument in sys.argv[1:] if not argument.startswith("-")])
         _app()
@@ -245,11 +250,11 @@ def main() -> None:
         sys.exit(f"assay-train: {error}")
     except (HydraException, OmegaConfBaseException) as error:
         sys.exit(f"assay-train: {explain(error, typed)}")
-    except Exception as error:  # a launcher's: a member was killed, say
+    except Exception as error:  # from a launcher, such as a killed member
         if folder is None:
             raise
-        said = str(error).strip().partition("\n")[0]
-        sys.stderr.write(f"assay-train: the sweep ended with {type(error).__name__}: {said}\n")
+        message = str(error).strip().partition("\n")[0]
+        sys.stderr.write(f"assay-train: the sweep ended with {type(error).__name__}: {message}\n")
         broken = True
     if (
         folder is not None

@@ -1,1 +1,1 @@
-"""From what a user typed to a checked config, and from a config to objects."""
+"""Command lines, configs, and objects built from configs."""

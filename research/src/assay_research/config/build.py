@@ -1,4 +1,4 @@
-"""From a config to objects: model, data set and views, by builders that only ever come from this package."""
+"""Build objects from a config: model, data set and views; only builders of this package are called."""
 
 import importlib
 import inspect
@@ -18,20 +18,20 @@ from assay_research.models.normalized import Normalized, Pretrained
 PACKAGE = "assay_research"
 
 RENAMED = {"pictures": "images"}
-"""Arguments of builders as the configs of older runs have them, and their names now."""
+"""Renamed arguments of builders: name in the configs of older runs -> current name."""
 
 
 def instantiate(config: Mapping[str, Any] | DictConfig | None, within: str, **given: Any) -> Any:
-    """Call the builder a config names, with the arguments it holds.
+    """Call the builder that a config names, with the arguments in the config.
 
     Args:
         config: `_target_` (``assay_research.models.vgg.vgg``) and the builder's arguments.
-        within: the subpackage builders may come from, relative to `assay_research`: ``models``.
-        **given: arguments the config has no say in.
+        within: subpackage that the builder must be defined in, relative to `assay_research`: ``models``.
+        **given: further arguments, which the config cannot set.
 
     Raises:
-        ConfigError: a target outside that subpackage, an argument the builder does not take, a wrong type or a
-            value the builder refuses.
+        ConfigError: the target is outside that subpackage, an argument is unknown or has a wrong type, or the builder
+            rejects a value.
     """
     plain = OmegaConf.to_container(config, resolve=True) if isinstance(config, DictConfig) else config
     if not isinstance(plain, Mapping):
@@ -48,8 +48,8 @@ def instantiate(config: Mapping[str, Any] | DictConfig | None, within: str, **gi
     except ConfigKeyError as error:
         unknown = next(iter(set(arguments) - set(parameters)))
         raise ConfigError(
-            f"{target} has no argument '{unknown}'; {nearest(unknown, parameters)}. Where an experiment set it for "
-            f"another choice than yours, ~<group>.{unknown} leaves it out"
+            f"{target} has no argument '{unknown}'; {nearest(unknown, parameters)}. If the experiment's config sets "
+            f"it, remove it with ~<group>.{unknown}"
         ) from error
     except OmegaConfBaseException as error:
         raise ConfigError(f"{target}: {str(error).splitlines()[0]}") from error
@@ -60,15 +60,15 @@ def instantiate(config: Mapping[str, Any] | DictConfig | None, within: str, **gi
 
 
 def _field(parameter: inspect.Parameter) -> Any:
-    """The dataclass field that types one argument of a builder."""
+    """Return the dataclass field that types one argument of a builder."""
     default = MISSING if parameter.default is parameter.empty else parameter.default
     return field(default_factory=lambda: default)
 
 
 def _locate(target: object, within: str) -> Callable[..., Any]:
-    """The function or class `target` names, if it is defined in a module of ``assay_research.<within>``."""
+    """Return the function or class named `target`, which must be defined in a module of ``assay_research.<within>``."""
     home = f"{PACKAGE}.{within}"
-    refusal = f"_target_ {target!r} refused: only builders defined in {home} are ever called"
+    refusal = f"_target_ {target!r} refused: only builders defined in {home} are allowed"
     if not isinstance(target, str) or not target.startswith(home + "."):
         raise ConfigError(refusal)
     module_name, _, name = target.rpartition(".")
@@ -88,18 +88,18 @@ def _locate(target: object, within: str) -> Callable[..., Any]:
 
 
 def load_data(described: Any) -> Data:
-    """Read the data set that the `data` of a config describes."""
+    """Load the data set described by the `data` section of a config."""
     data: Data = instantiate(described, "data")
     return data
 
 
 def build_model(described: Any, classes: int, fresh: bool = False) -> Normalized:
-    """The model that the `model` of a config describes; its channel statistics are still 0 and 1.
+    """Build the model described by the `model` section of a config; its channel statistics are 0 and 1.
 
     Args:
         described: `_target_` and the builder's arguments.
-        classes: how many.
-        fresh: with the pretrained weights that the config asks for, where it does.
+        classes: number of classes.
+        fresh: load the pretrained weights that the config requests, if any.
     """
     network = instantiate(described, "models", classes=classes)
     if fresh and isinstance(network, Pretrained):
@@ -108,18 +108,18 @@ def build_model(described: Any, classes: int, fresh: bool = False) -> Normalized
 
 
 def read_views(described: Any) -> tuple[View, ...]:
-    """The views that the `views` of a config describe.
+    """Read the views described by the `views` section of a config.
 
     Args:
-        described: a mapping each: ``{size: 36, crop: center, flip: true}``.
+        described: one mapping per view: ``{size: 36, crop: center, flip: true}``.
 
     Raises:
-        ConfigError: none, or an impossible one.
+        ConfigError: there is no view, or a view is invalid.
     """
     try:
         views = tuple(View(**{str(k): v for k, v in view.items()}) for view in described)
     except (TypeError, ValueError, AttributeError, OmegaConfBaseException) as error:
-        raise ConfigError(f"views: {error}; a view is {{size: 36, crop: center, flip: true}}") from error
+        raise ConfigError(f"views: {error}; expected views such as {{size: 36, crop: center, flip: true}}") from error
     if not views:
-        raise ConfigError("views: expected at least one, the plain view first; [{}] is the canvas as it is")
+        raise ConfigError("views: expected at least one, the plain view first; [{}] is the unchanged canvas")
     return views

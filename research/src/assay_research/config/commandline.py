@@ -1,4 +1,4 @@
-"""Command lines of ``key=value``: a dataclass describes the keys once, for parsing, ``--help`` and completion alike."""
+"""Command lines of ``key=value`` arguments: parsing, ``--help`` and completion from one dataclass of options."""
 
 import re
 import shlex
@@ -20,28 +20,28 @@ from assay_research.terminal import say
 T = TypeVar("T")
 
 WIDTH = 100
-"""Columns of a help text, where the terminal has as many."""
+"""Largest width of a help text in columns."""
 
 EXAMPLE = 50
-"""Columns of an example's command line, before what it does."""
+"""Width of an example's command line in columns, before its description."""
 
 
 def split(argument: str, command: str, keys: Sequence[str]) -> tuple[str, str]:
-    """The key and the text of one argument.
+    """Split an argument into its key and the text of its value.
 
     Raises:
-        ConfigError: it is no ``key=value``, or has no value.
+        ConfigError: the argument is not ``key=value``, or has no value.
     """
     key, equals, text = argument.partition("=")
     if not equals:
         raise ConfigError(f"expected key=value, got '{argument}'; see {command} --help. Keys: {', '.join(keys)}")
     if not text:
-        raise ConfigError(f"'{argument}' has no value; leave it out for the default")
+        raise ConfigError(f"'{argument}' has no value; to use the default, leave out the argument")
     return key, text
 
 
 def quoted(key: str, text: str) -> str:
-    """A Hydra override that gives a key this very text, whatever signs are in it."""
+    """Return a Hydra override that sets a key to a text literally, with special characters escaped."""
     escaped = re.sub(r"(\\*)'", r"\1\1\\'", text)
     escaped = re.sub(r"(\\+)$", r"\1\1", escaped)
     escaped = re.sub(r"(\\*)\$\{", r"\1\1\\${", escaped)  # no interpolation
@@ -50,19 +50,21 @@ def quoted(key: str, text: str) -> str:
 
 @dataclass(frozen=True)
 class Command(Generic[T]):
-    """A console command that takes ``key=value``.
+    """Console command with ``key=value`` arguments.
 
     Attributes:
-        name: of the command.
-        version: of the distribution that it belongs to.
+        name: name of the command.
+        version: version of the distribution that it belongs to.
         options: dataclass of its keys, each made by `option`.
-        about: what it does, the opening of its help.
-        examples: a command line and what it does, each.
-        usage: what its arguments look like.
-        groups: folder of conf -> what is told of it; ``group=file`` picks one, ``group.setting=value`` changes it.
-        compose: from the arguments that pick such files to the config with their settings, which completion offers.
-        flags: besides ``--help`` and ``--version``.
-        notes: the end of its help.
+        about: description at the beginning of the help text.
+        examples: pairs of a command line and its description.
+        usage: synopsis of the arguments.
+        groups: config group (folder of conf) -> its description; ``group=file`` selects a file of the group,
+            ``group.setting=value`` changes a setting.
+        compose: function from ``group=file`` arguments to the composed config, whose settings completion offers; None
+            for no such completion.
+        flags: flag -> its description, in addition to ``--help`` and ``--version``.
+        notes: text at the end of the help.
     """
 
     name: str
@@ -77,7 +79,7 @@ class Command(Generic[T]):
     notes: str = ""
 
     def answer(self, arguments: Sequence[str]) -> bool:
-        """Print what is asked for instead of the command's work: help, version or completion; False if nothing is."""
+        """Print help, version or completions if requested; return False if none of them is."""
         if {"--help", "-h"} & set(arguments):
             say(self.help(min(WIDTH, shutil.get_terminal_size((WIDTH, 24)).columns)))
             return True
@@ -87,13 +89,14 @@ class Command(Generic[T]):
         return completion.answer(self.name, arguments, self.complete)
 
     def read(self, arguments: Sequence[str]) -> T:
-        """The options that ``key=value`` arguments give; the last of a key counts.
+        """Parse ``key=value`` arguments to options; the last argument of a key counts.
 
-        Text, paths above all, is taken as it stands. Everything else is written as Hydra's overrides are; a list of
-        names may also do without its brackets: ``formats=onnx,torchscript``.
+        Text such as paths is taken literally. All other values have the syntax of Hydra's overrides; a list of names
+        may also be written without brackets: ``formats=onnx,torchscript``.
 
         Raises:
-            ConfigError: no ``key=value``, an unknown key, or a value that is missing, of another type or no choice.
+            ConfigError: an argument is not ``key=value``, its key is unknown, or its value is missing, of another type
+                or not one of the choices.
         """
         keys = keys_of(self.options)
         given = {}
@@ -105,8 +108,10 @@ class Command(Generic[T]):
             try:
                 given[chosen.name] = self._value(chosen, description, text)
             except ValueError as error:
-                what = re.split(r"[;,:.]", description.text)[0]
-                raise ConfigError(f"{argument}: expected something like {key}={description.example}, {what}") from error
+                summary = re.split(r"[;,:.]", description.text)[0]
+                raise ConfigError(
+                    f"{argument}: expected for example {key}={description.example} ({summary})"
+                ) from error
         return self.options(**given)
 
     def _value(self, chosen: "Field[Any]", description: Description, text: str) -> Any:
@@ -129,18 +134,20 @@ class Command(Generic[T]):
         return values[chosen.name]
 
     def help(self, width: int = WIDTH) -> str:
-        """The help text, in lines of at most `width` columns where it has no long words."""
+        """Return the help text, wrapped at `width` columns except for long words."""
         keys = {key: described for key, (_, described) in keys_of(self.options).items() if key not in self.groups}
-        flags = {**self.flags, "--help": "this text", "--version": "the version of Assay"}
+        flags = {**self.flags, "--help": "print this text", "--version": "print the version of Assay"}
         script = _whole(f'eval "$({self.name} -sc install=bash)"')
-        flags["-sc install=bash"] = f"the script that has Tab complete keys and values in bash: {script}"
+        flags["-sc install=bash"] = f"print the script for completion of keys and values in bash: {script}"
         column = 2 + max(map(len, (*keys, *self.groups)))
         parts = [textwrap.fill(" ".join(self.about.split()), width), f"usage: {self.name} {self.usage}"]
-        parts.append("\n".join(_entry(line, what, EXAMPLE, width) for line, what in self.examples))
+        parts.append("\n".join(_entry(line, text, EXAMPLE, width) for line, text in self.examples))
         if self.groups:
-            parts.append("one file of a folder of conf, with folder=file; what it holds, with folder.setting=value:")
+            parts.append(
+                "config groups: group=file selects a file of the group, group.setting=value changes a setting:"
+            )
             parts.append("\n".join(_group(name, text, column, width) for name, text in self.groups.items()))
-            parts.append("and by themselves:")
+            parts.append("other keys:")
         for section in dict.fromkeys(described.section for described in keys.values()):
             parts += [f"{section}:"] if section else []
             listed = {key: described for key, described in keys.items() if described.section == section}
@@ -150,11 +157,11 @@ class Command(Generic[T]):
         return "\n\n".join(parts)
 
     def complete(self, word: str, before: Sequence[str]) -> list[str]:
-        """What the last word of a command line may become.
+        """Return the completions of the last word of a command line.
 
         Args:
-            word: as far as it is typed.
-            before: the words before it, the command's name aside.
+            word: the part of the word that is typed so far.
+            before: the words before it, without the command's name.
         """
         if word.startswith("-"):
             return [*self.flags, "--help", "--version"]
@@ -175,7 +182,7 @@ class Command(Generic[T]):
         return [f"{key}={start}{each}" for each in values]
 
     def _settings(self, word: str, before: Sequence[str]) -> list[str]:
-        """The settings that `word` may become, or its value, in the config that the words before it compose."""
+        """Return the completions of a setting or its value, from the config that the words before it compose."""
         parent, dot, _ = word.partition("=")[0].rpartition(".")
         if not dot or self.compose is None:
             return []
@@ -225,7 +232,7 @@ def _plain(value: object) -> str:
 
 
 def _explained(key: str, of: Description) -> str:
-    """The text of a key's entry: choices, what it is, default and example."""
+    """Return the help text of a key: choices, description, default and example."""
     text = of.text
     if isinstance(of.default, tuple):
         text = f"{', '.join(of.choices)}, with commas between them; by default {','.join(of.default)}. {text}"
@@ -237,12 +244,12 @@ def _explained(key: str, of: Description) -> str:
 
 
 def _whole(text: str) -> str:
-    """Text that `_entry` does not break."""
+    """Replace spaces by no-break spaces, so that `_entry` does not break the text."""
     return text.replace(" ", "\N{NO-BREAK SPACE}")
 
 
 def _entry(name: str, text: str, column: int, width: int) -> str:
-    """``  name    text``, the text beneath where the name is long, and its further lines beneath its first."""
+    """Format ``  name    text`` with aligned continuation lines; after a long name the text begins on a new line."""
     first, indent = f"  {name:{column}}", " " * (column + 2)
     filled = textwrap.fill(
         text, width, initial_indent=indent, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
@@ -251,7 +258,7 @@ def _entry(name: str, text: str, column: int, width: int) -> str:
 
 
 def _group(name: str, text: str, column: int, width: int) -> str:
-    """A group's entry: its text and its files, and a line for each folder of them."""
+    """Format a group's entry: its description and files, and one line for each of its folders."""
     inside: dict[str, list[str]] = {}
     for choice in choices(name):
         folder, _, file = choice.rpartition("/")

@@ -1,4 +1,4 @@
-"""Completion in bash: a function asks the command itself what the word under the cursor may become."""
+"""Shell completion in bash: a bash function calls the command itself to get the completions."""
 
 import os
 import re
@@ -20,16 +20,16 @@ _assay_complete() {{
 complete -F _assay_complete {name}"""
 
 Complete = Callable[[str, Sequence[str]], Iterable[str]]
-"""From the word under the cursor and the words before it, the command aside, to what the word may become."""
+"""Function from the word under the cursor and the words before it, without the command, to the word's completions."""
 
 
 def answer(name: str, arguments: Sequence[str], complete: Complete) -> bool:
-    """Print what ``-sc install=bash`` or ``-sc query=bash`` asks for; False if neither is.
+    """Handle ``-sc install=bash`` and ``-sc query=bash``; return False for other arguments.
 
     Args:
-        name: of the command.
-        arguments: of it.
-        complete: tells what a word may become; all that does not begin with the word is dropped here.
+        name: name of the command.
+        arguments: its arguments.
+        complete: function that returns completions; those that do not begin with the word are dropped.
     """
     if len(arguments) != 2 or arguments[0] not in ("-sc", "--shell-completion"):
         return False
@@ -46,8 +46,8 @@ def answer(name: str, arguments: Sequence[str], complete: Complete) -> bool:
     except (ValueError, IndexError, OSError, AssayError):
         # a quote that is open, a folder that is not there
         return True
-    # Bash replaces what stands behind the last of its word breaks, of which `=` is one unless a user took it out.
-    # Hydra's script for zsh does not say which there are, and takes whole words.
+    # Bash replaces the text after the last of its word breaks, of which `=` is one unless a user removed it.
+    # Hydra's script for zsh does not pass the word breaks, and expects whole words.
     cut = len(word.partition("=")[0]) + 1 if "=" in word and "=" in os.environ.get("COMP_WORDBREAKS", "") else 0
     for each in found:
         say(re.sub(r"([^\w@%+=:,./~\[\]-])", r"\\\1", each[cut:]))
@@ -55,7 +55,7 @@ def answer(name: str, arguments: Sequence[str], complete: Complete) -> bool:
 
 
 def folders(typed: str) -> list[str]:
-    """The folders that a path, typed so far, may become, with a slash at their ends."""
+    """Return the folders that complete a partly typed path, each with a trailing slash."""
     parent, name = os.path.split(typed)
     inside = sorted(Path(parent or ".").expanduser().iterdir())
     hidden = name.startswith(".")

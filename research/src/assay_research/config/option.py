@@ -1,4 +1,4 @@
-"""A key of a command line is a dataclass field, and all that a user is told of it stands there."""
+"""Command-line keys as dataclass fields with a description for help, errors and completion."""
 
 from dataclasses import Field, dataclass, field, fields
 from typing import Any
@@ -6,17 +6,17 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Description:
-    """What a user is told of one key.
+    """Description of one command-line key.
 
     Attributes:
-        text: of the help, behind the choices and before the default.
-        default: where the key is not given.
-        key: as typed, where the field's name cannot be the same: ``data.root``.
-        example: a value, for the help and for the error where another cannot be read.
-        choices: all values there are; empty where there are others.
+        text: help text, printed after the choices and before the default.
+        default: value if the key is not given.
+        key: name of the key if it cannot be the field's name: ``data.root``; "" for the field's name.
+        example: an example value, for the help and for the error message of an invalid value.
+        choices: all valid values; empty if other values are valid.
         common: values that completion offers.
-        section: heading under which the help lists it; "" for the first list.
-        folder: completion offers folders.
+        section: heading of the key in the help; "" for the first list.
+        folder: True if completion offers folders.
     """
 
     text: str
@@ -30,11 +30,11 @@ class Description:
 
 
 def option(default: Any, text: str, **described: Any) -> Any:
-    """A dataclass field that is a key of a command line.
+    """Create a dataclass field that is a command-line key.
 
     Args:
-        default: its value where the key is not given; a dataclass or a tuple stands for a new one, or a new list.
-        text: what a user is told of it.
+        default: value if the key is not given; for a dataclass, a new instance of it; for a tuple, a new list.
+        text: help text.
         **described: the other attributes of its `Description`.
     """
     metadata = {"description": Description(text, default, **described)}
@@ -46,6 +46,6 @@ def option(default: Any, text: str, **described: Any) -> Any:
 
 
 def keys_of(options: type) -> dict[str, tuple[Field[Any], Description]]:
-    """Key -> field and description, of the fields that `option` made."""
+    """Return key -> field and description, for the fields made by `option`."""
     described = [(each, each.metadata["description"]) for each in fields(options) if "description" in each.metadata]
     return {description.key or each.name: (each, description) for each, description in described}

@@ -1,4 +1,4 @@
-"""From what a user typed to a config, with an answer that helps where it was mistyped."""
+"""Compose the config of a training from command-line overrides, with helpful messages for mistyped ones."""
 
 from collections.abc import Sequence
 
@@ -15,26 +15,26 @@ from assay_research.errors import ConfigError, nearest
 
 
 def register() -> None:
-    """Make known to Hydra what its files name: the schema, and the number of trainings that have a GPU each."""
+    """Register the schema and the resolver ``gpus`` (number of GPUs, at least 1) with Hydra."""
     ConfigStore.instance().store("schema", TrainConfig)
     OmegaConf.register_new_resolver("gpus", _gpus, replace=True)
 
 
 def _gpus() -> int:
-    import torch  # takes seconds, and few configs ask
+    import torch  # takes seconds, and few configs need it
 
     return max(1, torch.cuda.device_count())
 
 
 def compose(overrides: Sequence[str]) -> DictConfig:
-    """The config of one training, as `assay-train` composes it.
+    """Compose the config of one training as `assay-train` does.
 
     Args:
         overrides: ``experiment=tinyvgg_table2/a_36``, ``epochs=10``, ...
 
     Raises:
-        ConfigError: one of them does not fit.
-        hydra.errors.HydraException, omegaconf.errors.OmegaConfBaseException: the same, in Hydra's words.
+        ConfigError: an override names a file that does not exist, or has no key.
+        hydra.errors.HydraException, omegaconf.errors.OmegaConfBaseException: an override is invalid otherwise.
     """
     register()
     check_groups(overrides)
@@ -44,10 +44,10 @@ def compose(overrides: Sequence[str]) -> DictConfig:
 
 
 def compose_settings(overrides: Sequence[str]) -> TrainConfig:
-    """The settings of one training, typed and checked, of the overrides that `compose` takes.
+    """Compose the typed and checked settings of one training; takes the same overrides as `compose`.
 
     Raises:
-        ConfigError: one of them does not fit, or together they are no training.
+        ConfigError: an override is invalid, or the resulting settings are.
     """
     try:
         config = compose(overrides)
@@ -57,10 +57,10 @@ def compose_settings(overrides: Sequence[str]) -> TrainConfig:
 
 
 def check_groups(overrides: Sequence[str]) -> None:
-    """Refuse a file of a group that is not there, which Hydra itself explains at length or not at all.
+    """Check that the files named by ``group=file`` overrides exist, since Hydra's own messages are hard to read.
 
     Raises:
-        ConfigError: there is no such file, or an override without a key.
+        ConfigError: a file does not exist, or an override has no key.
     """
     for override in overrides:
         key, _, value = override.partition("=")
@@ -69,7 +69,7 @@ def check_groups(overrides: Sequence[str]) -> None:
         files = choices(key) if key.isidentifier() and (CONF / key).is_dir() else []
         named = value.strip("[]").split(",") if "(" not in value else []
         if files and value == "null":
-            raise ConfigError(f"{key}=null: name one ({', '.join(files)}); for no logger, logger=[]")
+            raise ConfigError(f"{key}=null: expected one of {', '.join(files)}; for no logger, use logger=[]")
         valid = values_of(key) if files else []
         for choice in named:
             if files and choice not in (*valid, ""):
@@ -77,28 +77,32 @@ def check_groups(overrides: Sequence[str]) -> None:
 
 
 def explain(error: Exception, overrides: Sequence[str]) -> str:
-    """What is wrong with the overrides, with the nearest valid name where a key is misspelt."""
+    """Explain an error of Hydra in the overrides; for a misspelt key, with the most similar valid name."""
     groups = [folder.name for folder in CONF.iterdir() if folder.is_dir() and folder.name != "hydra"]
     pairs = [override.lstrip("+~").partition("=")[::2] for override in overrides if not override.startswith("-")]
     single = [f"{key}={value}" for key, value in pairs if key in groups and "," not in value and value not in studies()]
     config = compose(single)
     for key, _ in pairs:
-        if key.startswith("hydra"):  # its own: a launcher that is not installed, say; Hydra says so itself
+        if key.startswith("hydra"):  # Hydra's own settings, such as a missing launcher: Hydra's message is clear
             continue
         for count, part in enumerate(key.split(".")):
             parent = ".".join(key.split(".")[:count])
             node = OmegaConf.select(config, parent) if parent else config
             if key in groups or not isinstance(node, DictConfig):
                 break
-            names = [*map(str, node), *(groups if not parent else ())]  # `in node` is False of what is still missing
+            names = [*map(str, node), *(groups if not parent else ())]  # `in node` is False for missing values
             if part not in names:
                 return f"there is no '{key}'; {nearest(part, names)}"
     if "Ambiguous value" in str(error):  # Hydra's own advice comes in further lines
-        return f"{str(error).partition(chr(10))[0]}: commas make a sweep, which needs --multirun; a list is in [ ]"
+        return (
+            f"{str(error).partition(chr(10))[0]}: values with commas make a sweep, which needs --multirun; write a "
+            "list in [ ]"
+        )
     if isinstance(error, OverrideParseException):
         return (
-            f"{str(error).partition(chr(10))[0]}: expected key=value. A value with other signs than letters, digits, "
-            "spaces and /:.-+_ has quotes of its own within the shell's, as in \"data.root='~/my photos (1)'\""
+            f"{str(error).partition(chr(10))[0]}: expected key=value. A value with characters other than letters, "
+            "digits, spaces and /:.-+_ needs quotes inside the shell's quotes, as in "
+            "\"data.root='~/my photos (1)'\""
         )
-    said = [str(each).strip().partition("\n")[0] for each in (error, error.__cause__) if each]
-    return ": ".join(line for line in said if line)
+    messages = [str(each).strip().partition("\n")[0] for each in (error, error.__cause__) if each]
+    return ": ".join(line for line in messages if line)

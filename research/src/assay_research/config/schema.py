@@ -10,53 +10,53 @@ from assay_research.config.option import option
 from assay_research.errors import ConfigError, nearest
 
 NEWEST = "the run's folder; by default the newest one in `runs`"
-RUNS = "the folder that holds runs"
-MOVED = "the data set's folder, if it is not where it was when the run was trained"
+RUNS = "the folder that contains the runs"
+MOVED = "the data set's folder, if it has moved since the run was trained"
 
 
 @dataclass
 class Stopping:
-    """Stop when validation loss has not fallen by `min_delta` for `patience` epochs; patience 0 never stops early."""
+    """Early stopping: stop if validation loss has not fallen by `min_delta` for `patience` epochs; 0 is never."""
 
     patience: int = 0
     min_delta: float = 0.001
 
 
 BATCH_SIZE = 128
-"""Images a step, where nothing else is said."""
+"""Default number of images per step."""
 
 
 @dataclass
 class TrainConfig:
-    """Everything a training is made of; `conf/train.yaml` and the groups beside it fill it in.
+    """Settings of a training; their values come from `conf/train.yaml` and the config groups in the same folder.
 
-    `model`, `data`, `augment`, `optim`, `schedule` and each logger hold a `_target_`, the builder's dotted name, and
+    `model`, `data`, `augment`, `optim`, `schedule` and each logger contain a `_target_`, the builder's dotted name, and
     its arguments.
 
     Attributes:
-        name: of the experiment; a run goes to ``<runs>/<name>/<time>``.
-        views: what the model looks at when tested, the plain view first.
-        epochs: in all.
-        batch_size: images a step.
-        accumulate: parts that a batch is taken in, one after the other, where memory is short.
+        name: name of the experiment; the run's folder is ``<runs>/<name>/<time>``.
+        views: views used at test time, the plain view first.
+        epochs: total number of epochs.
+        batch_size: images per step.
+        accumulate: number of parts that a batch is split into, processed one after the other to save memory.
         sync_batchnorm: with torchrun on several GPUs: BatchNorm's statistics are those of the whole batch, not of each
             GPU's part.
-        compile: of `torch.compile`: None, ``default``, ``reduce-overhead`` or ``max-autotune``.
-        label_smoothing: of a classifier's cross-entropy, in [0, 1).
+        compile: mode of `torch.compile`: None, ``default``, ``reduce-overhead`` or ``max-autotune``.
+        label_smoothing: label smoothing of a classifier's cross-entropy, in [0, 1).
         clip_grad_norm: largest norm of the gradient; None does not clip.
-        ema_decay: per step, 0.999 say: averaged weights are evaluated and kept.
-        seed: of weights, order and augmentation.
+        ema_decay: decay per step of averaged weights, such as 0.999, which are evaluated and saved; None: no averaging.
+        seed: random seed of weights, order and augmentation.
         device: ``auto``, ``cpu`` or ``cuda``.
-        precision: ``auto`` (bf16 where the device multiplies it), ``fp32`` or ``bf16``.
-        logger: by name.
-        probe: ``overfit_one_batch`` or ``rate_range``: answer that question and make no run.
-        save_every: keep the checkpoint of every n-th epoch; best and last are always kept.
-        figures: draw them at the end.
-        runs: the folder of runs.
-        resume: a run's folder: go on with it; ``auto``: with the newest run of this very config, if there is one.
+        precision: ``auto`` (bf16 if the device supports it in hardware), ``fp32`` or ``bf16``.
+        logger: loggers by name.
+        probe: ``overfit_one_batch`` or ``rate_range``: run this probe instead of a training.
+        save_every: save the checkpoint of every n-th epoch; best and last are always saved.
+        figures: plot the figures at the end.
+        runs: folder that contains the runs.
+        resume: folder of a run to resume; ``auto``: the newest run with the same config, if there is one.
     """
 
-    name: str = option(MISSING, "of the experiment; the run goes to <runs>/<name>/<time>")
+    name: str = option(MISSING, "name of the experiment; the run's folder is <runs>/<name>/<time>")
     model: dict[str, Any] = MISSING
     data: dict[str, Any] = MISSING
     optim: dict[str, Any] = MISSING
@@ -64,17 +64,17 @@ class TrainConfig:
     augment: dict[str, Any] = MISSING
     stopping: Stopping = option(
         Stopping,
-        "stop when validation loss has not fallen by stopping.min_delta (0.001) for that many epochs; 0, the default, "
-        "never does",
+        "stop if validation loss has not fallen by stopping.min_delta (0.001) for that many epochs; 0, the default, "
+        "never stops early",
         key="stopping.patience",
         example="8",
     )
     views: list[dict[str, Any]] = option(
-        MISSING, "what the model looks at when tested, the plain view first", example="[{}, {size: 36, flip: true}]"
+        MISSING, "views used at test time, the plain view first", example="[{}, {size: 36, flip: true}]"
     )
-    epochs: int = option(MISSING, "how often all training images are seen")
-    batch_size: int = option(BATCH_SIZE, "images a step, those of all processes together")
-    accumulate: int = option(1, "parts that a batch is taken in, one after the other, where memory is short")
+    epochs: int = option(MISSING, "number of epochs: passes over all training images")
+    batch_size: int = option(BATCH_SIZE, "images per step, over all processes together")
+    accumulate: int = option(1, "number of parts that a batch is split into, to save memory")
     sync_batchnorm: bool = option(
         False,
         "with torchrun on several GPUs: BatchNorm statistics of the whole batch, not of each GPU's part",
@@ -84,26 +84,28 @@ class TrainConfig:
         "torch.compile: null (off, the default), default, reduce-overhead or max-autotune",
         common=("null", "default", "reduce-overhead", "max-autotune"),
     )
-    label_smoothing: float = option(0.0, "share of the target that is spread over all classes")
-    clip_grad_norm: float | None = option(None, "largest norm of the gradient; by default any")
+    label_smoothing: float = option(0.0, "fraction of the target that is distributed over all classes")
+    clip_grad_norm: float | None = option(None, "largest norm of the gradient; by default no clipping")
     ema_decay: float | None = option(
-        None, "per step: evaluate and keep averaged weights; by default those of the last step", example="0.999"
+        None, "decay per step of averaged weights, which are evaluated and saved; by default none", example="0.999"
     )
-    seed: int = option(0, "of weights, order, augmentation and dropout")
-    device: str = option("auto", "auto is CUDA where there is one", choices=("auto", "cpu", "cuda"))
-    precision: str = option("auto", "auto is bf16 where the device multiplies it", choices=("auto", "fp32", "bf16"))
+    seed: int = option(0, "random seed of weights, order, augmentation and dropout")
+    device: str = option("auto", "auto is CUDA if available", choices=("auto", "cpu", "cuda"))
+    precision: str = option(
+        "auto", "auto is bf16 if the device supports it in hardware", choices=("auto", "fp32", "bf16")
+    )
     logger: dict[str, Any] = field(default_factory=dict)
     probe: str | None = option(
         None,
-        "overfit_one_batch or rate_range: answer that question and make no run",
+        "overfit_one_batch or rate_range: run this probe instead of a training",
         common=("overfit_one_batch", "rate_range"),
     )
-    save_every: int = option(0, "keep the checkpoint of every n-th epoch; best and last are always kept")
-    figures: bool = option(True, "draw the run's figures")
+    save_every: int = option(0, "save the checkpoint of every n-th epoch; best and last are always saved")
+    figures: bool = option(True, "plot the run's figures")
     runs: str = option("runs", RUNS, folder=True)
     resume: str | None = option(
         None,
-        "a run's folder: go on with it; auto: with the newest run of this very config, if there is one",
+        "folder of a run to resume; auto: the newest run with the same config, if there is one",
         common=("auto",),
         folder=True,
     )
@@ -111,68 +113,68 @@ class TrainConfig:
 
 @dataclass(frozen=True)
 class EvaluationOptions:
-    """What an evaluation may be asked for."""
+    """Options of an evaluation."""
 
     run: str | None = option(None, NEWEST, folder=True)
     runs: str = option("runs", RUNS, folder=True)
     data_root: str | None = option(None, MOVED, key="data.root", folder=True)
     checkpoint: str = option(
         "best",
-        "best, last, the number of an epoch, or all: every epoch that the run kept (train with "
+        "best, last, the number of an epoch, or all: every saved epoch of the run (train with "
         "save_every=1), as a table and a figure over the epochs",
         common=("best", "last", "all"),
     )
     split: str = option(
         "val",
-        "Training ends by scoring the test images once; what is chosen by looking at them again is no longer "
-        "measured by them",
+        "Training scores the test images once at its end; if you use test scores to make choices, they are no longer "
+        "an unbiased measure",
         choices=("val", "test"),
     )
     views: list[dict[str, Any]] | None = option(
         None,
-        "what to look at, the plain view first; by default the run's own views",
+        "views to evaluate, the plain view first; by default the run's own views",
         example="[{size: 36}, {size: 36, flip: true}]",
     )
     sizes: list[int] | None = option(
         None,
-        "test sizes, instead of views. A classifier's are cropped to its canvas; a detector is shown the whole "
-        "canvas, larger or smaller",
+        "test sizes, instead of views. For a classifier the resized image is cropped to its canvas; for a detector the "
+        "whole canvas is resized",
         example="[36,40,44]",
     )
-    flip: bool = option(False, "each of the sizes, or the run's plain view, is looked at mirrored too", example="true")
-    device: str = option("auto", "auto is CUDA where there is one", choices=("auto", "cpu", "cuda"))
+    flip: bool = option(False, "also evaluate each of the sizes, or the run's plain view, mirrored", example="true")
+    device: str = option("auto", "auto is CUDA if available", choices=("auto", "cpu", "cuda"))
     dense: int | None = option(
         None,
-        "pixels between two answers of dense evaluation, a power of two up to 32: a VGG-style model slides over the "
-        "whole image, uncropped, at the size of every view",
+        "stride of dense evaluation in pixels, a power of two up to 32: a VGG-style model is applied as a fully "
+        "convolutional network to the whole image, uncropped, at the size of every view",
         example="8",
         section="classifiers only",
     )
     fuse: str | None = option(
         None,
-        "how boxes of several views become one: wbf (weighted boxes fusion, the default) or nms",
+        "fusion of the boxes of several views: wbf (weighted boxes fusion, the default) or nms",
         common=("wbf", "nms"),
         section="detectors only",
     )
     iou: float | None = option(
         None,
-        "least IoU of a detection that is in an object's place, for all but COCO's figures; by default 0.5",
+        "smallest IoU of a detection with the object that it matches, except for COCO's metrics; by default 0.5",
         example="0.75",
         section="detectors only",
     )
     score: float | None = option(
         None,
-        "least score of a detection that is judged; by default the one with the best F1",
+        "score threshold of the detections, except for COCO's metrics; by default the one with the best F1",
         example="0.3",
         section="detectors only",
     )
 
 
 def settings_of(config: DictConfig) -> TrainConfig:
-    """The settings of a training, typed.
+    """Convert a config to the typed settings of a training.
 
     Raises:
-        ConfigError: a value that is missing, of the wrong type or impossible, or a key that there is not.
+        ConfigError: a value is missing, of the wrong type or out of range, or a key is unknown.
     """
     try:
         settings = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(TrainConfig), config))
@@ -181,12 +183,12 @@ def settings_of(config: DictConfig) -> TrainConfig:
     assert isinstance(settings, TrainConfig)
     known = [field.name for field in fields(TrainConfig)]
     for key in map(str, config):
-        if key not in known:  # +key=value adds it, and no training could go on with such a run
+        if key not in known:  # +key=value adds it, and such a run could not be resumed
             raise ConfigError(f"there is no '{key}'; {nearest(key, known)}")
     if settings.epochs < 1:
         raise ConfigError(f"epochs must be at least 1, got {settings.epochs}")
     if settings.save_every < 0:
-        raise ConfigError(f"save_every must be 0, for best and last alone, or more, got {settings.save_every}")
+        raise ConfigError(f"save_every must be 0 (only best and last) or more, got {settings.save_every}")
     if not 0 <= settings.seed < 2**32:
         raise ConfigError(f"seed must be from 0 to {2**32 - 1}, got {settings.seed}")
     return settings

@@ -1,4 +1,4 @@
-"""A config as YAML, as files hold it: plain data, in which nothing is called and no interpolation is resolved."""
+"""Read and write configs as YAML: plain data, without calling anything or resolving interpolations."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,15 +10,15 @@ from assay_research.errors import ConfigError
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """The mapping that a file holds.
+    """Read the mapping in a YAML file.
 
     Raises:
-        ConfigError: it is not readable YAML with a mapping at the top.
+        ConfigError: the file is not readable YAML with a mapping at the top level.
     """
     try:
         config = OmegaConf.load(path)
         plain: Any = OmegaConf.to_container(config)
-    except Exception as error:  # whatever YAML or OmegaConf makes of a damaged file
+    except Exception as error:  # any error that YAML or OmegaConf raises for a damaged file
         raise ConfigError(f"'{path}' is not a readable config: {error}") from error
     if not isinstance(config, DictConfig):
         raise ConfigError(f"'{path}' is not a readable config: expected a mapping")
@@ -26,5 +26,5 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 def to_yaml(config: Mapping[str, Any]) -> str:
-    """YAML text of plain values, keys in their order."""
+    """Return the YAML text of plain values, keys in their order."""
     return OmegaConf.to_yaml(dict(config))

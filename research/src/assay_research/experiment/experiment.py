@@ -1,4 +1,4 @@
-"""One experiment in one run: train it, go on, evaluate it, go back to any epoch, and write its `summary.json`."""
+"""Experiment: train a model in a run, resume, evaluate, load any checkpoint, and write the summary and figures."""
 
 import shutil
 import sys
@@ -27,28 +27,28 @@ from assay_research.training.loop import INTERRUPTED, Loop
 
 
 class Experiment:
-    """A training and the run it leaves.
+    """Training of one model, and the run it is saved in.
 
         trainer = Experiment.compose("experiment=tinyvgg_table2/a_36", "data=digits", "save_every=1")
         trainer.train(epochs=10)
-        trainer.train(epochs=5)  # goes on
+        trainer.train(epochs=5)  # 5 more epochs
         trainer.evaluate()
-        trainer.load_checkpoint(5)  # training on from here begins a new run, and leaves the old one as it is
+        trainer.load_checkpoint(5)  # further training begins a new run, and does not change the old one
 
     Args:
-        trainer: the loop, fresh; what `settings` say of it is in it already.
-        settings: what the run keeps as its config. The experiment itself goes by the name, the folder of runs, the
-            seed, `save_every` and `figures`.
-        run: go on with this one, where it stopped; None makes a new one once training begins.
-        world: the processes that train it together.
-        loggers: told of every epoch.
+        trainer: new training loop, built from `settings`.
+        settings: settings that are saved as the run's config. The experiment itself uses only the name, the folder of
+            runs, the seed, `save_every` and `figures`.
+        run: run to resume; None creates a new one when training begins.
+        world: the processes that train together.
+        loggers: loggers that record every epoch.
 
     Attributes:
-        trainer: the loop: its history, model and data.
-        run: None until training begins.
+        trainer: training loop, with its history, model and data.
+        run: the run; None until training begins.
 
     Raises:
-        AssayError: the run's checkpoint is not to be had, or there is no task that the data are for.
+        AssayError: the run's checkpoint is damaged, or no task exists for the data set.
     """
 
     def __init__(
@@ -60,13 +60,13 @@ class Experiment:
         loggers: Loggers | None = None,
     ) -> None:
         self.trainer, self.settings, self.run, self.world = trainer, settings, run, world
-        self.code = commit()  # asked now: by the end, the checkout may hold other code than what is running
+        self.code = commit()  # read now: the checkout may change before the end of the training
         self.loggers = loggers or Loggers({})
         self.task = task_of(trainer.data)
         self.source: Run | None = None
         if run is not None and run.checkpoint("last").is_file():
             trainer.load_state_dict(checkpoint.load(run.checkpoint("last"), trainer.device))
-            if world.rank:  # the state is the first process's, and dropout is each one's own
+            if world.rank:  # the saved state is the first process's; dropout must differ by process
                 torch.manual_seed(settings.seed + world.rank + 1_000_003 * trainer.epoch)
 
     @classmethod
@@ -77,17 +77,17 @@ class Experiment:
         world: World = World(),  # noqa: B008 - frozen
         data: Data | None = None,
     ) -> "Experiment":
-        """The experiment that typed settings describe.
+        """Build an experiment from typed settings.
 
         Args:
-            settings: everything about it.
-            run: go on with this one, where it stopped; None makes a new one once training begins, when settings, data
-                and device are known to be good.
-            world: the processes that train it together.
-            data: what the settings describe, if it was read before.
+            settings: settings of the training.
+            run: run to resume; None creates a new one when training begins, after settings, data and device have been
+                checked.
+            world: the processes that train together.
+            data: the data set that the settings describe, if it is already loaded.
 
         Raises:
-            AssayError: the settings, the data, the device or the run's checkpoint is not to be had.
+            AssayError: settings, data, device or the run's checkpoint are invalid or not available.
         """
         loggers = build_loggers(settings.logger)
         resumed = run is not None and run.checkpoint("last").is_file()
@@ -95,25 +95,25 @@ class Experiment:
 
     @classmethod
     def compose(cls, *overrides: str) -> "Experiment":
-        """A new experiment, of the overrides that `assay-train` takes; raises as `build` does."""
+        """Build a new experiment from overrides of `assay-train`; raises the errors of `build`."""
         return cls.build(compose_settings(overrides))
 
     def train(
         self, epochs: int, *, interrupted: Callable[[], bool] = lambda: False, progress: bool = sys.stderr.isatty()
     ) -> str:
-        """Train that many epochs more, saving after each.
+        """Train for more epochs, saving after each.
 
         Args:
-            epochs: how many, 1 or more, or 0 where some are done; a cycle of the learning rate is stretched over what
-                was trained before and this.
-            interrupted: asked after steps; once it says yes, the state is saved and `train` returns.
-            progress: draw a progress bar.
+            epochs: number of epochs, 1 or more, or 0 if some are already done; a one-cycle schedule is stretched over
+                all epochs, old and new.
+            interrupted: called after steps; once it returns True, the state is saved and `train` returns.
+            progress: show a progress bar.
 
         Returns:
-            Why it ended, in words; `INTERRUPTED` if it was.
+            The reason why training ended, as text; `INTERRUPTED` if it was interrupted.
 
         Raises:
-            AssayError: fewer epochs, another process trains this run, or the disk is full.
+            AssayError: the number of epochs is invalid, another process trains this run, or the disk is full.
         """
         trainer = self.trainer
         if epochs < 0 or trainer.epoch + epochs == 0:
@@ -151,26 +151,26 @@ class Experiment:
         return reason
 
     def evaluate(self, split: str = "val") -> Any:
-        """Every metric of the weights as they are now, seen through the plain view.
+        """Compute every metric of the current weights with the plain view.
 
         Args:
-            split: ``train``, ``val`` or ``test``. Choose by ``val``: figures of ``test`` count once.
+            split: ``train``, ``val`` or ``test``. Use ``val`` to make choices, and ``test`` only once at the end.
 
         Returns:
-            What the task measures: `Scores` of a classifier, `BoxScores` of a detector.
+            Metrics of the task: `Scores` of a classifier, `BoxScores` of a detector.
 
         Raises:
-            ConfigError: another split.
+            ConfigError: the split is another one.
         """
         if split not in ("train", "val", "test"):
             raise ConfigError(f"split must be train, val or test, got '{split}'")
         return self.task.evaluate(self.trainer, split)
 
     def load_checkpoint(self, which: int | str) -> None:
-        """Go to a checkpoint of this run: an epoch's number (kept with ``save_every=1``), ``best`` or ``last``.
+        """Load a checkpoint of this run: an epoch's number (saved with ``save_every=1``), ``best`` or ``last``.
 
         Raises:
-            CheckpointError: there is none, or its best epoch's is not there.
+            CheckpointError: the checkpoint does not exist or is damaged.
         """
         source = self.run or self.source
         if source is None:
@@ -178,7 +178,7 @@ class Experiment:
         path = source.checkpoint(which if isinstance(which, str) else f"epoch-{which:04d}")
         if not path.is_file():
             there = ", ".join(sorted(each.stem for each in path.parent.glob("*.pt")))
-            raise CheckpointError(f"no checkpoint at '{path}'; there are: {there}. save_every=1 keeps every epoch's")
+            raise CheckpointError(f"no checkpoint at '{path}'; available: {there}. save_every=1 saves every epoch")
         self.trainer.load_state_dict(checkpoint.load(path, self.trainer.device))
         self.run, self.source = None, source
 
@@ -186,17 +186,17 @@ class Experiment:
         """Score the best epoch's weights once on the test split; write the summary and the figures.
 
         Args:
-            reason: why training ended.
+            reason: the reason why training ended, as returned by `train`.
 
         Returns:
-            The summary, as ``summary.json`` holds it, with null there for a loss that is not finite.
+            The content of ``summary.json``; in the file, values that are not finite are null.
 
         Raises:
-            CheckpointError: no epoch of this run is trained; after `load_checkpoint`, none yet of the new one.
+            CheckpointError: the run has no trained epoch; after `load_checkpoint`, the new run has none yet.
         """
         run, trainer, settings = self.run, self.trainer, self.settings
         if run is None or not trainer.history:
-            raise CheckpointError("there is no trained epoch to finish with: train first")
+            raise CheckpointError("there is no trained epoch: train first")
         best, data = trainer.best, trainer.data
         outcome = self.task.conclude(trainer, load(run, "best", trainer.device))
         summary = {
@@ -233,12 +233,12 @@ class Experiment:
         return summary
 
     def hardware(self) -> str:
-        """What it trains on, in words."""
+        """Describe the hardware of the training."""
         each = hardware(self.trainer.device)
         return each if self.world.size == 1 else f"{self.world.size} processes, each on {each}"
 
     def _begun(self) -> Run:
-        """The run to write to: a new one where there is none yet, or where training goes on from an earlier epoch."""
+        """Return the run to write to; create one if there is none yet, or after `load_checkpoint`."""
         if self.run is None:
             self.run = Run.create(Path(self.settings.runs), asdict(self.settings))
             if self.source is not None:
@@ -246,7 +246,7 @@ class Experiment:
         return self.run
 
     def _take_over(self, source: Run, run: Run) -> None:
-        """Copy the checkpoints up to the epoch that training goes on from."""
+        """Copy the checkpoints up to the current epoch from another run."""
         for epoch in range(1, self.trainer.epoch + 1):
             kept = source.checkpoint(f"epoch-{epoch:04d}")
             if kept.is_file():
@@ -255,7 +255,7 @@ class Experiment:
         shutil.copy(best if best.is_file() else source.checkpoint("best"), run.checkpoint("best"))
 
     def _timed_history(self) -> list[dict[str, float]]:
-        """What loggers are told: times are theirs, for `metrics.jsonl` is the same whoever trains it."""
+        """Return the history with seconds per epoch for loggers; `metrics.jsonl` has no times, to be reproducible."""
         trainer = self.trainer
         return [
             record | {"seconds": seconds}
@@ -263,7 +263,7 @@ class Experiment:
         ]
 
     def _save(self) -> None:
-        """Leave the run on disk as it stands after an epoch; `last.pt` is written last, for resuming trusts it."""
+        """Save the run after an epoch; `last.pt` is written last, since resuming relies on it."""
         assert self.run is not None
         run, trainer, settings = self.run, self.trainer, self.settings
         run.write_metrics(trainer.history)
@@ -282,7 +282,7 @@ class Experiment:
 
 
 def _words(record: Mapping[str, float], prefix: str) -> str:
-    """Figures whose names begin so, as in ``loss 0.1234 top1 0.5678``."""
+    """Format the values whose keys have a prefix, as in ``loss 0.1234 top1 0.5678``."""
     return " ".join(
         f"{key.removeprefix(prefix)} {value:.4f}" for key, value in record.items() if key.startswith(prefix)
     )

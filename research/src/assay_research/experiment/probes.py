@@ -1,4 +1,4 @@
-"""Two questions to ask before a long training: can it learn one batch by heart, and at which rate does it learn?"""
+"""Probes before a long training: overfit one batch, and find a learning rate."""
 
 import math
 from dataclasses import dataclass
@@ -7,20 +7,20 @@ from assay_research.errors import ConfigError
 from assay_research.training.loop import Loop
 
 LEARNED = 0.01
-"""A batch whose loss is below this many nats is known by heart."""
+"""Loss in nats below which a batch counts as overfitted."""
 
 WARMUP = 100
-"""Steps; without them a network without BatchNorm can lose its ReLUs to the first large step."""
+"""Warm-up steps; without them the first large step can kill the ReLUs of a network without BatchNorm."""
 
 
 @dataclass(frozen=True)
 class Memorised:
-    """What became of training on one batch alone.
+    """Result of training on a single batch.
 
     Attributes:
-        steps: how many it took, or all that were allowed.
-        loss: of the last step, nats.
-        others: what else the last step measured, by its name in `Loop.MEASURED`.
+        steps: number of steps taken.
+        loss: loss of the last step in nats.
+        others: other values that the last step measured, by their names in `Loop.MEASURED`.
     """
 
     steps: int
@@ -29,17 +29,17 @@ class Memorised:
 
     @property
     def learned(self) -> bool:
-        """Whether the batch is known by heart."""
+        """True if the model overfits the batch."""
         return self.loss < LEARNED
 
 
 @dataclass(frozen=True)
 class RateRange:
-    """Training loss against a learning rate that rises from step to step.
+    """Training loss at increasing learning rates.
 
     Attributes:
-        rates: base rate of each step.
-        losses: smoothed training loss at each, nats.
+        rates: base learning rate of each step.
+        losses: smoothed training loss of each step in nats.
     """
 
     rates: list[float]
@@ -47,25 +47,25 @@ class RateRange:
 
     @property
     def suggested(self) -> float:
-        """A tenth of the rate with the lowest loss: past that the loss rises, and well below it training is slow."""
+        """A tenth of the rate with the lowest loss: above it the loss rises, and far below it training is slow."""
         return self.rates[self.losses.index(min(self.losses))] / 10
 
 
 def overfit_one_batch(trainer: Loop, steps: int = 500) -> Memorised:
-    """Train on the first batch of the epoch alone, unvaried, until it is known by heart.
+    """Train only on the first batch of the epoch, without augmentation, until the model overfits it.
 
-    The rate rises to the base rate over the first `WARMUP` steps.
+    The learning rate rises to the base rate over the first `WARMUP` steps.
 
-    A network that cannot do this has a fault that no amount of data will mend. The trainer is spent afterwards.
+    A network that cannot do this has a fault that more data will not fix. The trainer cannot be used afterwards.
 
     Args:
-        trainer: fresh; its settings of augmentation are not used.
-        steps: at most.
+        trainer: new trainer; its augmentation is switched off.
+        steps: largest number of steps.
 
     Raises:
-        ConfigError: the loss of its task does not end near 0.
+        ConfigError: the loss of the trainer's task does not fall to near 0.
     """
-    trainer.leave_unvaried()
+    trainer.disable_augmentation()
     trainer.model.train()
     batch = trainer.order()[: trainer.batch_size]
     taken, loss, rest = 0, math.inf, list[float]()
@@ -78,25 +78,25 @@ def overfit_one_batch(trainer: Loop, steps: int = 500) -> Memorised:
 
 
 def rate_range(trainer: Loop, low: float = 1e-5, high: float = 10.0, steps: int = 200) -> RateRange:
-    """Raise the learning rate exponentially until the loss runs away (L. N. Smith, arXiv:1506.01186).
+    """Increase the learning rate exponentially until the loss diverges (L. N. Smith, arXiv:1506.01186).
 
-    Losses are smoothed exponentially by 0.95 and corrected for their start. It ends early once the smoothed loss is
-    four times the lowest. The trainer is spent afterwards.
+    Losses are exponentially smoothed by 0.95 with bias correction. The probe ends early once the smoothed loss is four
+    times the lowest. The trainer cannot be used afterwards.
 
     Args:
-        trainer: fresh; all its groups rise together, the first from `low`.
-        low: the first rate.
-        high: the last.
-        steps: from the one to the other.
+        trainer: new trainer; the rates of all its parameter groups rise together, the first group's from `low`.
+        low: first learning rate.
+        high: last learning rate.
+        steps: number of steps from `low` to `high`.
 
     Raises:
-        ConfigError: a base rate of 0, or a loss that is not finite from the start.
+        ConfigError: the base rate is 0, or the loss is not finite from the start.
     """
     trainer.model.train()
     order = trainer.order()
     base = trainer.optimizer.param_groups[0]["initial_lr"]
     if not base > 0:
-        raise ConfigError(f"expected optim.lr > 0, of which the range takes multiples, got {base}")
+        raise ConfigError(f"probe=rate_range needs optim.lr > 0, got {base}")
     average = 0.0
     rates: list[float] = []
     losses: list[float] = []
@@ -113,5 +113,5 @@ def rate_range(trainer: Loop, low: float = 1e-5, high: float = 10.0, steps: int 
         rates.append(rate)
         losses.append(smooth)
     if not losses:
-        raise ConfigError(f"the loss of the very first step, at a rate of {low}, is not finite: look at the model")
+        raise ConfigError(f"the loss of the first step, at a learning rate of {low}, is not finite: check the model")
     return RateRange(rates, losses)

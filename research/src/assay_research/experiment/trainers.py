@@ -1,4 +1,4 @@
-"""From typed settings to a trainer: data, model, optimizer and schedule, put together on a device."""
+"""Build a trainer from typed settings: data, model, optimizer and schedule, on a device."""
 
 import torch
 
@@ -18,16 +18,16 @@ def make_trainer(
     data: Data | None = None,
     fresh: bool = True,
 ) -> Loop:
-    """Everything the settings describe, put together on its device.
+    """Build the trainer that the settings describe, on its device.
 
     Args:
-        settings: of the training.
-        world: the processes that train it together.
-        data: what the settings describe, if it was read before.
-        fresh: begin with the pretrained weights that the settings ask for; not where a checkpoint's will follow.
+        settings: settings of the training.
+        world: the processes that train together.
+        data: the data set that the settings describe, if it is already loaded.
+        fresh: load the pretrained weights that the settings request; False if a checkpoint will be loaded.
 
     Raises:
-        AssayError: the settings, the data or the device is not to be had.
+        AssayError: settings, data or device are invalid or not available.
     """
     device = choose_device(settings.device)
     dtype = choose_precision(settings.precision, device)
@@ -61,5 +61,5 @@ def make_trainer(
         model, data, optimizer, schedule, views, augment, settings.label_smoothing, options
     )
     if world.rank:
-        torch.manual_seed(settings.seed + world.rank)  # of dropout; rank 0 goes on as one process would
+        torch.manual_seed(settings.seed + world.rank)  # for dropout; rank 0 has the same seed as a single process
     return trainer

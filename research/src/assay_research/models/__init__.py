@@ -1,1 +1,1 @@
-"""The zoo: plain modules and builder functions, one YAML each in `conf/model`."""
+"""Model zoo: plain modules and builder functions, each with a YAML file in `conf/model`."""

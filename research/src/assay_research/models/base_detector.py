@@ -1,4 +1,4 @@
-"""A detector of torchvision's behind this project's interface: canvases in, padded boxes or losses out."""
+"""Adapter for torchvision's detectors: images in; padded boxes or losses out."""
 
 from pathlib import Path
 from typing import Any
@@ -18,34 +18,34 @@ DIVISOR = 32
 """A canvas is padded to a multiple of this, as torchvision does, so that every level's stride divides it."""
 
 PREDICTORS = ("roi_heads.box_predictor.", "head.classification_head.cls_logits.")
-"""Layers that are as wide as there are classes."""
+"""Name prefixes of the layers whose width depends on the number of classes."""
 
 
 class Detector(nn.Module):
-    """Torchvision's modules do the work; its resizing and normalising alone is left out.
+    """Torchvision detector without its resizing and normalisation.
 
-    Images come normalised, on a canvas, and all of one size.
+    Images must be normalised, placed on a canvas, and all of one size.
 
     Args:
         model: `FasterRCNN` or `RetinaNet`.
-        weights: what `load_pretrained` loads: ``none``, ``backbone``, ``coco`` or a file.
-        trainable: ``full``, or ``head``: what pretrained weights came for in the backbone stays as it is, BatchNorm's
-            statistics too.
-        published: where ``backbone`` and ``coco`` are; None where nobody has published any.
+        weights: weights that `load_pretrained` loads: ``none``, ``backbone``, ``coco`` or a file.
+        trainable: ``full``, or ``head`` to freeze the layers of the backbone that have pretrained weights, BatchNorm's
+            statistics included.
+        published: URLs of ``backbone`` and ``coco``; None if there are no published weights.
 
     Attributes:
-        statistics: mean and standard deviation of the channels, float32 ``[3]`` each, that the pretrained weights
-            expect; None before they are loaded.
+        statistics: channel mean and standard deviation that the pretrained weights expect, float32 ``[3]`` each; None
+            before they are loaded.
 
     Raises:
-        ValueError: an impossible value, or values that do not go together.
+        ValueError: a value is out of range, or values do not fit together.
 
     Shape:
-        - Input: float32 ``[batch, 3, height, width]``, normalised, and where losses are asked for a dict for each
-          image: ``boxes`` float32 ``[objects, 4]``, left, top, right, bottom in canvas pixels, none without area,
-          and ``labels`` int64 ``[objects]`` from 0.
-        - Output: `Detections`; or, with targets, the losses by name, float32 scalars. Which of them does not depend
-          on the mode, which is BatchNorm's alone.
+        - Input: float32 ``[batch, 3, height, width]``, normalised; to get losses, also a dict for each image:
+          ``boxes`` float32 ``[objects, 4]``, left, top, right, bottom in canvas pixels, each with a positive area, and
+          ``labels`` int64 ``[objects]`` from 0.
+        - Output: `Detections`; or, with targets, the losses by name, float32 scalars. The train or eval mode does not
+          change this: it only affects BatchNorm.
     """
 
     def __init__(
@@ -53,10 +53,10 @@ class Detector(nn.Module):
     ) -> None:
         super().__init__()
         if published is None and weights in ("backbone", "coco"):
-            raise ValueError(f"nobody has published weights={weights} for this model; expected none or a file")
+            raise ValueError(f"there are no published weights={weights} for this model; expected none or a file")
         if trainable not in ("full", "head") or (trainable == "head" and weights == "none"):
             raise ValueError(
-                "trainable must be full, or head where there are pretrained weights, "
+                "trainable must be full, or head with pretrained weights, "
                 f"got trainable={trainable} with weights={weights}"
             )
         two_stages = isinstance(model, FasterRCNN)
@@ -80,7 +80,7 @@ class Detector(nn.Module):
 
     @property
     def frozen(self) -> nn.Module | None:
-        """What is not trained; the pyramid on the backbone is, where the weights come without one."""
+        """Frozen part of the backbone; None if all is trained. The pyramid is trained if the weights have none."""
         if self.trainable == "full":
             return None
         frozen: nn.Module = self.model.backbone.body if self.weights == "backbone" else self.model.backbone
@@ -94,9 +94,9 @@ class Detector(nn.Module):
         return self
 
     def forward(self, images: Tensor, targets: list[dict[str, Tensor]] | None = None) -> Detections | dict[str, Tensor]:
-        """What is found, or with targets the losses."""
+        """Return the detections, or with targets the losses."""
         for part in (self.model, *((self.model.rpn, self.model.roi_heads) if self.background else ())):
-            part.training = targets is not None  # of this module alone: it chooses between losses and boxes
+            part.training = targets is not None  # only on this module: it selects losses or boxes
         if targets is not None:
             losses: dict[str, Tensor] = self.model(
                 images, [{**target, "labels": target["labels"] + self.background} for target in targets]
@@ -111,12 +111,12 @@ class Detector(nn.Module):
         return Detections(boxes, scores, labels - self.background)
 
     def load_pretrained(self) -> None:
-        """Load the weights it was built to have; building it does not, for a checkpoint may follow that replaces them.
+        """Load the pretrained weights; the constructor does not, since a checkpoint may replace them.
 
-        Layers that are as wide as there are classes are left as they are where the classes are others.
+        Layers whose width depends on the number of classes are not changed if that number differs.
 
         Raises:
-            ConfigError: they are not to be had, or are another model's.
+            ConfigError: the weights are not available, or are for another model.
         """
         if self.weights == "none":
             return
@@ -127,7 +127,7 @@ class Detector(nn.Module):
             fit(self.model, found.tensors, path, new=PREDICTORS)
         elif self.frozen is self.model.backbone:
             raise ConfigError(
-                f"model.weights: '{path}' holds a backbone alone; trainable=head needs a whole detector's weights"
+                f"model.weights: '{path}' contains only a backbone; trainable=head needs weights of a whole detector"
             )
         else:
             classifier = ("fc.", "classifier.")
@@ -137,7 +137,7 @@ class Detector(nn.Module):
 
 
 class _Batch(nn.Module):
-    """In the place of torchvision's transform: pads canvases to whole strides, and leaves boxes as they are."""
+    """Replacement of torchvision's transform: pads images to a multiple of `DIVISOR`, and does not change boxes."""
 
     def forward(self, images: Tensor, targets: Any) -> tuple[ImageList, Any]:
         height, width = images.shape[-2:]
@@ -149,7 +149,7 @@ class _Batch(nn.Module):
 
 
 def _in_float32(module: nn.Module, inputs: Any, output: Any) -> Any:
-    """Forward hook: bfloat16 has 8 bits, so from here on a box or a loss would be off by a pixel in 256."""
+    """Forward hook that converts outputs to float32: in bfloat16, with 8 bits, boxes would be off by 1 pixel in 256."""
     if isinstance(output, Tensor):
         return output.float()
     if isinstance(output, dict):
@@ -158,5 +158,5 @@ def _in_float32(module: nn.Module, inputs: Any, output: Any) -> Any:
 
 
 def _extend(tensor: Tensor, more: int, value: float) -> Tensor:
-    """Append that many rows of one value."""
+    """Append `more` rows filled with one value."""
     return torch.cat([tensor, tensor.new_full((more, *tensor.shape[1:]), value)])

@@ -1,4 +1,4 @@
-"""What a detector finds in a batch of images."""
+"""Data types of a detector's output: boxes, scores and labels."""
 
 from typing import NamedTuple
 
@@ -6,12 +6,12 @@ from torch import Tensor
 
 
 class Detections(NamedTuple):
-    """Boxes of a batch, as many places an image as the detector gives at most; the empty ones come last.
+    """Detections of a batch, padded to the detector's largest number per image; padding comes last.
 
     Attributes:
         boxes: float32 ``[batch, detections, 4]``: left, top, right, bottom in canvas pixels.
-        scores: float32 ``[batch, detections]`` in [0, 1], falling; 0 in an empty place.
-        labels: int64 ``[batch, detections]``: class indices from 0; -1 in an empty place.
+        scores: float32 ``[batch, detections]`` in [0, 1], descending; 0 for padding.
+        labels: int64 ``[batch, detections]``: class indices from 0; -1 for padding.
     """
 
     boxes: Tensor
@@ -19,18 +19,18 @@ class Detections(NamedTuple):
     labels: Tensor
 
     def image(self, index: int) -> "Found":
-        """What was found in one image, the empty places left out."""
+        """Return the detections of one image, without padding."""
         there = self.labels[index] >= 0
         return Found(self.boxes[index][there], self.scores[index][there], self.labels[index][there])
 
 
 class Found(NamedTuple):
-    """Boxes found in one image.
+    """Detections of one image.
 
     Attributes:
-        boxes: float32 ``[found, 4]``: left, top, right, bottom, pixels.
-        scores: float32 ``[found]``, falling.
-        labels: int64 ``[found]``.
+        boxes: float32 ``[found, 4]``: left, top, right, bottom in pixels.
+        scores: float32 ``[found]`` in [0, 1], descending.
+        labels: int64 ``[found]``: class indices from 0.
     """
 
     boxes: Tensor

@@ -1,7 +1,7 @@
-"""Two networks, each written at three levels of abstraction, and an open-ended one: a homework of Stanford's CS231n.
+"""Networks of an assignment of Stanford's CS231n: two networks in three programming styles, and an open-ended one.
 
-The three spellings of a network hold their weights in the same order. The first two start from Kaiming's normal
-weights (arXiv:1502.01852) and zero biases, the third from torch's own. All take normalised float32
+The three versions of a network have their weights in the same order. The first two start from Kaiming's normal
+weights (arXiv:1502.01852) and zero biases, the third from torch's own. All map normalised float32
 ``[batch, 3, 32, 32]`` to logits ``[batch, classes]``.
 """
 
@@ -14,10 +14,10 @@ from torch import Tensor, nn
 
 PIXELS = 32 * 32
 HIDDEN = 4000
-"""Units of the two-layer network."""
+"""Hidden units of the two-layer network."""
 
 CHANNELS = (32, 16)
-"""Of the three-layer network's convolutions."""
+"""Output channels of the three-layer network's convolutions."""
 
 
 # Barebones: weights are tensors in a list, a network is a function of images and weights.
@@ -39,7 +39,7 @@ def three_layer_convnet(images: Tensor, weights: list[Tensor]) -> Tensor:
 
 
 def initial_weights(*shapes: tuple[int, ...]) -> list[Tensor]:
-    """Of each shape ``[out, in, ...]`` a weight, and after it a bias ``[out]``."""
+    """Return, for each shape ``[out, in, ...]``, a weight and a bias ``[out]``."""
     weights = []
     for shape in shapes:
         weights += [torch.randn(shape) * math.sqrt(2 / math.prod(shape[1:])), torch.zeros(shape[0])]
@@ -47,11 +47,11 @@ def initial_weights(*shapes: tuple[int, ...]) -> list[Tensor]:
 
 
 class Barebones(nn.Module):
-    """A function and its list of weights, held so that they are trained and saved like any other network's.
+    """Module of a function and its list of weights, so that they are trained and saved as in any other network.
 
     Args:
-        network: from images and weights to logits.
-        weights: in the order the function takes them.
+        network: function from images and weights to logits.
+        weights: weights in the order of the function's argument.
     """
 
     def __init__(self, network: Callable[[Tensor, list[Tensor]], Tensor], weights: list[Tensor]) -> None:
@@ -144,9 +144,9 @@ def open_ended(classes: int = 10, dropout2d: float = 0.2, dropout: float = 0.5) 
     """The open-ended network: two convolutions, each with a pool, and two linear layers; torch's initial weights.
 
     Args:
-        classes: width of the output.
+        classes: number of classes.
         dropout2d: probability that a channel of the last map is dropped.
-        dropout: probability in the hidden layer.
+        dropout: dropout probability in the hidden layer.
     """
     return nn.Sequential(
         nn.Conv2d(3, 32, 3, padding=1),

@@ -1,4 +1,4 @@
-"""Faster R-CNN and RetinaNet as torchvision builds them, and one small enough to learn on a CPU."""
+"""Builders of torchvision's Faster R-CNN and RetinaNet, and of a small RetinaNet that can be trained on a CPU."""
 
 from collections import OrderedDict
 from collections.abc import Callable
@@ -23,7 +23,7 @@ from assay_research.models.pretrained import Published
 from assay_research.models.resnet import Block
 
 RATIOS = (0.5, 1.0, 2.0)
-"""Height over width of the anchors, torchvision's."""
+"""Aspect ratios (height / width) of the anchors, as in torchvision."""
 
 RESNET50 = models.ResNet50_Weights.IMAGENET1K_V1.url
 FASTER_RCNN = {
@@ -52,17 +52,17 @@ def faster_rcnn(
     """Build Faster R-CNN (Ren et al., arXiv:1506.01497) with a feature pyramid, as torchvision does.
 
     Args:
-        classes: of objects; the background is not one of them.
+        classes: number of object classes, without the background.
         backbone: ``resnet50`` (``fasterrcnn_resnet50_fpn``), ``resnet50_v2`` (``fasterrcnn_resnet50_fpn_v2``) or
             ``mobilenet_v3_large`` (``fasterrcnn_mobilenet_v3_large_fpn``).
         weights: see `Detector`; BatchNorm is frozen with any but ``none`` (not in v2, which always trains it).
         trainable: see `Detector`.
-        score_threshold: boxes are kept above it.
-        nms_threshold: of two boxes of a class with a larger IoU, the one with the lower score is left out.
-        detections: boxes an image at most, those of the highest scores.
+        score_threshold: boxes with a score up to this value are removed.
+        nms_threshold: of two boxes of a class with a larger IoU, the one with the lower score is removed.
+        detections: largest number of boxes per image, those with the highest scores.
 
     Raises:
-        ValueError: no such backbone, or what `Detector` refuses.
+        ValueError: the backbone is unknown, or `Detector` rejects a value.
     """
     published = _published(FASTER_RCNN, backbone)
     norm = _norm(backbone, weights, published)
@@ -98,7 +98,7 @@ def retinanet(
     """Build RetinaNet (Lin et al., arXiv:1708.02002), as torchvision does.
 
     Args:
-        classes: of objects.
+        classes: number of object classes.
         backbone: ``resnet50`` (``retinanet_resnet50_fpn``) or ``resnet50_v2`` (``retinanet_resnet50_fpn_v2``).
         weights: see `faster_rcnn`.
         trainable: see `Detector`.
@@ -107,7 +107,7 @@ def retinanet(
         detections: see `faster_rcnn`.
 
     Raises:
-        ValueError: no such backbone, or what `Detector` refuses.
+        ValueError: the backbone is unknown, or `Detector` rejects a value.
     """
     published = _published(RETINANET, backbone)
     second = backbone == "resnet50_v2"
@@ -140,19 +140,19 @@ def small_retinanet(
     nms_threshold: float = 0.5,
     detections: int = 300,
 ) -> Detector:
-    """Build a RetinaNet that learns small images in minutes on a CPU, from random weights.
+    """Build a small RetinaNet for small images, which trains in minutes on a CPU from random weights.
 
-    A residual network of four stages with BatchNorm, at strides of 4, 8, 16 and 32 pixels; a feature pyramid on the
-    last three and with one level more, at a stride of 64; GroupNorm in the head.
+    It has a residual network of four stages with BatchNorm, at strides of 4, 8, 16 and 32 pixels; a feature pyramid on
+    the last three stages plus one level at a stride of 64; and GroupNorm in the head.
 
     Args:
-        classes: of objects.
-        channels: of the four stages; they never fall.
-        blocks: of the four stages.
+        classes: number of object classes.
+        channels: output channels of the four stages; they must not decrease.
+        blocks: number of blocks of the four stages.
         width: channels of the pyramid and the head, a multiple of 8.
-        depth: convolutions before the last in each half of the head, 1 to 4.
-        anchor_sizes: of the four levels, pixels: the square root of an anchor's area. Each level has anchors of twice
-            that area too.
+        depth: number of convolutions before the last in each half of the head, 1 to 4.
+        anchor_sizes: anchor sizes of the four levels in pixels, the square root of an anchor's area. Each level also
+            has anchors of twice that area.
         weights: ``none``, or a file.
         trainable: see `Detector`.
         score_threshold: see `faster_rcnn`.
@@ -160,7 +160,7 @@ def small_retinanet(
         detections: see `faster_rcnn`.
 
     Raises:
-        ValueError: an impossible size, or what `Detector` refuses.
+        ValueError: a size is out of range, or `Detector` rejects a value.
     """
     if not len(channels) == len(blocks) == len(anchor_sizes) == 4 or min(*channels, *blocks, *anchor_sizes) < 1:
         raise ValueError(
@@ -169,7 +169,7 @@ def small_retinanet(
         )
     if channels != sorted(channels) or width < 8 or width % 8 or not 1 <= depth <= 4:
         raise ValueError(
-            "expected channels that do not fall, a width that is a multiple of 8 and a depth from 1 to 4, "
+            "expected channels that do not decrease, a width that is a multiple of 8 and a depth from 1 to 4, "
             f"got {channels}, {width} and {depth}"
         )
     pyramid = BackboneWithFPN(
@@ -185,7 +185,7 @@ def small_retinanet(
 
 
 def _residual(channels: list[int], blocks: list[int]) -> nn.Sequential:
-    """A stem at stride 2, and stages that halve the resolution, named for a pyramid to find."""
+    """Build a stem at stride 2 and stages that halve the resolution, with the names that the pyramid expects."""
     width = channels[0] // 2
     stem = nn.Sequential(nn.Conv2d(3, width, 3, 2, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU(inplace=True))
     layers = OrderedDict[str, nn.Module](stem=stem)
@@ -201,14 +201,14 @@ def _residual(channels: list[int], blocks: list[int]) -> nn.Sequential:
 def _resnet50(
     norm: Callable[..., nn.Module], stages: tuple[int, ...], top: ExtraFPNBlock, pyramid_norm: type | None = None
 ) -> BackboneWithFPN:
-    """ResNet-50 with a pyramid of 256 channels on some of its stages 1 to 4."""
+    """Build ResNet-50 with a feature pyramid of 256 channels on some of its stages 1 to 4."""
     body = models.resnet50(weights=None, norm_layer=norm)
     levels = {f"layer{stage}": str(level) for level, stage in enumerate(stages)}
     return BackboneWithFPN(body, levels, [128 * 2**stage for stage in stages], 256, top, pyramid_norm)
 
 
 def _norm(backbone: str, weights: str, published: Published) -> Callable[..., nn.Module]:
-    """The backbone's normalisation, torchvision's choice for each: frozen where it comes with statistics, but in v2."""
+    """Return the backbone's normalisation as in torchvision: frozen if it has pretrained statistics, except in v2."""
     if weights == "none" or backbone == "resnet50_v2":
         return nn.BatchNorm2d
     # torchvision trained its first ResNet-50 detectors before FrozenBatchNorm2d had an epsilon.

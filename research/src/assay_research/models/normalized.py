@@ -1,4 +1,4 @@
-"""A network with the channel statistics of its training images."""
+"""Network with built-in normalisation by the channel statistics of its training images."""
 
 from typing import Any, Protocol, runtime_checkable
 
@@ -7,28 +7,28 @@ from torch import Tensor, nn
 
 @runtime_checkable
 class Pretrained(Protocol):
-    """A network that can begin with weights that were trained before."""
+    """Network that can load pretrained weights."""
 
     statistics: tuple[Tensor, Tensor] | None
-    """Mean and standard deviation of the channels those weights expect, float32 ``[3]`` each; None where any do."""
+    """Channel mean and standard deviation that the weights expect, float32 ``[3]`` each; None for any."""
 
     def load_pretrained(self) -> None:
-        """Load them, if it was built to have any.
+        """Load the pretrained weights that the network was built for, if any.
 
         Raises:
-            ConfigError: they are not to be had, or do not fit.
+            ConfigError: the weights are not available, or do not fit the network.
         """
 
 
 class Normalized(nn.Module):
-    """A network that takes images in [0, 1] and normalises them by its training set's own statistics.
+    """Network for images in [0, 1], which it normalises by the channel statistics of its training set.
 
-    The statistics are buffers, so they travel with the weights and exist once.
+    The statistics are buffers, so they are saved with the weights.
 
     Args:
-        network: from normalised float32 ``[batch, 3, height, width]`` to its output.
-        mean: float32 ``[3]``.
-        std: float32 ``[3]``.
+        network: network for normalised float32 ``[batch, 3, height, width]``.
+        mean: float32 ``[3]``, channel means.
+        std: float32 ``[3]``, channel standard deviations.
 
     Shape:
         - Input: float32 ``[batch, 3, height, width]`` in [0, 1], RGB.
@@ -45,10 +45,10 @@ class Normalized(nn.Module):
         self.register_buffer("std", std[:, None, None])
 
     def set_statistics(self, mean: Tensor, std: Tensor) -> None:
-        """Normalise by these from now on, float32 ``[3]`` each."""
+        """Set the channel means and standard deviations, float32 ``[3]`` each."""
         self.mean.copy_(mean[:, None, None])
         self.std.copy_(std[:, None, None])
 
     def forward(self, images: Tensor, *targets: Any) -> Any:
-        """Normalise and run the network; a detector is given `targets` where its losses are asked for."""
+        """Normalise the images and run the network; with `targets` a detector returns its losses."""
         return self.network((images - self.mean) / self.std, *targets)

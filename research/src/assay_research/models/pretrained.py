@@ -1,4 +1,4 @@
-"""Weights that were trained before: fetched, checked, and put into a detector of other classes."""
+"""Pretrained weights: download, check, and load them into a detector with other classes."""
 
 import hashlib
 import re
@@ -15,22 +15,22 @@ from torch import Tensor, nn
 from assay_research.errors import ConfigError
 
 HASH = re.compile(r"-(?=\d*[a-f])([0-9a-f]{8,64})\.\w+$")
-"""The beginning of a file's sha256 as torchvision writes it into the name. One of digits alone would be a date."""
+"""Pattern of the first digits of a file's sha256 in torchvision's file names; digits only would be a date."""
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-"""Mean and standard deviation of the channels that all of torchvision's weights expect."""
+"""Channel mean and standard deviation that all of torchvision's weights expect."""
 
 RUN = "network.model."
-"""What the names of a detector's weights begin with in a run's checkpoint."""
+"""Prefix of the names of a detector's weights in a run's checkpoint."""
 
 
 @dataclass(frozen=True)
 class Published:
-    """Where torchvision publishes what a detector can begin with.
+    """URLs of torchvision's pretrained weights for a detector.
 
     Attributes:
-        coco: URL of the whole detector, trained on COCO.
-        imagenet: URL of its backbone, trained on ImageNet.
+        coco: URL of the weights of the whole detector, trained on COCO.
+        imagenet: URL of the weights of its backbone, trained on ImageNet.
     """
 
     coco: str
@@ -39,11 +39,11 @@ class Published:
 
 @dataclass(frozen=True)
 class Weights:
-    """What a file holds.
+    """Weights read from a file.
 
     Attributes:
-        tensors: by name; of a whole detector, or of a backbone alone.
-        statistics: mean and standard deviation of the channels they expect, float32 ``[3]`` each.
+        tensors: tensors by name, of a whole detector or only of a backbone.
+        statistics: channel mean and standard deviation that they expect, float32 ``[3]`` each.
     """
 
     tensors: dict[str, Tensor]
@@ -51,15 +51,15 @@ class Weights:
 
     @property
     def whole(self) -> bool:
-        """Whether they are a whole detector's."""
+        """True for the weights of a whole detector, False for those of a backbone."""
         return any(name.startswith("backbone.") for name in self.tensors)
 
 
 def fetch(url: str) -> Path:
-    """The file at `url`, downloaded to torch's cache unless it is there.
+    """Return the file at `url`, downloaded to torch's cache unless it is already there.
 
     Raises:
-        ConfigError: it cannot be downloaded, or is not the file that its name says.
+        ConfigError: the file cannot be downloaded, or its sha256 does not match its name.
     """
     name = url.rpartition("/")[2]
     path = Path(torch.hub.get_dir(), "checkpoints", name)
@@ -71,17 +71,18 @@ def fetch(url: str) -> Path:
         torch.hub.download_url_to_file(url, str(path), published and published[1], progress=sys.stderr.isatty())
     except (OSError, HTTPException, RuntimeError) as error:
         raise ConfigError(
-            f"{url} cannot be downloaded ({error}). Fetch it on a machine that can, and put it at '{path}' or say "
-            f"where it is: model.weights=<folder>/{name}. model.weights=none begins with random weights"
+            f"{url} cannot be downloaded ({error}). Download it on another machine and copy it to '{path}', or give "
+            f"its path: model.weights=<folder>/{name}. For random weights, use model.weights=none"
         ) from error
     return path
 
 
 def read(path: Path) -> Weights:
-    """The weights in a file: torchvision's, or those of a run's checkpoint, the averaged ones where it has any.
+    """Read the weights in a file: torchvision's, or a run's checkpoint (its averaged weights, if it has any).
 
     Raises:
-        ConfigError: missing, damaged, not the file that its name says, or holding more than tensors and plain values.
+        ConfigError: the file is missing or damaged, its sha256 does not match its name, or it contains anything but
+            tensors and plain values.
     """
     try:
         if named := HASH.search(path.name):
@@ -92,11 +93,11 @@ def read(path: Path) -> Weights:
         raise ConfigError(f"model.weights: expected none, backbone, coco or a file; there is no '{path}'") from error
     except (RuntimeError, EOFError, OSError, ValueError, KeyError, UnicodeDecodeError, UnpicklingError) as error:
         reason = str(error).partition("\n")[0]
-        raise ConfigError(f"model.weights: '{path}' holds no weights that can be read: {reason}") from error
+        raise ConfigError(f"model.weights: cannot read the weights in '{path}': {reason}") from error
     tensors = _tensors(state)
     if not tensors:
         raise ConfigError(
-            f"model.weights: '{path}' holds no tensors by name; expected a state_dict, or a run's checkpoint"
+            f"model.weights: '{path}' contains no named tensors; expected a state_dict, or a run's checkpoint"
         )
     ours = {name.removeprefix(RUN): each for name, each in tensors.items() if name.startswith(RUN)}
     if ours and {"mean", "std"} <= tensors.keys():
@@ -108,13 +109,13 @@ def read(path: Path) -> Weights:
 def _compare(found: str, begins: str, path: Path) -> None:
     if not found.startswith(begins):
         raise ConfigError(
-            f"model.weights: '{path}' is damaged, or not what its name says: its sha256 begins with "
-            f"{found[: len(begins)]} and not with {begins}. Fetch it again, or rename it if it is your own"
+            f"model.weights: '{path}' is damaged, or is another file than its name states: its sha256 begins with "
+            f"{found[: len(begins)]}, expected {begins}. Download it again, or rename it if it is your own"
         )
 
 
 def _tensors(state: Any) -> dict[str, Tensor]:
-    """The tensors by name in what a file held, wherever checkpoints keep them."""
+    """Return the named tensors of a loaded file: under ``ema`` or ``model``, or at the top level."""
     for key in ("ema", "model"):
         if isinstance(state, dict) and isinstance(state.get(key), dict):
             return _tensors(state[key])
@@ -122,17 +123,17 @@ def _tensors(state: Any) -> dict[str, Tensor]:
 
 
 def fit(model: nn.Module, tensors: dict[str, Tensor], path: Path, new: tuple[str, ...] = ()) -> None:
-    """Put weights into a model, all but those of other classes.
+    """Load weights into a model, except for the layers of other classes.
 
     Args:
-        model: what they are for.
-        tensors: by the model's names, or by those of torchvision's older files.
-        path: where they come from, for the error.
-        new: beginnings of the names of layers that are as wide as there are classes; they are left as they are
-            where the shapes differ.
+        model: the model to load the weights into.
+        tensors: tensors by the model's names, or by the names in torchvision's older files.
+        path: file that they come from, for the error message.
+        new: name prefixes of the layers whose width depends on the number of classes; they are not changed if the
+            shapes differ.
 
     Raises:
-        ConfigError: the model has others; it says which.
+        ConfigError: names or shapes of the weights do not match the model's.
     """
     left = {
         name
@@ -151,5 +152,5 @@ def fit(model: nn.Module, tensors: dict[str, Tensor], path: Path, new: tuple[str
         listed = ", ".join(wrong[:5])
         more = f" and {len(wrong) - 5} more" if len(wrong) > 5 else ""
         raise ConfigError(
-            f"model.weights: '{path}' is of another model: missing, unknown or of another shape are {listed}{more}"
+            f"model.weights: '{path}' is for another model. Missing, unknown or of another shape: {listed}{more}"
         )

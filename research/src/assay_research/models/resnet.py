@@ -1,34 +1,37 @@
-"""Residual networks for 32x32 images, as deep as their stages have blocks."""
+"""Residual networks of any depth for 32x32 images."""
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 
 def resnet(blocks: list[int], channels: list[int], classes: int = 10) -> nn.Sequential:
-    """Build a network of the CIFAR form of He et al. (arXiv:1512.03385, section 4.2).
+    """Build a ResNet for CIFAR as described by He et al. (arXiv:1512.03385, section 4.2).
 
-    A 3x3 convolution with BatchNorm and ReLU, the stages, the average over the last map, one linear layer. Every
-    stage but the first starts at half the resolution. With n blocks a stage at 16, 32 and 64 channels there are
-    6n + 2 layers: 3 make ResNet-20, 5 ResNet-32, 9 ResNet-56. Convolutions have the initial weights of
+    The layers are a 3x3 convolution with BatchNorm and ReLU, the stages, global average pooling and one linear layer.
+    Every stage but the first starts at half the resolution. With n blocks per stage at 16, 32 and 64 channels there
+    are 6n + 2 layers: 3 make ResNet-20, 5 ResNet-32, 9 ResNet-56. Convolutions have the initial weights of
     arXiv:1502.01852, by fan-out; the linear layer has torch's.
 
     Args:
-        blocks: of each stage.
-        channels: of each stage; they never fall, for a shortcut can only add channels.
-        classes: width of the output.
+        blocks: number of blocks of each stage.
+        channels: output channels of each stage; they must not decrease, since a shortcut can only add channels.
+        classes: number of classes.
 
     Returns:
-        From normalised float32 ``[batch, 3, height, width]`` to logits ``[batch, classes]``.
+        A network from normalised float32 ``[batch, 3, height, width]`` to logits ``[batch, classes]``.
 
     Raises:
-        ValueError: no stage, a stage without blocks or channels, channels that fall, or lists that differ in length.
+        ValueError: there is no stage, a stage has no blocks or channels, channels decrease, or the lists differ in
+            length.
     """
     if not blocks or len(blocks) != len(channels):
-        raise ValueError(f"blocks and channels must name the same stages, at least one, got {blocks} and {channels}")
+        raise ValueError(
+            f"blocks and channels must have the same length, at least one stage, got {blocks} and {channels}"
+        )
     if min(blocks) < 1 or min(channels) < 1:
         raise ValueError(f"a stage needs at least one block and one channel, got {blocks} and {channels}")
     if channels != sorted(channels):
-        raise ValueError(f"channels must not fall from stage to stage, got {channels}")
+        raise ValueError(f"channels must not decrease from stage to stage, got {channels}")
     layers: list[nn.Module] = [_convolution(3, channels[0], stride=1), nn.BatchNorm2d(channels[0]), nn.ReLU(True)]
     width = channels[0]
     for stage, (number, out) in enumerate(zip(blocks, channels, strict=True)):
@@ -39,14 +42,14 @@ def resnet(blocks: list[int], channels: list[int], classes: int = 10) -> nn.Sequ
 
 
 class Block(nn.Module):
-    """Two 3x3 convolutions with BatchNorm, and a shortcut without parameters around them (option A of the paper).
+    """Residual block of two 3x3 convolutions with BatchNorm and a parameter-free shortcut (option A of the paper).
 
-    Where the resolution is halved, the shortcut takes every second pixel; the channels it lacks are zeros.
+    With stride 2 the shortcut takes every second pixel; additional channels are filled with zeros.
 
     Args:
-        inputs: channels.
-        out: channels, at least as many.
-        stride: of the first convolution.
+        inputs: number of input channels.
+        out: number of output channels, at least `inputs`.
+        stride: stride of the first convolution.
 
     Shape:
         - Input: ``[batch, inputs, height, width]``.
@@ -66,7 +69,7 @@ class Block(nn.Module):
         self.added = out - inputs
 
     def forward(self, x: Tensor) -> Tensor:
-        """ReLU of residual plus shortcut."""
+        """Return the ReLU of residual plus shortcut."""
         residual = self.residual(x)
         if self.stride > 1:
             x = x[:, :, :: self.stride, :: self.stride]

@@ -1,4 +1,4 @@
-"""VGG A to E of any width, for 32x32 images, and their fully convolutional form for dense evaluation."""
+"""VGG A to E of any width for 32x32 images, and their fully convolutional form for dense evaluation."""
 
 from collections.abc import Sequence
 
@@ -16,7 +16,7 @@ KERNELS: dict[str, tuple[tuple[int, ...], ...]] = {
 """Kernel sizes of the convolutions in each of the five stages; a stage ends with a 2x2 max-pool."""
 
 CHANNELS = (64, 128, 256, 512, 512)
-"""Of each stage, at width 1."""
+"""Output channels of each stage, at width 1."""
 
 INITIALISERS = ("torch", "kaiming")
 
@@ -35,16 +35,16 @@ def vgg(
     Args:
         config: A, A-LRN, B, C, D or E. D is VGG-16, E is VGG-19; the 1x1 convolutions of C are not padded; A-LRN has
             local response normalisation, with the constants of Krizhevsky et al. (2012), after its first ReLU.
-        classes: width of the output.
-        width: factor on the paper's channels, 64 to 512; TinyVGG is 1/8.
+        classes: number of classes.
+        width: factor on the paper's channels, 64 to 512; TinyVGG has 1/8.
         hidden: width of the two hidden layers of the head.
-        norm: put BatchNorm between each convolution and its ReLU.
-        dropout: probability in the head's two hidden layers.
-        init: ``torch`` for its defaults, or ``kaiming`` (arXiv:1502.01852). Without BatchNorm the defaults let the
-            signal of E fade on its way through sixteen convolutions, and it stays at chance for its first epochs.
+        norm: add BatchNorm between each convolution and its ReLU.
+        dropout: dropout probability in the head's two hidden layers.
+        init: ``torch`` for torch's defaults, or ``kaiming`` (arXiv:1502.01852). Without BatchNorm the defaults let the
+            signal of E fade over sixteen convolutions, and its accuracy stays at chance for the first epochs.
 
     Returns:
-        From normalised float32 ``[batch, 3, 32, 32]`` to logits ``[batch, classes]``.
+        A network from normalised float32 ``[batch, 3, 32, 32]`` to logits ``[batch, classes]``.
 
     Raises:
         ValueError: an unknown configuration or initialiser, or a width that leaves a layer without channels.
@@ -69,12 +69,12 @@ def vgg(
 
 
 def stages(kernels: Sequence[Sequence[int]], channels: Sequence[int], norm: bool) -> list[nn.Module]:
-    """Convolution (BatchNorm) ReLU, as often as a stage has kernels, then a 2x2 max-pool; and so on.
+    """Build the stages: in each, convolutions with optional BatchNorm and ReLU, then a 2x2 max-pool.
 
     Args:
-        kernels: of each stage, the sizes of its convolutions; 3x3 is padded by 1, 1x1 by 0.
-        channels: of each stage.
-        norm: put BatchNorm between each convolution and its ReLU.
+        kernels: kernel sizes of the convolutions of each stage; 3x3 is padded by 1, 1x1 by 0.
+        channels: output channels of each stage.
+        norm: add BatchNorm between each convolution and its ReLU.
     """
     layers: list[nn.Module] = []
     width = 3
@@ -90,7 +90,7 @@ def stages(kernels: Sequence[Sequence[int]], channels: Sequence[int], norm: bool
 
 
 def head(width: int, hidden: int, classes: int, dropout: float) -> list[nn.Module]:
-    """Two hidden layers and the output, over a map of one pixel and `width` channels."""
+    """Build the head, two hidden layers and the output layer, for a map of one pixel and `width` channels."""
     layers: list[nn.Module] = [nn.Flatten()]
     for inputs in (width, hidden):
         layers += [nn.Linear(inputs, hidden), nn.ReLU(inplace=True), nn.Dropout(dropout)]
@@ -98,22 +98,23 @@ def head(width: int, hidden: int, classes: int, dropout: float) -> list[nn.Modul
 
 
 def dense(network: nn.Sequential, stride: int = 32) -> nn.Sequential:
-    """The same network for images of any size: the head slides over the whole map, and its logits are averaged.
+    """Convert a network to its fully convolutional form for images of any size; logits are averaged over the map.
 
-    This is the dense evaluation of the paper's section 3.2, after OverFeat (arXiv:1312.6229). Every `stride` pixels
-    there is one answer, so a 40x40 image has 1 at stride 32, 4 at stride 8 and 9 at stride 4. Where `stride` is
-    less than the network's 32, the last pools move by one pixel and what follows is dilated, which is exact: every
-    answer of the coarser stride is among those of the finer.
+    This is the dense evaluation of the paper's section 3.2, after OverFeat (arXiv:1312.6229). There is one output
+    every `stride` pixels, so a 40x40 image has 1 at stride 32, 4 at stride 8 and 9 at stride 4. If `stride` is less
+    than the network's 32, the last pools have stride 1 and the following layers are dilated. This is exact: the
+    outputs at a coarser stride are a subset of those at a finer one.
 
     Args:
-        network: of `stages` and `head`; its weights are shared, not copied.
-        stride: 1, 2, 4, 8, 16 or 32 pixels.
+        network: a network made of `stages` and `head`; its weights are shared, not copied.
+        stride: distance between two outputs: 1, 2, 4, 8, 16 or 32 pixels.
 
     Returns:
-        From normalised float32 ``[batch, 3, height, width]``, each side at least 32, to logits ``[batch, classes]``.
+        A network from normalised float32 ``[batch, 3, height, width]``, each side at least 32, to logits
+        ``[batch, classes]``.
 
     Raises:
-        ValueError: another stride, or a network that is not of that form.
+        ValueError: the stride is another one, or the network has another form.
     """
     if stride not in (1, 2, 4, 8, 16, 32):
         raise ValueError(f"stride must be 1, 2, 4, 8, 16 or 32 pixels, got {stride}")
@@ -142,7 +143,7 @@ def dense(network: nn.Sequential, stride: int = 32) -> nn.Sequential:
 
 
 class Average(nn.Module):
-    """The mean over a map of any size: from ``[batch, channels, height, width]`` to ``[batch, channels]``."""
+    """Global average pooling: from ``[batch, channels, height, width]`` to ``[batch, channels]``."""
 
     def forward(self, maps: Tensor) -> Tensor:
         """Average each channel."""

@@ -1,1 +1,1 @@
-"""A run's folder: its config, checkpoints, history, summary, and what is on disk."""
+"""Runs on disk: config, checkpoints, history and summary; also disk space and the inventory of runs."""

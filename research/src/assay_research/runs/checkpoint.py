@@ -1,4 +1,4 @@
-"""A checkpoint on disk is always whole: written beside its name, flushed, then renamed over it."""
+"""Save and load checkpoints; a checkpoint is written atomically, so a file on disk is always complete."""
 
 import pickle
 import warnings
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from assay_research.errors import CheckpointError
-from assay_research.runs.disk import BESIDES, replacing
+from assay_research.runs.disk import OTHER_FILES, replacing
 
 
 def save(state: dict[str, Any], path: Path) -> None:
@@ -18,10 +18,10 @@ def save(state: dict[str, Any], path: Path) -> None:
 
     Args:
         state: nested dicts and lists of tensors, numbers, strings and None.
-        path: where; its folder exists.
+        path: path of the file; its folder must exist.
 
     Raises:
-        DiskError: the disk is full or cannot be written to; the checkpoint that stood there still does.
+        DiskError: the disk is full or cannot be written to; an existing checkpoint at the path is unchanged.
     """
     with replacing(path) as file:
         torch.save(state, file)
@@ -31,11 +31,11 @@ def load(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
     """Read a checkpoint, tensors and plain values only: a pickle that would run code is refused.
 
     Args:
-        path: the checkpoint.
-        device: where its tensors go.
+        path: path of the checkpoint.
+        device: device of its tensors.
 
     Raises:
-        CheckpointError: missing, damaged, or holding anything but tensors and plain values.
+        CheckpointError: the file is missing or damaged, or contains anything but tensors and plain values.
     """
     try:
         with warnings.catch_warnings():
@@ -43,36 +43,36 @@ def load(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
             state = torch.load(path, map_location=device, weights_only=True)
     except FileNotFoundError as error:
         there = ", ".join(sorted(each.stem for each in path.parent.glob("*.pt"))) or "none"
-        raise CheckpointError(f"no checkpoint at '{path}'; there: {there}") from error
+        raise CheckpointError(f"no checkpoint at '{path}'; checkpoints in its folder: {there}") from error
     except pickle.UnpicklingError as error:
         raise CheckpointError(
-            f"'{path}' refused: it holds more than tensors and plain values, and loading it could run code. "
+            f"'{path}' refused: it contains more than tensors and plain values, and loading it could run code. "
             "Only load checkpoints that `assay-train` wrote"
         ) from error
     except (RuntimeError, EOFError, OSError, ValueError, KeyError, UnicodeDecodeError) as error:
-        raise CheckpointError(f"'{path}' is no readable checkpoint ({error})") from error
+        raise CheckpointError(f"'{path}' is not a readable checkpoint ({error})") from error
     if not isinstance(state, dict) or "model" not in state:
-        raise CheckpointError(f"'{path}' is no checkpoint of ours: expected a dictionary with a 'model'")
+        raise CheckpointError(f"'{path}' is not a checkpoint of Assay: expected a dictionary with the key 'model'")
     return state
 
 
 def needed(
     model: nn.Module, optimizer: torch.optim.Optimizer, checkpoints: int, average: nn.Module | None = None
 ) -> int:
-    """Estimate the bytes a training will write.
+    """Estimate the number of bytes that a training will write.
 
     Args:
-        model: its parameters and buffers are in every checkpoint.
-        optimizer: what it remembers of each parameter is too. Before its first step that is taken from its settings:
-            two tensors a parameter where it has betas, one where it has momentum.
-        checkpoints: how many it will write, as `checkpoints_to_write` counts them.
-        average: the averaged weights, where they are kept.
+        model: the model, whose parameters and buffers are in every checkpoint.
+        optimizer: the optimizer, whose state is in every checkpoint too. Before its first step the size of the state
+            is estimated from its settings: two tensors per parameter with betas, one with momentum.
+        checkpoints: number of checkpoints, as counted by `checkpoints_to_write`.
+        average: model with averaged weights, if there is one.
     """
     weights = sum(_bytes(module.state_dict()) for module in (model, average) if module is not None)
     slots = _bytes(optimizer.state_dict()["state"]) or sum(
         _slots(group) * _bytes(list(group["params"])) for group in optimizer.param_groups
     )
-    return checkpoints * (weights + slots) + BESIDES
+    return checkpoints * (weights + slots) + OTHER_FILES
 
 
 def _slots(group: Mapping[str, Any]) -> int:
@@ -82,7 +82,7 @@ def _slots(group: Mapping[str, Any]) -> int:
 
 
 def _bytes(state: Any) -> int:
-    """Of all tensors in nested containers."""
+    """Return the number of bytes of all tensors in nested containers."""
     if isinstance(state, Tensor):
         return state.numel() * state.element_size()
     if isinstance(state, Mapping):

@@ -1,4 +1,4 @@
-"""Know before a training starts whether the disk holds what it will write, and write whole files or none."""
+"""Check free disk space before a training, and write files atomically."""
 
 import os
 import shutil
@@ -9,23 +9,20 @@ from typing import BinaryIO
 
 from assay_deploy.errors import AssayError
 
-BESIDES = 4 * 2**20
-"""Bytes for everything but checkpoints: config, metrics, summary, loggers' files and two figures."""
+OTHER_FILES = 4 * 2**20
+"""Estimated bytes of everything but checkpoints: config, metrics, summary, loggers' files and two figures."""
 
 
 class DiskError(AssayError, OSError):
-    """A disk that is full, or will be, or refuses to be written to."""
+    """Disk that is full, has too little free space, or cannot be written to."""
 
 
 def check(folder: Path, needed: int) -> None:
-    """Refuse to start what the disk cannot hold.
+    """Raise DiskError if the disk has less free space than needed.
 
     Args:
-        folder: where it will be written; it need not exist yet.
-        needed: bytes.
-
-    Raises:
-        DiskError: less is free.
+        folder: folder to be written to; it need not exist yet.
+        needed: number of bytes.
     """
     there = folder.absolute()
     while not there.exists():
@@ -33,30 +30,30 @@ def check(folder: Path, needed: int) -> None:
     free = shutil.disk_usage(there).free
     if free < needed:
         raise DiskError(
-            f"this training will write about {readable(needed)} to '{folder}', and {readable(free)} are free there. "
+            f"this training will write about {readable(needed)} to '{folder}', but only {readable(free)} are free. "
             "Write to another disk (runs=<folder>), keep fewer checkpoints (save_every=0), or free space (`assay-runs "
             "prune` deletes old runs)"
         )
 
 
 def checkpoints_to_write(done: int, epochs: int, save_every: int) -> int:
-    """How many checkpoints a training adds to its folder.
+    """Return the number of checkpoints that a training adds to its folder.
 
     Args:
-        done: epochs, whose checkpoints are there already.
-        epochs: in all.
-        save_every: keep the checkpoint of every n-th epoch as well; 0 keeps none.
+        done: number of finished epochs, whose checkpoints exist already.
+        epochs: total number of epochs.
+        save_every: the checkpoint of every n-th epoch is saved; 0 for none.
 
     Returns:
-        One that is being written beside those it will replace; `best` and `last` where they are not there yet; those
-        of the epochs to come.
+        The sum of one temporary file for atomic writes, `best` and `last` if they do not exist yet, and the
+        checkpoints of the remaining epochs.
     """
     kept = epochs // save_every - done // save_every if save_every else 0
     return 1 + (0 if done else 2) + kept
 
 
 def readable(size: int) -> str:
-    """A number of bytes in words: ``1.5 MB``, powers of 1000."""
+    """Format a number of bytes as text with a decimal unit (powers of 1000): ``1.5 MB``."""
     value, unit = float(size), "B"
     for larger in ("kB", "MB", "GB", "TB"):
         if value < 999.95:
@@ -66,10 +63,10 @@ def readable(size: int) -> str:
 
 
 def write_atomically(content: bytes, path: Path) -> None:
-    """Replace the file at `path` with these bytes, or, killed at any instant, leave it as it was.
+    """Replace the file at `path` atomically: if the process is killed, the old file is unchanged.
 
     Raises:
-        DiskError: the disk is full or cannot be written to; the file is as it was.
+        DiskError: the disk is full or cannot be written to; the old file is unchanged.
     """
     with replacing(path) as file:
         file.write(content)
@@ -77,10 +74,10 @@ def write_atomically(content: bytes, path: Path) -> None:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
-    """A file to write that takes the place of the one at `path` once it is whole.
+    """Open a temporary file for writing that replaces the one at `path` once it is complete.
 
     Raises:
-        DiskError: the disk is full or cannot be written to; what stood at `path` still does.
+        DiskError: the disk is full or cannot be written to; an existing file at `path` is unchanged.
     """
     partial = path.with_name(path.name + ".partial")
     try:
@@ -90,13 +87,13 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
             os.fsync(file.fileno())
         partial.replace(path)
     except (OSError, RuntimeError) as error:
-        reason = error if isinstance(error, OSError) else error.__context__  # torch's writer hides what stopped it
+        reason = error if isinstance(error, OSError) else error.__context__  # torch's writer hides the cause
         if not isinstance(reason, OSError):
             raise
         with suppress(OSError):
-            partial.unlink()  # it may be what fills the disk
+            partial.unlink()  # it may be the file that fills the disk
         raise DiskError(
-            f"'{path}' cannot be written ({reason.strerror}); what stood there before is untouched. Make it writable, "
-            "or free space (`assay-runs prune` deletes old runs); a training goes on from what it saved last with "
+            f"'{path}' cannot be written ({reason.strerror}); an existing file there is unchanged. Make it writable, "
+            "or free space (`assay-runs prune` deletes old runs); resume a training from its last checkpoint with "
             "assay-train resume=<run>"
         ) from error

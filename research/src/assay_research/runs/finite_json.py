@@ -1,4 +1,4 @@
-"""JSON that every reader takes: what is not a finite number is null."""
+"""Write standard JSON: numbers that are not finite are written as null."""
 
 import json
 import math
@@ -9,11 +9,11 @@ from assay_research.runs.disk import write_atomically
 
 
 def write(record: dict[str, Any], path: Path) -> None:
-    """Write a record, with None for every number in it that is not finite.
+    """Write a record as JSON, with null for every number that is not finite.
 
     Args:
         record: nested dicts and lists of plain values.
-        path: the file, which is replaced whole or not at all.
+        path: file to write; it is replaced atomically.
     """
     write_atomically((json.dumps(_finite(record), indent=2) + "\n").encode(), path)
 

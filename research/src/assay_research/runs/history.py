@@ -1,4 +1,4 @@
-"""The epochs of a run, as `metrics.jsonl` holds them."""
+"""Read the history of a run from `metrics.jsonl`."""
 
 import json
 
@@ -7,10 +7,10 @@ from assay_research.runs.run import METRICS, Run
 
 
 def read_history(run: Run) -> list[dict[str, float | None]]:
-    """The records of `metrics.jsonl`, an epoch each; [] while no epoch is done.
+    """Read the records of `metrics.jsonl`, one per epoch; [] before the end of the first epoch.
 
     Raises:
-        CheckpointError: it is damaged.
+        CheckpointError: the file is damaged.
     """
     path = run.folder / METRICS
     try:
@@ -18,4 +18,6 @@ def read_history(run: Run) -> list[dict[str, float | None]]:
     except FileNotFoundError:
         return []
     except (ValueError, TypeError) as error:
-        raise CheckpointError(f"'{path}' is not readable metrics ({error}); resume= writes it anew") from error
+        raise CheckpointError(
+            f"'{path}' cannot be read as metrics ({error}); resuming the run with resume= rewrites it"
+        ) from error

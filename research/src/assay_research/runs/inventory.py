@@ -1,4 +1,4 @@
-"""Find runs on disk, say what state they are in, and choose and delete what may go."""
+"""Inventory of the runs on disk: find them, determine their state, and select and delete old ones."""
 
 import json
 import os
@@ -17,19 +17,19 @@ FINISHED, UNFINISHED, RUNNING = "finished", "unfinished", "running"
 
 @dataclass(frozen=True)
 class Entry:
-    """What is known of a run from its files.
+    """Entry of the inventory: the state of one run, read from its files.
 
     Attributes:
-        path: of its folder.
-        name: of the experiment; "" where its config cannot be read.
+        path: path of the run's folder.
+        name: name of the experiment; "" if the config cannot be read.
         data: name of the data set.
-        epochs: done.
-        planned: epochs its config asks for.
-        best_val: highest top-1 or mAP over the epochs that are done; None before the first.
-        test: score of the finished run, top-1 or mAP.
-        bytes: on disk.
+        epochs: number of finished epochs.
+        planned: number of epochs in the config; None if the config cannot be read.
+        best_val: highest validation score over the finished epochs, top-1 or mAP in [0, 1]; None before the first.
+        test: test score of the finished run, top-1 or mAP in [0, 1]; None unless it is finished.
+        bytes: size on disk in bytes.
         state: finished, unfinished or running.
-        written: when its config was, seconds since 1970.
+        written: time at which the config was written, in seconds since 1970.
     """
 
     path: str
@@ -45,13 +45,13 @@ class Entry:
 
 
 def find(runs: Path) -> list[Entry]:
-    """All runs at any depth under a folder, newest first; symbolic links are not followed.
+    """Find all runs at any depth under a folder, newest first; symbolic links are not followed.
 
     Raises:
-        CheckpointError: there is no such folder.
+        CheckpointError: the folder does not exist.
     """
     if not runs.is_dir():
-        raise CheckpointError(f"no folder '{runs}': expected the one that trainings write to, `runs` by default")
+        raise CheckpointError(f"no folder '{runs}': expected the folder that contains the runs, `runs` by default")
     entries = []
     for place, folders, files in os.walk(runs):
         checkpoints = Path(place, CHECKPOINTS)
@@ -62,7 +62,7 @@ def find(runs: Path) -> list[Entry]:
 
 
 def examine(run: Run) -> Entry:
-    """What one run's files say; a damaged one counts as not there."""
+    """Read the state of one run from its files; a damaged file is treated as missing."""
     try:
         config = run.config()
     except ConfigError:
@@ -72,7 +72,7 @@ def examine(run: Run) -> Entry:
     except CheckpointError:
         summary = {}
     scores = _validation_scores(run.folder / METRICS)
-    # A run that is given more epochs keeps its old summary until it has ended again.
+    # A run that is resumed with more epochs retains its old summary until it has ended again.
     ended = summary.get("epochs") == len(scores)
     return Entry(
         path=str(run.folder),
@@ -101,7 +101,7 @@ def _score(value: object) -> float | None:
 
 
 def _data_name(data: object) -> str:
-    """``photos`` of a folder of images, ``digits`` of the builder in data/digits.py."""
+    """Return the name of a data set: its `name`, ``photos`` for an image folder, ``digits`` for data/digits.py."""
     if not isinstance(data, dict):
         return "?"
     root = data.get("root") if str(data.get("_target_")).endswith("image_folder.load") else None
@@ -124,13 +124,14 @@ def _is_running(run: Run) -> bool:
         return False
 
 
-def superfluous(entries: Sequence[Entry], unfinished: bool, keep_best: int | None) -> list[Entry]:
-    """The runs that may go as a whole.
+def runs_to_delete(entries: Sequence[Entry], unfinished: bool, keep_best: int | None) -> list[Entry]:
+    """Select the runs to delete as a whole.
 
     Args:
-        entries: all of them; newest first, so that of equals the newer stays.
-        unfinished: those that have not ended.
-        keep_best: of each experiment's finished runs, all but this many with the highest validation accuracy.
+        entries: all runs, newest first; of runs with equal scores the newer is retained.
+        unfinished: select the runs that have not ended.
+        keep_best: number of finished runs to retain of each experiment, those with the highest validation score; the
+            others are selected. None selects no finished runs.
     """
     gone = [entry for entry in entries if unfinished and entry.state == UNFINISHED]
     by_experiment: dict[str, list[Entry]] = {}
@@ -142,8 +143,8 @@ def superfluous(entries: Sequence[Entry], unfinished: bool, keep_best: int | Non
     return gone
 
 
-def spare_checkpoints(entry: Entry) -> list[Path]:
-    """A finished run's checkpoints but for `best.pt`, without which it would be no result; [] of any other run."""
+def checkpoints_to_delete(entry: Entry) -> list[Path]:
+    """Select all checkpoints of a finished run except `best.pt`; [] for any other run, or one without `best.pt`."""
     found = sorted(Path(entry.path, CHECKPOINTS).glob("*.pt*"))
     if entry.state != FINISHED or not any(path.name == "best.pt" for path in found):
         return []
@@ -151,11 +152,11 @@ def spare_checkpoints(entry: Entry) -> list[Path]:
 
 
 def delete(run: Run, checkpoints: Sequence[Path] | None = None) -> None:
-    """Delete a run or some of its checkpoints, while nobody can train it.
+    """Delete a run, or some of its checkpoints, while holding its lock.
 
     Raises:
-        CheckpointError: it is training right now.
-        OSError: something cannot be deleted.
+        CheckpointError: the run is being trained.
+        OSError: a file cannot be deleted.
     """
     with run.lock():
         for path in checkpoints if checkpoints is not None else run.folder.iterdir():
@@ -169,7 +170,7 @@ def delete(run: Run, checkpoints: Sequence[Path] | None = None) -> None:
 
 
 def remove_empty(experiment: Path, runs: Path) -> None:
-    """Remove an experiment's folder below `runs`, once no run is left in it."""
+    """Remove an experiment's folder below `runs` if it contains no run."""
     if runs in experiment.parents:
         with suppress(OSError):  # it holds other runs
             experiment.rmdir()

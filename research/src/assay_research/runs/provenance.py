@@ -1,4 +1,4 @@
-"""What made a result: commit, versions and hardware, as a run's summary states them."""
+"""Provenance of a result for a run's summary: Git commit and package versions."""
 
 import platform
 import subprocess
@@ -11,7 +11,7 @@ PACKAGES = ("torch", "torchvision", "numpy", "pillow", "hydra-core")
 
 
 def commit() -> str:
-    """Git commit of the code that is running, ``+dirty`` where its tree has changes; "" outside a checkout."""
+    """Return the Git commit of the running code, with ``+dirty`` if the tree has changes; "" outside a checkout."""
     here = Path(__file__).parent
 
     def git(*arguments: str) -> str:
@@ -26,6 +26,6 @@ def commit() -> str:
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python and of the packages a result depends on."""
+    """Return the versions of Python and of the packages that a result depends on."""
     ours = {"python": platform.python_version(), "assay-research": __version__}
     return ours | {name: version(name) for name in PACKAGES}

@@ -1,4 +1,4 @@
-"""A run is the folder a training leaves: config, checkpoints, metrics, summary and figures."""
+"""Folder of a run: config, checkpoints, metrics, summary and figures of one training."""
 
 import json
 import math
@@ -25,14 +25,14 @@ CONFIG, METRICS, SUMMARY, CHECKPOINTS, FIGURES, EVALUATION = (
 
 
 class Run:
-    """A run's folder, ``<runs>/<experiment>/<time>``."""
+    """Folder of a run, ``<runs>/<experiment>/<time>``."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     @classmethod
     def create(cls, runs: Path, config: Mapping[str, Any]) -> "Run":
-        """Make a new run's folder, named for the config's ``name`` and the time, and write its resolved config."""
+        """Create the folder of a new run, named after the config's ``name`` and the time, and write the config."""
         stamp = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
         parent = runs / str(config["name"])
         for suffix in ("", *(f"-{i}" for i in range(2, 1000))):
@@ -50,29 +50,33 @@ class Run:
 
     @classmethod
     def open(cls, folder: str | Path) -> "Run":
-        """A run that is there.
+        """Open an existing run.
 
         Raises:
-            CheckpointError: the folder is no run.
+            CheckpointError: the folder is not a run.
         """
         folder = Path(folder)
         if not (folder / CONFIG).is_file():
             raise CheckpointError(
-                f"'{folder}' is no run: expected a folder with {CONFIG}, such as runs/digits/2026-01-31_12-00-00"
+                f"'{folder}' is not a run: expected a folder with {CONFIG}, such as runs/digits/2026-01-31_12-00-00"
             )
         return cls(folder)
 
     @classmethod
     def newest(cls, runs: str | Path, experiment: str | None = None) -> "Run":
-        """The run whose config was written last among those with a checkpoint, of one experiment or at any depth.
+        """Open the newest run with a checkpoint, by the time its config was written.
+
+        Args:
+            runs: folder that contains the runs, at any depth.
+            experiment: name of the experiment; None for any.
 
         Raises:
-            CheckpointError: there is none.
+            CheckpointError: there is no such run.
         """
         folder, depth = (Path(runs), "**") if experiment is None else (Path(runs, experiment), "*")
         found = [path.parents[1] for path in folder.glob(f"{depth}/{CHECKPOINTS}/best.pt")]
         if not found:
-            raise CheckpointError(f"no finished epoch of any run under '{runs}': train one with `nox -s train`")
+            raise CheckpointError(f"no run with a finished epoch under '{runs}': train one with `nox -s train`")
         return cls(max(found, key=lambda folder: (folder / CONFIG).stat().st_mtime))
 
     @property
@@ -82,19 +86,19 @@ class Run:
         return f"{folder.parent.name}/{folder.name}"
 
     def config(self) -> dict[str, Any]:
-        """The resolved config, as data: nothing in it is called.
+        """Read the resolved config as plain data.
 
         Raises:
-            ConfigError: it is not readable YAML with a mapping at the top.
+            ConfigError: the file is not readable YAML with a mapping at the top level.
         """
         return read_yaml(self.folder / CONFIG)
 
     def write_config(self, config: Mapping[str, Any]) -> None:
-        """Replace ``config.yaml``; every value is resolved."""
+        """Replace ``config.yaml`` with a resolved config."""
         write_atomically(to_yaml(config).encode(), self.folder / CONFIG)
 
     def write_metrics(self, history: list[dict[str, float]]) -> None:
-        """Replace ``metrics.jsonl``: a JSON object an epoch, null for what is not finite."""
+        """Replace ``metrics.jsonl``: one JSON object per epoch, with null for values that are not finite."""
         lines = [
             json.dumps({key: value if math.isfinite(value) else None for key, value in record.items()})
             for record in history
@@ -103,10 +107,10 @@ class Run:
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Keep every other training out of this run; the lock falls with the process that holds it.
+        """Lock the run against other trainings; the lock is released when the process ends.
 
         Raises:
-            CheckpointError: another process is training it.
+            CheckpointError: another process is training the run.
         """
         try:
             with FileLock(self.folder / ".lock", timeout=0):
@@ -115,20 +119,20 @@ class Run:
             raise CheckpointError(f"another process is training '{self.folder}' right now") from error
 
     def checkpoint(self, name: str) -> Path:
-        """Path of the checkpoint ``best``, ``last`` or ``epoch-0005``."""
+        """Return the path of the checkpoint ``best``, ``last`` or ``epoch-0005``."""
         return self.folder / CHECKPOINTS / f"{name}.pt"
 
     def evaluation(self) -> Path:
-        """The folder for what is measured after training; made if it is not there."""
+        """Return the folder for results of evaluations; create it if it does not exist."""
         folder = self.folder / EVALUATION
         folder.mkdir(exist_ok=True)
         return folder
 
     def summary(self) -> dict[str, Any]:
-        """`summary.json`, or {} while the run has not finished.
+        """Read `summary.json`; {} if the run has not finished.
 
         Raises:
-            CheckpointError: it is damaged.
+            CheckpointError: the file is damaged.
         """
         path = self.folder / SUMMARY
         try:
@@ -136,4 +140,6 @@ class Run:
         except FileNotFoundError:
             return {}
         except (ValueError, TypeError) as error:
-            raise CheckpointError(f"'{path}' is not a readable summary ({error}); resume= writes it anew") from error
+            raise CheckpointError(
+                f"'{path}' cannot be read as a summary ({error}); resuming the run with resume= rewrites it"
+            ) from error

@@ -1,4 +1,4 @@
-"""A run's model and data, loaded: one of the checkpoints that it kept, and the data set it was trained on."""
+"""Load a run's model from one of its checkpoints, and the data set it was trained on."""
 
 from dataclasses import dataclass
 
@@ -16,14 +16,14 @@ from assay_research.runs.run import CHECKPOINTS, CONFIG, Run
 
 @dataclass(frozen=True)
 class Trained:
-    """A trained model and what it needs to be used.
+    """Trained model with its classes, canvas and views.
 
     Attributes:
-        model: from float32 ``[batch, 3, height, width]`` in [0, 1] to logits or `Detections`; in eval mode; the
-            averaged weights where they were kept.
-        classes: names, in the order of the logits or labels.
-        canvas: what its images are put on.
-        views: what it looks at when tested; the first is the plain view.
+        model: model from float32 ``[batch, 3, height, width]`` in [0, 1] to logits or `Detections`, in eval mode, with
+            averaged weights if the checkpoint has them.
+        classes: names of the classes, in the order of the logits or labels.
+        canvas: canvas that images are placed on.
+        views: views used at test time; the first is the plain view.
     """
 
     model: nn.Module
@@ -33,16 +33,16 @@ class Trained:
 
 
 def load(run: Run, name: str = "best", device: torch.device | str = "cpu") -> Trained:
-    """The trained model of one checkpoint.
+    """Load the trained model of one checkpoint.
 
     Args:
-        run: that it is of.
-        name: ``best``, ``last`` or ``epoch-0005``.
-        device: where it goes.
+        run: the run that the checkpoint belongs to.
+        name: name of the checkpoint: ``best``, ``last`` or ``epoch-0005``.
+        device: device of the model.
 
     Raises:
-        ConfigError: the run's config names a builder that is not ours.
-        CheckpointError: the checkpoint is missing, damaged, not trusted, or of another model.
+        ConfigError: the run's config names a builder that is not part of this package.
+        CheckpointError: the checkpoint is missing, damaged, untrusted, or of another model.
     """
     config, path = run.config(), run.checkpoint(name)
     state = checkpoint.load(path, device)
@@ -55,16 +55,16 @@ def load(run: Run, name: str = "best", device: torch.device | str = "cpu") -> Tr
     except AssayError:
         raise
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        said = str(error)
+        message = str(error)
         raise CheckpointError(
             f"'{path}' does not fit the model of its run's {CONFIG}: "
-            + (said if len(said) <= 300 else said[:300] + "...")
+            + (message if len(message) <= 300 else message[:300] + "...")
         ) from error
     return Trained(model.eval(), classes, canvas, read_views(config.get("views")))
 
 
 def data_of(run: Run, root: str | None = None) -> Data:
-    """The data set a run was trained on, read again; from the folder `root`, if it has moved since."""
+    """Load the data set that a run was trained on; from the folder `root` if it is not None."""
     described = run.config().get("data")
     if root is not None and isinstance(described, dict):
         described = {**described, "root": root}
@@ -72,19 +72,23 @@ def data_of(run: Run, root: str | None = None) -> Data:
 
 
 def views_of(run: Run) -> tuple[View, ...]:
-    """What a run's model looks at when tested, the plain view first.
+    """Return the views that a run uses at test time, the plain view first.
 
     Raises:
-        ConfigError: none, or an impossible one.
+        ConfigError: there is no view, or a view is invalid.
     """
     return read_views(run.config().get("views"))
 
 
 def choose_checkpoints(run: Run, wanted: str) -> list[str]:
-    """Names of the checkpoints to score; of ``all``, the epochs in their order, then best and last.
+    """Return the names of the checkpoints to score; for ``all``, the epochs in order, then best and last.
+
+    Args:
+        run: the run.
+        wanted: ``best``, ``last``, ``all``, the number of an epoch, or ``epoch-0005``.
 
     Raises:
-        CheckpointError: the run did not keep them.
+        CheckpointError: the run has no such checkpoints.
     """
     kept = [path.stem for path in (run.folder / CHECKPOINTS).glob("*.pt")]
     epochs = sorted((name for name in kept if name.startswith("epoch-")), key=lambda name: (len(name), name))
@@ -94,33 +98,33 @@ def choose_checkpoints(run: Run, wanted: str) -> list[str]:
         return [name]
     if name != "all":
         raise CheckpointError(
-            f"'{run.folder}' has no checkpoint '{wanted}'; there: {', '.join(there) or 'none'}. "
-            "Training keeps every epoch with save_every=1"
+            f"'{run.folder}' has no checkpoint '{wanted}'; its checkpoints: {', '.join(there) or 'none'}. "
+            "To save every epoch, train with save_every=1"
         )
     if not epochs:
         raise CheckpointError(
-            f"'{run.folder}' kept no checkpoint of its epochs, which checkpoint=all scores: train with save_every=1"
+            f"checkpoint=all needs checkpoints of epochs, and '{run.folder}' has none: train with save_every=1"
         )
     return there
 
 
 def load_checked(run: Run, name: str, device: torch.device, data: Data, fingerprint: str) -> tuple[Trained, int]:
-    """A checkpoint's model and its epoch, if it was trained on these data.
+    """Load a checkpoint's model and its epoch; check that it was trained on the given data.
 
     Args:
-        run: that it is of.
-        name: of the checkpoint.
-        device: where it goes.
-        data: as they are now.
-        fingerprint: of them.
+        run: the run that the checkpoint belongs to.
+        name: name of the checkpoint.
+        device: device of the model.
+        data: the data set.
+        fingerprint: fingerprint of the data set.
 
     Raises:
-        CheckpointError: missing, damaged, or of other data.
+        CheckpointError: the checkpoint is missing or damaged, or was trained on other data.
     """
-    state = checkpoint.load(run.checkpoint(name), "meta")  # what it says of itself, without its tensors
+    state = checkpoint.load(run.checkpoint(name), "meta")  # only its plain values, without tensors
     if state.get("fingerprint") != fingerprint:
         raise CheckpointError(
             f"'{run.checkpoint(name)}' was not trained on the data set '{data.name}' as it is now: its "
-            "images, labels or splits have changed, and scores would say nothing. Give the old data set back"
+            "images, labels or splits have changed, so scores would not be valid. Restore the old data set"
         )
     return load(run, name, device), int(state.get("epoch", 0))

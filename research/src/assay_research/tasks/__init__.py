@@ -1,1 +1,1 @@
-"""What each task is to an experiment: one folder a task."""
+"""Tasks, one folder each: their trainers, metrics and reports."""

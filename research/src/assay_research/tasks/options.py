@@ -1,4 +1,4 @@
-"""The views that an evaluation's options ask for."""
+"""Views requested by the options of an evaluation."""
 
 from dataclasses import replace
 
@@ -9,10 +9,14 @@ from assay_research.errors import ConfigError
 
 
 def chosen_views(options: EvaluationOptions, own: tuple[View, ...]) -> tuple[View, ...]:
-    """The views that the options ask for, the plain one first; the run's own where they ask for none.
+    """Return the requested views, the plain view first; the run's own views if none are requested.
+
+    Args:
+        options: command-line options.
+        own: the run's own views.
 
     Raises:
-        ConfigError: an impossible view, or two lists of views.
+        ConfigError: a view is invalid, or ``views=`` is combined with ``sizes=`` or ``flip=``.
     """
     if options.views is not None:
         if options.sizes is not None or options.flip:

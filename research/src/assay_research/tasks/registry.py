@@ -1,4 +1,4 @@
-"""The tasks there are, by the name that data say they are for."""
+"""Registry of the tasks, by the task name that a data set states."""
 
 from dataclasses import fields
 from typing import Any
@@ -17,10 +17,10 @@ TASKS: dict[str, Task[Any, Any]] = {
 
 
 def task_of(data: Data) -> Task[Any, Any]:
-    """The task that data are for.
+    """Return the task of a data set.
 
     Raises:
-        ConfigError: there is none of the name.
+        ConfigError: no task has the name that the data set states.
     """
     if data.task not in TASKS:
         raise ConfigError(f"the data set '{data.name}' is for the task '{data.task}'; {nearest(data.task, TASKS)}")
@@ -28,12 +28,8 @@ def task_of(data: Data) -> Task[Any, Any]:
 
 
 def check_options(options: EvaluationOptions, task: Task[Any, Any]) -> None:
-    """Refuse options of an evaluation that are another task's.
-
-    Raises:
-        ConfigError: one of them was given.
-    """
+    """Raise ConfigError if an evaluation option of another task was given."""
     given = {field.name for field in fields(options) if getattr(options, field.name) not in (None, field.default)}
     for other in TASKS.values():
         for name in sorted((given & other.options) - task.options):
-            raise ConfigError(f"{name}= is {other.model}'s; this run has trained something else")
+            raise ConfigError(f"{name}= is an option for {other.model}, but the model of this run is {task.model}")

@@ -1,4 +1,4 @@
-"""The protocol of a task in research: how a model of its kind is trained and scored."""
+"""Protocol of a task: how its models are trained and evaluated."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -22,12 +22,12 @@ TrainerT = TypeVar("TrainerT", bound=Loop)
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a training.
+    """Results of a finished training.
 
     Attributes:
-        scores: of the test split, ``test_`` and a metric's name, with ``_tta`` where it is seen through all views.
-        fit: whether it fits its data too little or too well, in words and with the evidence.
-        draw: writes the figures into a folder, under a title.
+        scores: test scores in [0, 1] by name: ``test_<metric>``, and ``test_<metric>_tta`` for test-time augmentation.
+        fit: sentence that says whether the model over- or underfits, with the figures it is based on.
+        draw: function that writes the figures; takes the folder and their title.
     """
 
     scores: dict[str, float]
@@ -36,13 +36,13 @@ class Outcome:
 
 
 class Task(Protocol[DataT, TrainerT]):
-    """A kind of question that models answer about images, with data and a trainer of its own.
+    """A task such as classification or detection, with its own type of data and trainer.
 
     Attributes:
-        model: a model of the kind, in words: ``a classifier``.
-        augment_module: the module its augmentation may come from, relative to `assay_research`: ``data.augment``.
-        augment_advice: the message to who chose another.
-        options: those of `EvaluationOptions` that no other kind of model has.
+        model: name of its kind of model, for messages: ``a classifier``.
+        augment_module: module that its augmentation must come from, relative to `assay_research`: ``data.augment``.
+        augment_advice: error message for augmentation from another module.
+        options: names of the `EvaluationOptions` that only this task has.
     """
 
     model: ClassVar[str]
@@ -61,48 +61,48 @@ class Task(Protocol[DataT, TrainerT]):
         label_smoothing: float,
         options: LoopOptions,
     ) -> TrainerT:
-        """A trainer, once one image went all the way through the model.
+        """Build a trainer, after a test run of one image through augmentation, model and views.
 
         Args:
-            model: on its device.
-            data: the three splits.
-            optimizer: over the model's parameters.
-            schedule: factor on its base rates.
-            views: the plain one first.
-            augment: built by a builder of `augment_module`.
-            label_smoothing: of the cross-entropy; 0 where there is none.
-            options: of the loop.
+            model: the model, on its device.
+            data: the data set with its three splits.
+            optimizer: optimizer over the model's parameters.
+            schedule: learning-rate schedule, a factor on the optimizer's base rates.
+            views: test-time views, the plain view first.
+            augment: augmentation settings, built by a builder of `augment_module`.
+            label_smoothing: label smoothing of the cross-entropy, in [0, 1); 0 for none.
+            options: options of the training loop.
 
         Raises:
-            ConfigError: they do not fit together.
+            ConfigError: data, augmentation, model and views do not fit together.
         """
 
     def evaluate(self, trainer: TrainerT, split: str) -> Any:
-        """Every metric of the weights as they are now, through the plain view, on ``train``, ``val`` or ``test``."""
+        """Compute every metric of the current weights with the plain view, on ``train``, ``val`` or ``test``."""
 
     def conclude(self, trainer: TrainerT, trained: Trained) -> Outcome:
         """Score the best epoch's weights once on the test split.
 
         Args:
-            trainer: that trained them.
-            trained: as the run kept them, on the trainer's device.
+            trainer: the trainer that produced the weights.
+            trained: the best checkpoint's model, on the trainer's device.
         """
 
     def evaluate_run(
         self, run: Run, options: EvaluationOptions, data: DataT, names: Sequence[str], device: torch.device
     ) -> Path:
-        """Score checkpoints of a run; write what was measured, then print the tables.
+        """Score checkpoints of a run, write the results and print the tables.
 
         Args:
-            run: that they are of.
-            options: of the command line; none is another task's.
-            data: what the run was trained on.
-            names: of the checkpoints.
-            device: where to compute.
+            run: the run that the checkpoints belong to.
+            options: command-line options, without those of another task.
+            data: the data set that the run was trained on.
+            names: names of the checkpoints.
+            device: device to compute on.
 
         Returns:
-            The JSON file that holds it.
+            Path of the JSON file with the results.
 
         Raises:
-            AssayError: an impossible option, or a checkpoint that is damaged or of other data.
+            AssayError: an option is invalid, or a checkpoint is damaged or was trained on other data.
         """

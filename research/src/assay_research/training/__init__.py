@@ -1,1 +1,1 @@
-"""The training loop, and what it runs on."""
+"""Training loop, early stopping, devices and distributed training."""

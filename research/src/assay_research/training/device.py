@@ -1,4 +1,4 @@
-"""Which device and precision a training runs on, decided once and never silently."""
+"""Selection of the device and precision of a training."""
 
 import ctypes
 import platform
@@ -9,31 +9,31 @@ from assay_research.errors import ConfigError, DeviceError
 
 
 def choose_device(name: str) -> torch.device:
-    """The device for ``auto`` (CUDA where there is one), ``cpu`` or ``cuda``.
+    """Return the device for ``auto`` (CUDA if available), ``cpu`` or ``cuda``.
 
     Raises:
-        ConfigError: another name.
-        DeviceError: CUDA was asked for and is not there.
+        ConfigError: the name is another one.
+        DeviceError: CUDA was requested but is not available.
     """
     if name not in ("auto", "cpu", "cuda"):
         raise ConfigError(f"device must be auto, cpu or cuda, got '{name}'")
     if name == "cuda" and not torch.cuda.is_available():
         build = f"built for CUDA {torch.version.cuda}" if torch.version.cuda else "a CPU-only build"
         raise DeviceError(
-            f"device=cuda was asked for, but torch {torch.__version__} ({build}) sees no CUDA device. "
+            f"device=cuda was requested, but torch {torch.__version__} ({build}) finds no CUDA device. "
             "Check `nvidia-smi` and the driver, or use device=cpu"
         )
     return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
 
 
 def choose_precision(name: str, device: torch.device) -> torch.dtype:
-    """The type forward passes compute in: ``fp32``, ``bf16``, or for ``auto`` bfloat16 where the device multiplies it.
+    """Return the dtype of forward passes for ``auto``, ``fp32`` or ``bf16``.
 
-    That is on CUDA since Ampere, and on CPUs with AVX512-BF16 or AMX, where a step of TinyVGG takes two thirds of the
-    time.
+    ``auto`` is bfloat16 on devices that multiply it in hardware: CUDA since Ampere, and CPUs with AVX512-BF16 or AMX,
+    where a step of TinyVGG takes two thirds of the time.
 
     Raises:
-        ConfigError: another name.
+        ConfigError: the name is another one.
     """
     if name not in ("auto", "fp32", "bf16"):
         raise ConfigError(f"precision must be auto, fp32 or bf16, got '{name}'")
@@ -48,10 +48,10 @@ def choose_precision(name: str, device: torch.device) -> torch.dtype:
 
 
 def keep_memory() -> None:
-    """Have glibc keep freed memory for the next step instead of returning it to the system, for this whole process.
+    """Configure glibc to retain freed memory for the next step instead of returning it to the system.
 
-    A training step on a CPU frees and asks for the same hundreds of megabytes again and again; without their page
-    faults it takes 10 to 35 % less time. Other C libraries are left as they are.
+    A training step on a CPU frees and allocates the same hundreds of megabytes again and again; without their page
+    faults it takes 10 to 35 % less time. The setting applies to the whole process. Other C libraries are not changed.
     """
     trim_threshold, top_pad, mmap_max = -1, -2, -4  # of malloc.h
     if platform.libc_ver()[0] == "glibc":
@@ -62,7 +62,7 @@ def keep_memory() -> None:
 
 
 def hardware(device: torch.device) -> str:
-    """The device in words, for the tables: its model and how much of it was used."""
+    """Describe the device for tables: its model, and its memory or the number of threads."""
     if device.type == "cuda":
         properties = torch.cuda.get_device_properties(device)
         return f"{properties.name}, {properties.total_memory / 2**30:.0f} GiB"

@@ -1,4 +1,4 @@
-"""Several processes train one model: each takes its share of every batch, and all hold the same weights after it."""
+"""Distributed training of one model: each process computes its share of every batch; all have the same weights."""
 
 import os
 from collections.abc import Iterator
@@ -14,10 +14,10 @@ from assay_research.errors import ConfigError
 
 @dataclass(frozen=True)
 class World:
-    """Which of how many processes this is; the default is the only one.
+    """Rank of this process and number of processes; the default is a single process.
 
     Attributes:
-        rank: 0 is the one that writes and speaks.
+        rank: index of this process; process 0 writes the run and prints.
         size: number of processes.
     """
 
@@ -25,41 +25,41 @@ class World:
     size: int = 1
 
     def share(self, total: int) -> slice:
-        """This process's part of `total` things in a row; the parts are equal."""
+        """Return this process's part of the indices 0 to `total` - 1; all parts are equal in size."""
         assert total % self.size == 0
         each = total // self.size
         return slice(self.rank * each, (self.rank + 1) * each)
 
     def sum(self, values: Tensor) -> Tensor:
-        """Sum of every process's `values`, in place."""
+        """Sum `values` over all processes, in place."""
         if self.size > 1:
             dist.all_reduce(values)
         return values
 
     def any(self, flag: bool) -> bool:
-        """Whether it is so in any process; all have to ask at the same point."""
+        """Return True if `flag` is True in any process; all processes must call this at the same point."""
         if self.size == 1:
             return flag
         device = "cuda" if dist.get_backend() == "nccl" else "cpu"
         return self.sum(torch.tensor(float(flag), device=device)).item() > 0
 
     def wait(self) -> None:
-        """Return when all processes are here."""
+        """Wait until all processes call this."""
         if self.size > 1:
             dist.barrier()
 
 
 @contextmanager
 def join(device: torch.device) -> Iterator[World]:
-    """Meet the other processes that `torchrun` started, over NCCL on CUDA and Gloo on the CPU; leave them at the end.
+    """Join the process group of `torchrun`, with NCCL on CUDA and Gloo on the CPU; destroy it at the end.
 
-    Without torchrun there are no others, and nothing is set up.
+    Without torchrun nothing is set up.
 
     Args:
-        device: what the training runs on; with CUDA, each process takes the GPU of its local rank.
+        device: device of the training; with CUDA, each process uses the GPU of its local rank.
 
     Raises:
-        ConfigError: more processes than GPUs on this machine.
+        ConfigError: there are more processes than GPUs on this machine.
     """
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:
@@ -70,7 +70,7 @@ def join(device: torch.device) -> Iterator[World]:
         if local >= torch.cuda.device_count():
             raise ConfigError(
                 f"torchrun started process {local} on a machine with {torch.cuda.device_count()} GPUs: "
-                "give it --nproc-per-node=gpu, or device=cpu"
+                "use --nproc-per-node=gpu, or device=cpu"
             )
         torch.cuda.set_device(local)
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo")

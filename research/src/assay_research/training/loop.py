@@ -1,4 +1,4 @@
-"""One loop that trains any model, and that can stop at any step and go on as if it had not."""
+"""Training loop for any model; it can stop at any step and resume with identical results."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
@@ -25,12 +25,12 @@ INTERRUPTED = "interrupted"
 
 COMPILE_MODES = ("default", "reduce-overhead", "max-autotune")
 
-STEPS_BETWEEN_QUESTIONS = 20
-"""Processes that train together agree so often, and after epochs, on whether to stop: asking drains a GPU's queue."""
+STEPS_BETWEEN_STOP_CHECKS = 20
+"""Steps between two checks of distributed processes for a stop request: a check drains a GPU's queue."""
 
 
 class LoopOptions(TypedDict, total=False):
-    """What every loop may be told; `Loop` says what each is."""
+    """Keyword arguments of every loop, described at `Loop`."""
 
     batch_size: int
     accumulate: int
@@ -45,42 +45,42 @@ class LoopOptions(TypedDict, total=False):
 
 
 class Loop(ABC):
-    """Trains one model on one data set; its whole state can be saved at any step.
+    """Training of one model on one data set; its whole state can be saved at any step.
 
     The last, partial batch of an epoch is left out (the order is new every epoch).
 
     Args:
-        model: takes images in [0, 1]; its channel statistics are set.
-        data: the three splits.
-        optimizer: over the model's parameters; its learning rates are the base rates of the schedule.
-        schedule: factor on the base rates.
-        batch_size: images a step, of all processes together, capped by the training split's size.
-        accumulate: parts each process takes its share of a batch in, for batches that do not fit into memory; the
-            gradient is the same but for BatchNorm, whose statistics are those of a part.
+        model: model for images in [0, 1], with its channel statistics set.
+        data: the data set with its three splits.
+        optimizer: optimizer over the model's parameters; its learning rates are the base rates of the schedule.
+        schedule: learning-rate schedule, a factor on the base rates.
+        batch_size: images per step, over all processes together, at most the training split's size.
+        accumulate: number of parts that each process splits its share of a batch into, for batches that do not fit
+            into memory; gradients differ only through BatchNorm, whose statistics are those of a part.
         clip_grad_norm: largest norm of the whole gradient; None does not clip.
-        ema_decay: decay a step of an exponential moving average of the weights, which is then the result; None: none.
-        stopping: when to stop early.
-        seed: of the order of images and of their augmentation.
-        device: where everything lives.
-        dtype: what forward passes compute in; bfloat16 means autocast.
-        compile_mode: of `torch.compile`, one of `COMPILE_MODES`; None runs the model as it is.
+        ema_decay: decay per step of averaged weights, which are then evaluated and saved; None does not average.
+        stopping: early stopping.
+        seed: random seed of the order of images and of their augmentation.
+        device: device of model and batches.
+        dtype: dtype of forward passes; bfloat16 means autocast.
+        compile_mode: mode of `torch.compile`, one of `COMPILE_MODES`; None does not compile.
         world: the processes that train together. Their weights are those that one process would get at the same
-            batch_size, but for BatchNorm, whose statistics are each process's own (unless the model was converted to
-            SyncBatchNorm) with the first's running averages kept, and for dropout, which each draws for itself.
+            batch_size, with two exceptions: BatchNorm's statistics are each process's own (unless the model was
+            converted to SyncBatchNorm) and the first process's running averages are saved; dropout differs by process.
 
     Attributes:
         epoch: number of finished epochs.
-        history: one record a finished epoch: epoch, lr, ``train_`` with each of `MEASURED`, and what `validate` says.
+        history: one record per finished epoch: epoch, lr, ``train_`` with each of `MEASURED`, and `validate`'s results.
         best_epoch: the epoch with the highest `CHOSEN` (lowest validation loss among equals); 0 before the first.
-        seconds: time spent in `train`, over all resumptions.
-        epoch_seconds: of each finished epoch, validation included; without the time before an interruption.
+        seconds: time spent in `train` in seconds, over all resumptions.
+        epoch_seconds: seconds of each finished epoch, validation included; without the time before an interruption.
     """
 
     MEASURED: ClassVar[tuple[str, ...]] = ("loss",)
-    """What every training step measures."""
+    """Names of the values that every training step measures."""
 
     CHOSEN: ClassVar[str]
-    """What the best epoch has most of, a key of `history`."""
+    """Key in `history` of the score that selects the best epoch; higher is better."""
 
     def __init__(
         self,
@@ -103,7 +103,7 @@ class Loop(ABC):
         if batch_size < 1 or (ema_decay is not None and not 0 < ema_decay < 1):
             raise ConfigError(f"expected batch_size >= 1 and 0 < ema_decay < 1, got {batch_size} and {ema_decay}")
         if clip_grad_norm is not None and not clip_grad_norm > 0:
-            raise ConfigError(f"expected clip_grad_norm > 0, or null not to clip, got {clip_grad_norm}")
+            raise ConfigError(f"expected clip_grad_norm > 0, or null for no clipping, got {clip_grad_norm}")
         if stopping is not None and stopping.patience < 0:
             raise ConfigError(f"expected stopping.patience >= 0, where 0 never stops early, got {stopping.patience}")
         if compile_mode is not None and compile_mode not in COMPILE_MODES:
@@ -148,36 +148,36 @@ class Loop(ABC):
 
     @abstractmethod
     def parts(self, indices: Tensor) -> Iterable[Any]:
-        """This process's share of a batch, augmented, in `accumulate` parts.
+        """Return this process's share of a batch, augmented, in `accumulate` parts.
 
         Args:
-            indices: of the training images of the whole batch, int64 ``[batch_size]`` on the device.
+            indices: int64 ``[batch_size]`` on the device, indices of the training images of the whole batch.
         """
 
     @abstractmethod
     def measure(self, part: Any) -> tuple[Tensor, ...]:
-        """Of one part: the loss to descend, a scalar that gradients flow through, and the rest of `MEASURED`."""
+        """Return the loss of one part, a scalar with gradients, and the other values of `MEASURED`."""
 
     @abstractmethod
     def validate(self) -> dict[str, float]:
-        """How good `result` is on the validation images: ``val_loss``, `CHOSEN` and more."""
+        """Score `result` on the validation images: ``val_loss``, `CHOSEN` and more."""
 
     @abstractmethod
-    def leave_unvaried(self) -> None:
-        """Have training images come as they are from now on, so that a batch can be learned by heart.
+    def disable_augmentation(self) -> None:
+        """Switch off augmentation, so that a model can overfit one batch.
 
         Raises:
-            ConfigError: no batch can, for the loss of this task does not end near 0.
+            ConfigError: the loss of this task does not fall to near 0, so that no batch can be overfitted.
         """
 
     @property
     def result(self) -> nn.Module:
-        """The model that is evaluated and kept: the averaged one where an average is kept."""
+        """Model that is evaluated and saved: the one with averaged weights if `ema_decay` is set."""
         return self.ema.module if self.ema is not None else self.model
 
     @property
     def best(self) -> dict[str, float]:
-        """The record of the best epoch."""
+        """Record of the best epoch."""
         return self.history[self.best_epoch - 1]
 
     def train(
@@ -188,16 +188,16 @@ class Loop(ABC):
         interrupted: Callable[[], bool] = lambda: False,
         progress: bool = False,
     ) -> str:
-        """Train that many epochs more.
+        """Train for more epochs.
 
         Args:
-            epochs: how many; an epoch that was interrupted is finished first and counts.
-            after_epoch: called after every epoch, when its record stands in `history`.
-            interrupted: asked after every step; once it says yes, `train` returns `INTERRUPTED`.
-            progress: draw a progress bar for each epoch on standard error.
+            epochs: number of epochs; an interrupted epoch is finished first and counts.
+            after_epoch: called after every epoch, with its record already in `history`.
+            interrupted: called after every step; once it returns True, `train` returns `INTERRUPTED`.
+            progress: show a progress bar for each epoch on standard error.
 
         Returns:
-            Why it ended, in words.
+            The reason why training ended, as text.
         """
         last = self.epoch + epochs
         while self.epoch < last:
@@ -217,7 +217,7 @@ class Loop(ABC):
         return reason_to_stop(self.history, self.stopping) or f"all {last} epochs done"
 
     def _train_epoch(self, total_steps: int, interrupted: Callable[[], bool], progress: bool) -> bool:
-        """Train to the end of this epoch; False if interrupted before."""
+        """Train to the end of this epoch; return False if interrupted before."""
         self.model.train()
         order = self.order()
         bar = tqdm(
@@ -237,14 +237,14 @@ class Loop(ABC):
                 self._step(order[first : first + self.batch_size])
                 self.step += 1
                 bar.update()
-                asked = self.step % STEPS_BETWEEN_QUESTIONS == 0 or self.step == self.steps_per_epoch
-                if (self.world.size == 1 or asked) and self.world.any(interrupted()):
-                    self.totals = self.world.sum(self.totals) / self.world.size  # what a checkpoint is to hold
+                check = self.step % STEPS_BETWEEN_STOP_CHECKS == 0 or self.step == self.steps_per_epoch
+                if (self.world.size == 1 or check) and self.world.any(interrupted()):
+                    self.totals = self.world.sum(self.totals) / self.world.size  # as saved in a checkpoint
                     return False
         return True
 
     def train_batch(self, indices: Tensor) -> list[float]:
-        """One step on these training images, int64 ``[batch_size]`` on the device: `MEASURED`, losses in nats.
+        """Take one step on the images with these indices, int64 ``[batch_size]``, and return the values of `MEASURED`.
 
         Waits for the device; `train` does not.
         """
@@ -269,7 +269,7 @@ class Loop(ABC):
             self.ema.update_parameters(self.model)
 
     def autocast(self) -> torch.autocast:
-        """The context that forward passes compute in."""
+        """Return the autocast context of forward passes."""
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.dtype == torch.bfloat16)
 
     def _finish_epoch(self) -> None:
@@ -293,12 +293,12 @@ class Loop(ABC):
         return record[self.CHOSEN], -record["val_loss"]
 
     def order(self) -> Tensor:
-        """This epoch's order of the training images, a function of seed and epoch alone."""
+        """Return this epoch's order of the training images; it depends only on seed and epoch."""
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
         return torch.randperm(len(self.data.train), generator=generator).to(self.device)
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything a checkpoint holds: tensors and plain values."""
+        """Return the content of a checkpoint: tensors and plain values."""
         cuda = torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None
         return {
             "model": self.model.state_dict(),
@@ -320,15 +320,15 @@ class Loop(ABC):
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from a checkpoint.
+        """Restore the state of a checkpoint.
 
         Raises:
-            CheckpointError: it is of another model or another data set.
+            CheckpointError: the checkpoint is of another model or another data set.
         """
         if state.get("fingerprint") != self.fingerprint:
             raise CheckpointError(
                 f"the data set '{self.data.name}' is not the one this run was trained on: its images, labels or "
-                "splits have changed. Give the old data set back, or start a new run"
+                "splits have changed. Restore the old data set, or start a new run"
             )
         try:
             self.model.load_state_dict(state["model"])

@@ -1,4 +1,4 @@
-"""The reason why a training stops: diverged, or no longer improving."""
+"""Stopping criteria of a training: divergence, or no further improvement."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -7,11 +7,11 @@ from assay_research.config.schema import Stopping
 
 
 def reason_to_stop(history: Sequence[Mapping[str, float]], stopping: Stopping) -> str | None:
-    """Why a training goes on no longer, in words; None where it does.
+    """Return the reason to stop a training, as text; None to continue.
 
     Args:
-        history: a record an epoch, as `Loop.history` has them.
-        stopping: when to stop early.
+        history: one record per epoch, as in `Loop.history`.
+        stopping: settings of early stopping.
     """
     losses = [record["val_loss"] for record in history]
     if not all(math.isfinite(record[key]) for record in history for key in ("train_loss", "val_loss")):

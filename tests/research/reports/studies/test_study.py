@@ -94,7 +94,7 @@ def test_a_failed_member_has_a_row_that_says_why(tmp_path: Path) -> None:
     text = (tmp_path / "results.md").read_text()
     why = {name: cells(text, name)[0][6] for name in ("none", "damaged", "unfinished", "good")}
     assert why["none"] == r"failed: no class \| folder in here"
-    assert "not a readable summary" in why["damaged"]
+    assert "cannot be read as a summary" in why["damaged"]
     assert why["unfinished"] == "failed: unfinished after 3 epochs"
     assert why["good"] == "all 3 epochs done"
     errors = [each["error"] for each in json.loads((tmp_path / "results.json").read_text())["members"]]

@@ -12,7 +12,7 @@ from assay_research.errors import ConfigError
 from assay_research.models.cs231n import sequential_convnet
 from assay_research.models.normalized import Normalized
 from assay_research.models.vgg import dense, vgg
-from assay_research.tasks.classification.dense import DenseView, look
+from assay_research.tasks.classification.dense import DenseView, evaluate_view
 from assay_research.tasks.classification.metrics import average, measure, reliability, worst_mistakes
 from assay_research.tasks.classification.predict import predict
 from assay_research.tasks.classification.views import Views
@@ -105,16 +105,16 @@ def test_average_of_views_is_what_the_exported_module_computes(model):
     views = [View(size=36), View(size=36, flip=True), View(size=44, crop="top_left")]
     split = some_images(20)
     together = predict(Views(model, CANVAS, views), split, CPU)
-    apart = average([look(model, CANVAS, view, split, CPU) for view in views])
-    torch.testing.assert_close(apart.exp().float(), together, rtol=1e-5, atol=1e-6)
-    assert apart.exp().sum(1) == pytest.approx(1)
+    separate = average([evaluate_view(model, CANVAS, view, split, CPU) for view in views])
+    torch.testing.assert_close(separate.exp().float(), together, rtol=1e-5, atol=1e-6)
+    assert separate.exp().sum(1) == pytest.approx(1)
 
 
 def test_dense_at_the_stride_of_the_network_is_the_network(model):
     split = some_images(20)
     for flip in (False, True):
-        plain = look(model, CANVAS, View(flip=flip), split, CPU)
-        torch.testing.assert_close(look(model, CANVAS, View(flip=flip), split, CPU, stride=32), plain)
+        plain = evaluate_view(model, CANVAS, View(flip=flip), split, CPU)
+        torch.testing.assert_close(evaluate_view(model, CANVAS, View(flip=flip), split, CPU, stride=32), plain)
 
 
 @pytest.mark.parametrize("stride", [4, 8, 16])
@@ -149,4 +149,4 @@ def test_what_dense_evaluation_is_not_for_is_refused(model):
         (model, View(size=20), None, "smaller than the 32x32 canvas"),
     ):
         with pytest.raises(ConfigError, match=message):
-            look(classifier, CANVAS, view, split, CPU, stride)
+            evaluate_view(classifier, CANVAS, view, split, CPU, stride)

@@ -43,19 +43,19 @@ def some_images() -> Tensor:
     return images  # the last one is empty
 
 
-def look(*views: View, **options) -> Detections:
+def detect(*views: View, **options) -> Detections:
     return BoxViews(Spots(), CANVAS, views, **options)(some_images())
 
 
 def test_the_plain_view_is_the_model_to_the_bit() -> None:
     expected = Spots()(some_images().permute(0, 3, 1, 2) / 255)
-    assert all(torch.equal(one, other) for one, other in zip(look(View()), expected, strict=True))
+    assert all(torch.equal(one, other) for one, other in zip(detect(View()), expected, strict=True))
 
 
 @pytest.mark.parametrize("size", [None, 24, 36, 72, 96])
 @pytest.mark.parametrize("flip", [False, True])
 def test_what_one_view_finds_lies_where_the_plain_view_finds_it(size: int | None, flip: bool) -> None:
-    found, plain = look(View(size=size, flip=flip)), look(View())
+    found, plain = detect(View(size=size, flip=flip)), detect(View())
     torch.testing.assert_close(found.boxes, plain.boxes, atol=1.4, rtol=0)  # pixels, of a view half as large
     assert torch.equal(found.labels, plain.labels)
     assert torch.equal(found.scores, plain.scores)
@@ -64,7 +64,7 @@ def test_what_one_view_finds_lies_where_the_plain_view_finds_it(size: int | None
 
 def test_a_mirrored_image_seen_mirrored_is_the_image() -> None:
     mirrored = BoxViews(Spots(), CANVAS, [View(flip=True)])(some_images().flip(2))
-    plain = look(View())
+    plain = detect(View())
     torch.testing.assert_close(mirrored.boxes[..., [1, 3]], plain.boxes[..., [1, 3]])
     there = plain.labels >= 0
     left, right = plain.boxes[..., 0], plain.boxes[..., 2]
@@ -74,7 +74,7 @@ def test_a_mirrored_image_seen_mirrored_is_the_image() -> None:
 
 @pytest.mark.parametrize("fusion", ["wbf", "nms"])
 def test_views_that_agree_leave_what_each_of_them_found(fusion: str) -> None:
-    found, plain = look(View(), View(flip=True), View(size=96), View(size=96, flip=True), fuse=fusion), look(View())
+    found, plain = detect(View(), View(flip=True), View(size=96), View(size=96, flip=True), fuse=fusion), detect(View())
     torch.testing.assert_close(found.boxes, plain.boxes, atol=1e-3, rtol=0)
     torch.testing.assert_close(found.scores, plain.scores)
     assert torch.equal(found.labels, plain.labels)
@@ -100,8 +100,8 @@ def test_views_carry_no_state() -> None:
 def test_fusion_is_as_exact_under_autocast() -> None:
     views = (View(), View(size=72), View(size=96, flip=True))
     with torch.autocast("cpu", torch.bfloat16):
-        found = look(*views)
-    torch.testing.assert_close(found.boxes, look(*views).boxes, atol=1.4, rtol=0)
+        found = detect(*views)
+    torch.testing.assert_close(found.boxes, detect(*views).boxes, atol=1.4, rtol=0)
     assert found.boxes.dtype == torch.float32
     with torch.autocast("cpu", torch.bfloat16):
         both = BoxViews(Fixed([[101.3, 7.7, 161.1, 93.9]]), Canvas(100, 200), [View(), View()])(

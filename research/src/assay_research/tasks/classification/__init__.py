@@ -1,1 +1,1 @@
-"""Classification: one class an image."""
+"""Classification: one class per image."""

@@ -1,4 +1,4 @@
-"""Look at images through a view, cropped or dense."""
+"""Evaluate a classifier on one view of the images, cropped or dense."""
 
 import torch
 from torch import Tensor, nn
@@ -14,17 +14,18 @@ from assay_research.tasks.classification.views import Views
 
 
 def sliding(model: nn.Module, stride: int) -> Normalized:
-    """A classifier's fully convolutional form, for images of any size from the canvas' up.
+    """Convert a classifier to its fully convolutional form, for images at least as large as the canvas.
 
     Args:
-        model: a network of `assay_research.models.vgg.stages` and `head`; its weights are shared.
-        stride: of the answers, pixels; see `assay_research.models.vgg.dense`.
+        model: a network made of `assay_research.models.vgg.stages` and `head`; its weights are shared.
+        stride: distance between two outputs in pixels; see `assay_research.models.vgg.dense`.
 
     Returns:
-        From float32 ``[batch, 3, height, width]`` in [0, 1] to logits ``[batch, classes]``, averaged over the map.
+        A network from float32 ``[batch, 3, height, width]`` in [0, 1] to logits ``[batch, classes]``, averaged over
+        the output map.
 
     Raises:
-        ConfigError: another stride, or a network of another form.
+        ConfigError: the stride is not supported, or the network has another form.
     """
     if not isinstance(model, Normalized) or not isinstance(model.network, nn.Sequential):
         raise ConfigError("dense= needs a VGG-style model: stages of convolutions, then its head of linear layers")
@@ -36,14 +37,15 @@ def sliding(model: nn.Module, stride: int) -> Normalized:
 
 
 class DenseView(nn.Module):
-    """The whole canvas at one test size, nothing cropped, seen by a fully convolutional classifier.
+    """Fully convolutional classifier applied to the whole canvas, resized to one test size and not cropped.
 
-    The dense evaluation of Simonyan and Zisserman (arXiv:1409.1556, section 3.2): logits are averaged over the map.
+    This is the dense evaluation of Simonyan and Zisserman (arXiv:1409.1556, section 3.2): logits are averaged over
+    the output map.
 
     Args:
         model: see `sliding`.
         canvas: size of the images.
-        view: its size and flip; the crop says nothing here.
+        view: test size and flip; its crop is ignored.
         stride: see `sliding`.
 
     Shape:
@@ -51,7 +53,7 @@ class DenseView(nn.Module):
         - Output: float32 ``[batch, classes]``, logits.
 
     Raises:
-        ConfigError: another stride, a network of another form, or a size less than the canvas'.
+        ConfigError: the stride is not supported, the network has another form, or the size is below the canvas'.
     """
 
     rows: Tensor
@@ -70,34 +72,34 @@ class DenseView(nn.Module):
             self.register_buffer(name, weights[0], persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits averaged over the map."""
+        """Return the logits averaged over the output map."""
         x = resample(images.permute(0, 3, 1, 2).float() / 255, self.rows, self.columns)
         logits: Tensor = self.model(x)
         return logits
 
 
-def look(
+def evaluate_view(
     model: nn.Module, canvas: Canvas, view: View, split: Split, device: torch.device, stride: int | None = None
 ) -> Tensor:
-    """A classifier's answer to every image of a split, seen through one view, in float32.
+    """Compute a classifier's logits for every image of a split with one view, in float32.
 
     Args:
-        model: on the device.
+        model: the classifier, on the device.
         canvas: size of the images.
-        view: what is shown of them.
-        split: n images; fastest where they are on the device.
-        device: where to compute.
-        stride: of dense evaluation, pixels; None crops the view to the canvas' size.
+        view: size, crop and flip of the images.
+        split: n images; fastest if they are on the device.
+        device: device to compute on.
+        stride: distance between two outputs of dense evaluation in pixels; None crops the view to the canvas' size.
 
     Returns:
         float32 ``[n, classes]`` on the device: logits.
 
     Raises:
-        ConfigError: a view smaller than the canvas, or a model that dense evaluation is not for.
+        ConfigError: the view is smaller than the canvas, or the model does not support dense evaluation.
     """
     if stride is not None:
         graph = DenseView(model, canvas, view, stride).to(device)
-        # Below the network's own stride the late, wide layers see the map as large as the early ones do.
+        # Below the network's own stride the late, wide layers work on a map as large as that of the early layers.
         pixels = graph.rows.shape[0] * graph.columns.shape[0]
         return predict(graph, split, device, batch=max(1, BATCH * canvas.height * canvas.width // (8 * pixels)))
     try:

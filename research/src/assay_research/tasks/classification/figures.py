@@ -1,4 +1,4 @@
-"""Figures of a classifier: predictions, worst mistakes, confusion matrix, calibration, and scores by epoch."""
+"""Figures of a classifier: predictions, worst mistakes, confusion matrix, calibration, and scores over epochs."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -15,20 +15,20 @@ from assay_research.reports.palette import BLUE, GREEN, GREY, VERMILION
 from assay_research.tasks.classification.metrics import Reliability
 
 FEW = 25
-"""Classes up to which the cells of a confusion matrix have room for their numbers."""
+"""Largest number of classes for which the cells of a confusion matrix show their counts."""
 
 LONGEST = 32
-"""Characters of a class' name that stand beside a confusion matrix."""
+"""Largest number of characters of a class name next to a confusion matrix."""
 
 
 def confusion_matrix(confusion: Sequence[Sequence[int]], classes: Sequence[str], path: Path, title: str) -> None:
-    """Draw a confusion matrix: a row is a true class, coloured by the share of its images, with its accuracy.
+    """Plot a confusion matrix, one row per true class, coloured by the share of the row's images.
 
     Args:
-        confusion: images by ``[true class][predicted class]``.
-        classes: names.
-        path: the image file to write; its suffix chooses the format.
-        title: of the figure.
+        confusion: number of images by ``[true class][predicted class]``.
+        classes: names of the classes.
+        path: image file to write; its suffix sets the format.
+        title: title of the figure.
     """
     counts = np.asarray(confusion)
     shares = counts / counts.sum(1, keepdims=True).clip(min=1)
@@ -56,12 +56,12 @@ def confusion_matrix(confusion: Sequence[Sequence[int]], classes: Sequence[str],
 
 
 def reliability_diagram(bins: Reliability, path: Path, title: str) -> None:
-    """Draw accuracy against confidence, and how many answers are how sure (Guo et al., arXiv:1706.04599, figure 1).
+    """Plot accuracy against confidence and a histogram of confidence (Guo et al., arXiv:1706.04599, figure 1).
 
     Args:
-        bins: of equal width over [0, 1].
-        path: the image file to write; its suffix chooses the format.
-        title: of the figure.
+        bins: predictions in bins of equal width over [0, 1].
+        path: image file to write; its suffix sets the format.
+        title: title of the figure.
     """
     count, confidence, accuracy = (np.asarray(each) for each in (bins.count, bins.confidence, bins.accuracy))
     width = 1 / len(count)
@@ -77,7 +77,7 @@ def reliability_diagram(bins: Reliability, path: Path, title: str) -> None:
     above.set(ylabel="accuracy", ylim=(0, 1), xlim=(0, 1))
     figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize="small")
     below.bar(left, count / count.sum(), width, align="edge", color=GREY, edgecolor="white")
-    below.set(xlabel="confidence", ylabel="share of answers")
+    below.set(xlabel="confidence", ylabel="share of predictions")
     for axes in (above, below):
         axes.spines[["top", "right"]].set_visible(False)
     save(figure, path)
@@ -92,20 +92,20 @@ def worst_mistakes(
     path: Path,
     title: str,
 ) -> None:
-    """Draw images a classifier was sure of and wrong about; none is a figure that says so.
+    """Plot the wrong predictions with the highest confidence; with no images, the figure's title says so.
 
     Args:
         images: uint8 ``[n, height, width, 3]``.
-        names: of the images.
-        truths: true classes.
-        answers: classes it gave.
-        confidence: in its answers, in [0, 1].
-        path: the image file to write; its suffix chooses the format.
-        title: of the figure.
+        names: names of the images.
+        truths: names of the true classes.
+        answers: names of the predicted classes.
+        confidence: probability of each predicted class, in [0, 1].
+        path: image file to write; its suffix sets the format.
+        title: title of the figure.
     """
     columns, rows = min(8, max(4, len(images))), max(1, math.ceil(len(images) / 8))
     figure = Figure(figsize=(1.6 * columns, 2.1 * rows + 0.5), layout="constrained")
-    figure.suptitle(title if len(images) else f"{title}: there are none")
+    figure.suptitle(title if len(images) else f"{title}: none")
     grid: NDArray[Any] = figure.subplots(rows, columns, squeeze=False)
     for axes in grid.flat[len(images) :]:
         axes.set_axis_off()
@@ -114,8 +114,8 @@ def worst_mistakes(
         axes.imshow(image, interpolation="nearest")
         axes.set(xticks=[], yticks=[])
         axes.spines[:].set(color=VERMILION, linewidth=2)
-        said = f"{brief(answer)} {sure:.1%}\nis {brief(truth)}"
-        axes.set_title(said, fontsize=7.5, color=VERMILION, fontweight="bold")
+        caption = f"{brief(answer)} {sure:.1%}\nis {brief(truth)}"
+        axes.set_title(caption, fontsize=7.5, color=VERMILION, fontweight="bold")
         axes.set_xlabel(tail(name, 22), fontsize=6, color=GREY)
     save(figure, path)
 
@@ -128,22 +128,22 @@ def sample_predictions(
     path: Path,
     title: str,
 ) -> None:
-    """Draw images with the class the model gives each and how sure it is, mistakes marked.
+    """Plot images with their predicted class and its probability; wrong predictions are marked.
 
     Args:
         images: uint8 ``[n, height, width, 3]``.
-        labels: int ``[n]``, the true classes.
+        labels: int ``[n]``, indices of the true classes.
         probabilities: float ``[n, classes]``.
-        classes: names.
-        path: the image file to write; its suffix chooses the format.
-        title: of the figure.
+        classes: names of the classes.
+        path: image file to write; its suffix sets the format.
+        title: title of the figure.
     """
     columns = min(8, len(images))
     rows = math.ceil(len(images) / columns)
     figure = Figure(figsize=(1.5 * columns, 1.8 * rows + 0.4), layout="constrained")
     predicted = probabilities.argmax(1)
     right = int((predicted == labels).sum())
-    figure.suptitle(f"{title}: {right} of these {len(images)} right")
+    figure.suptitle(f"{title}: {right} of these {len(images)} correct")
     grid: NDArray[Any] = figure.subplots(rows, columns, squeeze=False)
     for axes in grid.flat[len(images) :]:
         axes.set_axis_off()
@@ -153,10 +153,10 @@ def sample_predictions(
         axes.imshow(image, interpolation="nearest")
         axes.set(xticks=[], yticks=[])
         axes.spines[:].set(color=colour, linewidth=1.5 if correct else 4)
-        # The second line names the truth of mistakes alone, so that they are found without colour too.
-        said = f"{brief(classes[guess])} {scores[guess]:.0%}"
+        # Only mistakes have a second line, the true class, so that they can be found without colour too.
+        caption = f"{brief(classes[guess])} {scores[guess]:.0%}"
         axes.set_title(
-            said if correct else f"{said}\nis {brief(classes[truth])}",
+            caption if correct else f"{caption}\nis {brief(classes[truth])}",
             fontsize=7.5,
             color=colour,
             fontweight="normal" if correct else "bold",
@@ -167,14 +167,14 @@ def sample_predictions(
 def metrics_over_epochs(
     epochs: Sequence[int], metrics: Mapping[str, Mapping[str, Sequence[float]]], path: Path, title: str
 ) -> None:
-    """Draw what was measured on the checkpoint of every epoch.
+    """Plot the metrics of each epoch's checkpoint over the epochs.
 
     Args:
-        epochs: of the checkpoints, rising.
-        metrics: way of looking -> metric -> a value for each of `epochs`. The metrics are cross_entropy (nats), top1,
-            top5 and ece (all in [0, 1]); there are up to three ways of looking.
-        path: the image file to write; its suffix chooses the format.
-        title: of the figure.
+        epochs: epochs of the checkpoints, ascending.
+        metrics: variant -> metric -> one value for each of `epochs`. The metrics are cross_entropy (nats), top1,
+            top5 and ece (all in [0, 1]); there are at most three variants.
+        path: image file to write; its suffix sets the format.
+        title: title of the figure.
     """
     figure = Figure(figsize=(12.5, 4), layout="constrained")
     figure.suptitle(title)
@@ -185,9 +185,9 @@ def metrics_over_epochs(
         (("ece",), "expected calibration error"),
     )
     for axes, (keys, label) in zip(figure.subplots(1, 3), panels, strict=True):
-        for (look, values), colour in zip(metrics.items(), (BLUE, VERMILION, GREEN), strict=False):
+        for (variant, values), colour in zip(metrics.items(), (BLUE, VERMILION, GREEN), strict=False):
             for key, style in zip(keys, ("-", ":"), strict=False):
-                axes.plot(epochs, values[key], style, color=colour, marker=marker, markersize=3, label=look)
+                axes.plot(epochs, values[key], style, color=colour, marker=marker, markersize=3, label=variant)
         over_epochs(axes, label)
     figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
     save(figure, path)

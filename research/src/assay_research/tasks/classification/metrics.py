@@ -1,4 +1,4 @@
-"""Every metric of a classifier from its logits: cross-entropy, top-1, top-5, balanced accuracy, ECE, confusion."""
+"""Metrics of a classifier from its logits: cross-entropy, top-1, top-5, balanced accuracy, ECE, confusion."""
 
 import math
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ def cross_entropy(logits: Tensor, labels: Tensor) -> float:
 
 
 def top1(outputs: Tensor, labels: Tensor) -> float:
-    """Fraction of ``[n, classes]`` outputs whose highest is the label."""
+    """Fraction of the rows of ``[n, classes]`` outputs whose largest value is at the label's index."""
     return (outputs.argmax(1) == labels.to(outputs.device)).double().mean().item()
 
 
@@ -28,19 +28,19 @@ def average(views: Sequence[Tensor]) -> Tensor:
         views: logits ``[n, classes]`` of each view.
 
     Returns:
-        float64 ``[n, classes]``: logarithms of the averaged probabilities, which are logits too.
+        float64 ``[n, classes]``: logarithms of the averaged probabilities, which are valid logits.
     """
     return torch.stack([logits.double().log_softmax(1) for logits in views]).logsumexp(0) - math.log(len(views))
 
 
 @dataclass(frozen=True)
 class Reliability:
-    """Images by the confidence of their answer, the probability of the class it names, in bins of equal width.
+    """Predictions grouped by confidence, the probability of the predicted class, in bins of equal width.
 
     Attributes:
-        count: images in each bin.
-        confidence: their mean confidence; 0 in an empty bin.
-        accuracy: the fraction of them that is right; 0 in an empty bin.
+        count: number of images in each bin.
+        confidence: mean confidence of each bin; 0 in an empty bin.
+        accuracy: fraction of correct predictions in each bin; 0 in an empty bin.
     """
 
     count: list[int]
@@ -55,12 +55,12 @@ class Reliability:
 
 
 def reliability(confidence: Tensor, correct: Tensor, bins: int = BINS) -> Reliability:
-    """Bin answers by confidence; a bin holds its upper edge, not its lower.
+    """Group predictions by confidence; a bin includes its upper edge, not its lower.
 
     Args:
         confidence: float ``[n]`` in [0, 1].
-        correct: bool ``[n]``.
-        bins: how many.
+        correct: bool ``[n]``, True where the prediction is correct.
+        bins: number of bins.
     """
     edges = torch.linspace(0, 1, bins + 1, dtype=torch.float64)[1:-1]
     bin_of = torch.bucketize(confidence.double().cpu(), edges)
@@ -74,19 +74,19 @@ def reliability(confidence: Tensor, correct: Tensor, bins: int = BINS) -> Reliab
 
 @dataclass(frozen=True)
 class Scores:
-    """How well one set of logits names the classes of n images.
+    """Metrics of a classifier on n images.
 
     Attributes:
-        n: images.
-        cross_entropy: mean, nats.
-        top1: fraction whose most likely class is the true one.
-        top5: fraction whose true class is among the five most likely; among all, where there are fewer.
-        balanced_accuracy: mean of `per_class` over the classes that have images: each counts the same, however many
-            images it has (Brodersen et al. 2010, doi:10.1109/ICPR.2010.764).
+        n: number of images.
+        cross_entropy: mean cross-entropy in nats.
+        top1: fraction of images whose most likely class is the true one.
+        top5: fraction of images whose true class is among the five most likely, or among all if there are fewer.
+        balanced_accuracy: mean of `per_class` over the classes that have images, so that each class counts the same
+            (Brodersen et al. 2010, doi:10.1109/ICPR.2010.764).
         ece: expected calibration error over 15 bins, in [0, 1].
-        per_class: class name -> fraction of its images that are named right; NaN where it has none.
-        confusion: images by ``[true class][predicted class]``.
-        reliability: what `ece` sums up.
+        per_class: class name -> accuracy on its images; NaN for a class without images.
+        confusion: number of images by ``[true class][predicted class]``.
+        reliability: the bins that `ece` is computed from.
     """
 
     n: int
@@ -101,12 +101,12 @@ class Scores:
 
 
 def measure(logits: Tensor, labels: Tensor, classes: Sequence[str]) -> Scores:
-    """Every metric of a classifier's answers; nothing is NaN unless the logits are, or a class has no images.
+    """Compute every metric of a classifier; no value is NaN unless a logit is, or a class has no images.
 
     Args:
-        logits: float ``[n, classes]``. Probabilities go in as their logarithm, as `average` gives them.
+        logits: float ``[n, classes]``; log-probabilities, as `average` returns them, are valid logits.
         labels: int64 ``[n]``, on any device.
-        classes: names, in the order of the logits.
+        classes: names of the classes, in the order of the logits.
     """
     logits, labels = logits.double(), labels.to(logits.device)
     confidence, predicted = logits.softmax(1).max(1)
@@ -130,15 +130,15 @@ def measure(logits: Tensor, labels: Tensor, classes: Sequence[str]) -> Scores:
 
 
 def worst_mistakes(logits: Tensor, labels: Tensor, count: int) -> Tensor:
-    """The images that a classifier is surest to know and does not.
+    """Return the indices of the wrong predictions with the highest confidence.
 
     Args:
         logits: float ``[n, classes]``.
         labels: int64 ``[n]``.
-        count: how many at most.
+        count: largest number of indices.
 
     Returns:
-        int64 ``[<= count]``, into the images, on the CPU, by falling confidence in the wrong class.
+        int64 ``[<= count]`` on the CPU: image indices, by descending confidence.
     """
     confidence, predicted = logits.double().softmax(1).max(1)
     wrong = (predicted != labels.to(logits.device)).nonzero().flatten()

@@ -1,4 +1,4 @@
-"""A classifier's answer to every image of a split, so many images at a time."""
+"""Batched prediction of a classifier on a split."""
 
 import torch
 from torch import Tensor, nn
@@ -6,21 +6,21 @@ from torch import Tensor, nn
 from assay_research.data.classification import Split
 
 BATCH = 500
-"""Images at a time, where nothing else is said."""
+"""Default number of images per batch."""
 
 
 @torch.inference_mode()
 def predict(
     graph: nn.Module, split: Split, device: torch.device, dtype: torch.dtype = torch.float32, batch: int = BATCH
 ) -> Tensor:
-    """The graph's answer to every image of a split, in eval mode.
+    """Run a classifier on every image of a split, in eval mode.
 
     Args:
-        graph: `Views` or `DenseView`, on the device; it is left in eval mode.
+        graph: `Views` or `DenseView`, on the device; it stays in eval mode.
         split: n images, on any device.
-        device: where to compute.
-        dtype: what to compute in; bfloat16 means autocast.
-        batch: images at a time.
+        device: device to compute on.
+        dtype: dtype to compute in; bfloat16 means autocast.
+        batch: number of images per batch.
 
     Returns:
         float32 ``[n, classes]`` on the device: logits of one view, or probabilities averaged over several.

@@ -1,4 +1,4 @@
-"""What an evaluation leaves: a table to read, JSON to keep, and figures."""
+"""Report of a classifier's evaluation: printed tables, a JSON file and figures."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -15,16 +15,16 @@ from assay_research.tasks.classification.metrics import Scores, worst_mistakes
 from assay_research.terminal import say
 
 MISTAKES = 32
-"""Images in the gallery."""
+"""Largest number of images in the figure of the worst mistakes."""
 
 
 @dataclass(frozen=True)
-class Look:
-    """One way to look at an image.
+class Variant:
+    """One variant of evaluation: plain, test-time augmentation or dense.
 
     Attributes:
-        views: their probabilities are averaged.
-        stride: of dense evaluation, pixels; None where views are cropped.
+        views: views whose probabilities are averaged.
+        stride: distance between two outputs of dense evaluation in pixels; None if views are cropped.
     """
 
     views: tuple[View, ...]
@@ -37,49 +37,49 @@ class Look:
 
 @dataclass(frozen=True)
 class ClassifierSubject:
-    """What is evaluated, and how.
+    """Subject of an evaluation: run, data set, split and variants.
 
     Attributes:
-        run: its name.
-        data: what it was trained on.
+        run: name of the run.
+        data: data set that the run was trained on.
         split: ``val`` or ``test``.
-        fingerprint: of the data.
-        looks: ways to look, by name; ``plain`` is one of them.
+        fingerprint: fingerprint of the data set.
+        variants: variants by name; ``plain`` is always among them.
     """
 
     run: str
     data: ClassificationData
     split: str
     fingerprint: str
-    looks: dict[str, Look]
+    variants: dict[str, Variant]
 
     @property
     def images(self) -> Split:
-        """Of the split."""
+        """Images and labels of the split."""
         return {"val": self.data.val, "test": self.data.test}[self.split]
 
     def __str__(self) -> str:
         return f"{self.run}: {self.data.name} {self.split}, n {len(self.images)}"
 
-    def name(self, look: str) -> str:
-        """A way to look, for tables and legends."""
-        return f"{look}, {self.looks[look]}"
+    def name(self, variant: str) -> str:
+        """Return a variant's label for tables and legends."""
+        return f"{variant}, {self.variants[variant]}"
 
     def record(self) -> dict[str, Any]:
-        """What every JSON file begins with."""
+        """Return the common header of every JSON file."""
         return {
             "run": self.run,
             "dataset": self.data.name,
             "split": self.split,
             "n": len(self.images),
             "fingerprint": self.fingerprint,
-            "looks": {name: asdict(look) for name, look in self.looks.items()},
+            "variants": {name: asdict(variant) for name, variant in self.variants.items()},
         }
 
 
 @dataclass(frozen=True)
 class ClassifierResult:
-    """What the classifier of a checkpoint is worth, by way of looking."""
+    """Scores of one checkpoint's classifier, by variant."""
 
     checkpoint: str
     epoch: int
@@ -90,13 +90,13 @@ def report_one(result: ClassifierResult, logits: Tensor, subject: ClassifierSubj
     """Write ``<checkpoint>-<split>.json`` and three figures; print one checkpoint's table.
 
     Args:
-        result: of the checkpoint.
-        logits: float ``[n, classes]``, of the plain view.
-        subject: what was evaluated.
-        folder: where to write.
+        result: scores of the checkpoint.
+        logits: float ``[n, classes]``, logits of the plain view.
+        subject: subject of the evaluation.
+        folder: folder to write to.
 
     Returns:
-        The JSON file.
+        Path of the JSON file.
     """
     from assay_research.tasks.classification import figures  # matplotlib, which only figures need
 
@@ -117,26 +117,26 @@ def report_one(result: ClassifierResult, logits: Tensor, subject: ClassifierSubj
         [classes[i] for i in predicted],
         confidence,
         folder / "worst_mistakes.png",
-        f"{title}: surest mistakes",
+        f"{title}: wrong predictions with the highest confidence",
     )
     say(f"{subject}; checkpoint {result.checkpoint}, epoch {result.epoch}")
-    say(_table({subject.name(look): scores for look, scores in result.scores.items()}))
+    say(_table({subject.name(variant): scores for variant, scores in result.scores.items()}))
     weakest = sorted(plain.per_class.items(), key=lambda item: (math.isnan(item[1]), item[1]))[:5]
     say("weakest classes, plain: " + ", ".join(f"{name} {share:.4f}" for name, share in weakest))
-    say(f"written: {path}, and beside it confusion.png, reliability.png, worst_mistakes.png")
+    say(f"written: {path}, and in the same folder confusion.png, reliability.png, worst_mistakes.png")
     return path
 
 
 def report_all(results: Sequence[ClassifierResult], subject: ClassifierSubject, folder: Path) -> Path:
-    """Write ``all-<split>.json`` and a figure over epochs; print a table of all checkpoints for each way of looking.
+    """Write ``all-<split>.json`` and a figure over epochs; print a table of all checkpoints for each variant.
 
     Args:
-        results: of the checkpoints, epochs first and rising.
-        subject: what was evaluated.
-        folder: where to write.
+        results: scores of the checkpoints, epochs first and ascending.
+        subject: subject of the evaluation.
+        folder: folder to write to.
 
     Returns:
-        The JSON file.
+        Path of the JSON file.
     """
     from assay_research.tasks.classification import figures  # matplotlib, which only figures need
 
@@ -148,17 +148,18 @@ def report_all(results: Sequence[ClassifierResult], subject: ClassifierSubject, 
     finite_json.write(subject.record() | {"checkpoints": records}, path)
     epochs = [result for result in results if result.checkpoint.startswith("epoch-")]
     metrics = {
-        subject.name(look): {
-            key: [getattr(result.scores[look], key) for result in epochs]
+        subject.name(variant): {
+            key: [getattr(result.scores[variant], key) for result in epochs]
             for key in ("cross_entropy", "top1", "top5", "ece")
         }
-        for look in subject.looks
+        for variant in subject.variants
     }
     drawn = path.with_suffix(".png")
     figures.metrics_over_epochs([result.epoch for result in epochs], metrics, drawn, str(subject))
     say(str(subject))
-    for look in subject.looks:
-        say(subject.name(look) + "\n" + _table({result.checkpoint: result.scores[look] for result in results}))
+    for variant in subject.variants:
+        table = _table({result.checkpoint: result.scores[variant] for result in results})
+        say(f"{subject.name(variant)}\n{table}")
     say(f"written: {path}, {drawn.name}")
     return path
 

@@ -1,4 +1,4 @@
-"""The task of classification: put a training together, score what it leaves."""
+"""The classification task: build a trainer, evaluate and report its models."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -26,11 +26,11 @@ from assay_research.tasks.task import Outcome, Task
 from assay_research.training import diagnosis
 from assay_research.training.loop import LoopOptions
 
-FIT = diagnosis.Yardstick(TOP1.val, "accuracy", "{:.3f} of training images right, {:.3f} of validation images")
+FIT = diagnosis.FitMetric(TOP1.val, "accuracy", "{:.3f} of training images correct, {:.3f} of validation images")
 
 
 class ClassificationTask(Task[ClassificationData, ClassifierTrainer]):
-    """An image has one class, of which the model gives the logits."""
+    """Task of classification: the model predicts logits of one class per image."""
 
     model = "a classifier"
     augment_module = "data.augment"
@@ -49,7 +49,7 @@ class ClassificationTask(Task[ClassificationData, ClassifierTrainer]):
         options: LoopOptions,
     ) -> ClassifierTrainer:
         """See `Task.build_trainer`."""
-        _try_out(model, data, augment, views)
+        _dry_run(model, data, augment, views)
         return ClassifierTrainer(
             model,
             data,
@@ -70,14 +70,14 @@ class ClassificationTask(Task[ClassificationData, ClassifierTrainer]):
         """See `Task.conclude`."""
         data, device = trainer.data, trainer.device
         views = {"test_top1": trained.views[:1]} | ({"test_top1_tta": trained.views} if len(trained.views) > 1 else {})
-        graphs = {key: Views(trained.model, trained.canvas, which).to(device) for key, which in views.items()}
+        graphs = {key: Views(trained.model, trained.canvas, each).to(device) for key, each in views.items()}
         outputs = {key: predict(graph, data.test, device) for key, graph in graphs.items()}
-        few = diagnosis.spread(len(data.train), len(data.val))
+        few = diagnosis.evenly_spaced(len(data.train), len(data.val))
         names = tuple(data.train.names[i] for i in few.tolist())
-        seen = Split(data.train.images[few], data.train.labels[few], names)
+        sample = Split(data.train.images[few], data.train.labels[few], names)
         return Outcome(
             {key: top1(output, data.test.labels) for key, output in outputs.items()},
-            diagnosis.fit(trainer.history, top1(predict(graphs["test_top1"], seen, device), seen.labels), FIT),
+            diagnosis.fit(trainer.history, top1(predict(graphs["test_top1"], sample, device), sample.labels), FIT),
             partial(_draw, trainer, outputs["test_top1"].softmax(1).cpu()),
         )
 
@@ -93,15 +93,15 @@ class ClassificationTask(Task[ClassificationData, ClassifierTrainer]):
         return evaluate_classifiers(run, options, data, names, device)
 
 
-def _try_out(model: Normalized, data: ClassificationData, settings: Augment, views: Sequence[View]) -> None:
-    """Send one image all the way, so that what does not fit is known before anything is trained."""
+def _dry_run(model: Normalized, data: ClassificationData, settings: Augment, views: Sequence[View]) -> None:
+    """Run one image through augmentation, model and views; raise ConfigError if they do not fit together."""
     device = model.mean.device
     image = data.train.images[:1].to(device)
     try:
         with torch.no_grad():
             logits = model.eval()(augment(image, settings, draw(1, settings, torch.Generator(device))))
             if not isinstance(logits, Tensor):
-                raise ConfigError(f"the model is a detector, and '{data.name}' has classes alone; try model=tinyvgg_a")
+                raise ConfigError(f"the model is a detector, but '{data.name}' has no boxes; try model=tinyvgg_a")
             Views(model, data.canvas, views).to(device)(image)
     except (RuntimeError, ValueError) as error:
         raise ConfigError(

@@ -1,4 +1,4 @@
-"""Train any classifier on images that live on the device."""
+"""Trainer for classifiers, with all images in the device's memory."""
 
 from collections.abc import Iterator
 from typing import ClassVar, Unpack
@@ -21,19 +21,19 @@ from assay_research.training.loop import Loop, LoopOptions
 
 
 class ClassifierTrainer(Loop):
-    """Trains one classifier on one data set.
+    """Trainer of one classifier on one data set.
 
-    The data set lives on the device as uint8; a batch is gathered and augmented there.
+    The data set is stored on the device as uint8; batches are gathered and augmented there.
 
     Args:
-        model: takes images in [0, 1]; its channel statistics are set from the training images.
-        data: the three splits.
-        optimizer: over the model's parameters.
-        schedule: factor on its base rates.
-        view: what validation looks at, the plain view.
-        settings: how training images are augmented.
-        label_smoothing: of the cross-entropy (Szegedy et al., arXiv:1512.00567), in [0, 1).
-        **options: of `Loop`.
+        model: model for images in [0, 1]; its channel statistics are set from the training images.
+        data: the data set with its three splits.
+        optimizer: optimizer over the model's parameters.
+        schedule: learning-rate schedule, a factor on the optimizer's base rates.
+        view: the plain view, used for validation.
+        settings: augmentation of the training images.
+        label_smoothing: label smoothing of the cross-entropy (Szegedy et al., arXiv:1512.00567), in [0, 1).
+        **options: options of `Loop`.
     """
 
     MEASURED: ClassVar[tuple[str, ...]] = ("loss", "top1")
@@ -78,8 +78,8 @@ class ClassifierTrainer(Loop):
         loss = F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
         return loss, (logits.detach().argmax(1) == labels).float().mean()
 
-    def leave_unvaried(self) -> None:
-        """See `Loop.leave_unvaried`."""
+    def disable_augmentation(self) -> None:
+        """See `Loop.disable_augmentation`."""
         self.settings = Augment()
 
     def validate(self) -> dict[str, float]:
@@ -88,7 +88,7 @@ class ClassifierTrainer(Loop):
         return {"val_loss": cross_entropy(logits, labels), "val_top1": top1(logits, labels)}
 
     def predict(self, graph: Views, split: Split) -> Tensor:
-        """The graph's float32 answer ``[n, classes]`` to every image of a split, each process answering its share."""
+        """Return the graph's float32 output ``[n, classes]`` for a split; each process computes its share."""
         if self.world.size == 1:
             return predict(graph, split, self.device, self.dtype)
         rank, size = self.world.rank, self.world.size

@@ -1,4 +1,4 @@
-"""Average probabilities over mirrored and rescaled views: test-time augmentation as a module, exported like any."""
+"""Test-time augmentation of a classifier as a module: average the probabilities of mirrored and rescaled views."""
 
 from collections.abc import Sequence
 
@@ -10,17 +10,17 @@ from assay_research.data.resample import axis_weights, resample
 
 
 class Views(nn.Module):
-    """From the canvas, as an image decoder leaves it, to a classifier's answer.
+    """Classifier with test-time augmentation, from decoded uint8 images to logits or probabilities.
 
-    All views of all images go through the model as one batch. A view is a pair of constant matrices (see
-    `assay_research.data.resample`), so no runtime has to agree with another on how to resize. Softmax outputs are
-    averaged as in Simonyan and Zisserman, "Very deep convolutional networks for large-scale image recognition"
+    All views of all images are processed by the model as one batch. A view is a pair of constant matrices (see
+    `assay_research.data.resample`), so the result does not depend on how a runtime resizes images. Softmax outputs
+    are averaged as in Simonyan and Zisserman, "Very deep convolutional networks for large-scale image recognition"
     (arXiv:1409.1556, section 3.2).
 
     Args:
-        model: from float32 ``[batch, 3, height, width]`` in [0, 1], RGB, to logits ``[batch, classes]``.
+        model: classifier from float32 ``[batch, 3, height, width]`` in [0, 1], RGB, to logits ``[batch, classes]``.
         canvas: size of the images.
-        views: one or more.
+        views: one or more views.
 
     Shape:
         - Input: uint8 ``[batch, height, width, 3]``, RGB.
@@ -43,7 +43,7 @@ class Views(nn.Module):
         self.register_buffer("columns", torch.stack(columns)[:, None, None], persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits of the only view, or probabilities averaged over several."""
+        """Return the logits of the only view, or probabilities averaged over several."""
         x = images.permute(0, 3, 1, 2).float() / 255
         if not self.identity:
             x = resample(x, self.rows, self.columns).flatten(0, 1)

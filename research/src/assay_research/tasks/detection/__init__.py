@@ -1,1 +1,1 @@
-"""Detection: boxes with a class each."""
+"""Detection: boxes, each with a class."""

@@ -1,4 +1,4 @@
-"""Score a run's detectors on a split, and say where they err."""
+"""Evaluate a run's detector checkpoints on a split and analyse their errors."""
 
 import sys
 from collections.abc import Sequence
@@ -27,20 +27,20 @@ from assay_research.tasks.options import chosen_views
 def evaluate_detectors(
     run: Run, options: EvaluationOptions, data: DetectionData, names: Sequence[str], device: torch.device
 ) -> Path:
-    """Score the checkpoints; write what was measured, then print the tables.
+    """Score the checkpoints, write the results and print the tables.
 
     Args:
-        run: that they are of.
-        options: of the command line.
-        data: what the run was trained on.
-        names: of the checkpoints.
-        device: where to compute.
+        run: the run that the checkpoints belong to.
+        options: command-line options.
+        data: the data set that the run was trained on.
+        names: names of the checkpoints.
+        device: device to compute on.
 
     Returns:
-        The JSON file that holds it.
+        Path of the JSON file with the results.
 
     Raises:
-        AssayError: an impossible option, or a checkpoint that is damaged or of other data.
+        AssayError: an option is invalid, or a checkpoint is damaged or was trained on other data.
     """
     fuse, iou = options.fuse or FUSIONS[0], IOU if options.iou is None else options.iou
     if fuse not in FUSIONS:
@@ -49,21 +49,22 @@ def evaluate_detectors(
         if value is not None and not 0 < value < 1:
             raise ConfigError(f"{name} must be between 0 and 1, got {value}")
     views = chosen_views(options, views_of(run))
-    ways = {"plain": views[:1]} | ({"tta": views} if len(views) > 1 else {})
-    words = {"plain": "1 view", "tta": f"{len(views)} views, {fuse}"}
-    subject = DetectorSubject(run.name, data, options.split, data.fingerprint(), {way: words[way] for way in ways})
+    variants = {"plain": views[:1]} | ({"tta": views} if len(views) > 1 else {})
+    descriptions = {"plain": "1 view", "tta": f"{len(views)} views, {fuse}"}
+    described = {variant: descriptions[variant] for variant in variants}
+    subject = DetectorSubject(run.name, data, options.split, data.fingerprint(), described)
     split, results, found = subject.images, [], dict[str, list[Found]]()
     with tqdm(total=len(names), unit="checkpoint", leave=False, disable=not sys.stderr.isatty()) as bar:
         for name in names:
             trained, epoch = load_checked(run, name, device, data, subject.fingerprint)
             seconds = {}
-            for way, chosen in ways.items():
-                bar.set_postfix_str(way)
+            for variant, chosen in variants.items():
+                bar.set_postfix_str(variant)
                 graph = _graph(trained, chosen, fuse, device)
                 begun = perf_counter()
-                found[way] = _look(graph, split, device)
-                seconds[way] = (perf_counter() - begun) / len(split)
-            scores = {way: measure(each, split, data.canvas, data.classes) for way, each in found.items()}
+                found[variant] = _predict(graph, split, device)
+                seconds[variant] = (perf_counter() - begun) / len(split)
+            scores = {variant: measure(each, split, data.canvas, data.classes) for variant, each in found.items()}
             results.append(DetectorResult(name, epoch, scores, seconds))
             bar.update()
     folder = run.evaluation()
@@ -80,9 +81,9 @@ def _graph(trained: Trained, views: Sequence[View], fuse: str, device: torch.dev
         raise ConfigError(f"views: {error}") from error
 
 
-def _look(graph: BoxViews, split: BoxSplit, device: torch.device) -> list[Found]:
+def _predict(graph: BoxViews, split: BoxSplit, device: torch.device) -> list[Found]:
     try:
         return predict(graph, split, device)
-    except RuntimeError as error:  # memory, mostly: sizes= asks for as much as one likes
+    except RuntimeError as error:  # mostly out of memory: sizes= has no upper limit
         reason = str(error).partition("\n")[0]
-        raise DeviceError(f"cannot look at the images on {device}: {reason}; try smaller sizes") from error
+        raise DeviceError(f"cannot run the detector on {device}: {reason}; try smaller sizes") from error

@@ -1,4 +1,4 @@
-"""The COCO figures of a detector, in the images' own pixels, cheap enough for every epoch."""
+"""COCO metrics of a detector, in pixels of the original images, fast enough for every epoch."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,31 +18,31 @@ SUMMARY = (
     *("map", "map50", "map75", "map_small", "map_medium", "map_large"),
     *("mar1", "mar10", "mar100", "mar_small", "mar_medium", "mar_large"),
 )
-"""COCO's twelve figures, in its order."""
+"""Names of COCO's twelve summary metrics, in COCO's order."""
 
-MOST = 100
-"""Detections that count, of an image and class: those with the highest scores."""
+MAX_DETECTIONS = 100
+"""Largest number of detections per image and class that count: those with the highest scores."""
 
 Annotation = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class BoxScores:
-    """How well a detector finds the objects of a split, as COCO measures it: all in [0, 1].
+    """COCO metrics of a detector on a split, all in [0, 1].
 
-    A figure is NaN where there is no object to measure it by, where COCO writes -1. Objects are small below 32x32
-    pixels of their own image, large from 96x96; as boxes are all that is known of them, it is their boxes' area.
+    A metric is NaN if there are no objects to compute it from; COCO writes -1 then. Objects are small below 32x32
+    pixels of the original image and large from 96x96. The area of an object is that of its box.
 
     Attributes:
-        images: in the split.
-        objects: in them, the ignored ones left out.
-        map: average precision, the mean over classes and over the IoU thresholds 0.50, 0.55, ... 0.95.
-        map50, map75: the same at one threshold.
-        map_small, map_medium, map_large: the same as `map` for objects of one size.
-        mar1, mar10, mar100: average recall with so many detections an image and class, the mean as in `map`.
-        mar_small, mar_medium, mar_large: the same as `mar100` for objects of one size.
-        ap: class name -> its part of `map`; NaN where the class has no objects.
-        ap50: class name -> its part of `map50`.
+        images: number of images in the split.
+        objects: number of objects in them, without ignored ones.
+        map: average precision, averaged over classes and over the IoU thresholds 0.50, 0.55, ... 0.95.
+        map50, map75: the same at one IoU threshold.
+        map_small, map_medium, map_large: `map` for objects of one size.
+        mar1, mar10, mar100: average recall with at most that many detections per image and class, averaged as `map`.
+        mar_small, mar_medium, mar_large: `mar100` for objects of one size.
+        ap: class name -> average precision, as in `map`; NaN for a class without objects.
+        ap50: class name -> average precision, as in `map50`.
     """
 
     images: int
@@ -64,14 +64,14 @@ class BoxScores:
 
 
 def measure(found: Sequence[Found], split: BoxSplit, canvas: Canvas, classes: Sequence[str]) -> BoxScores:
-    """Every COCO figure of what a detector found.
+    """Compute every COCO metric of a detector's predictions.
 
     Args:
-        found: of each image of the split, in canvas pixels, on any device. Any number of detections; COCO counts
-            the `MOST` of each image and class with the highest scores.
-        split: the truth.
-        canvas: what its images were put on.
-        classes: names, in the order of the labels.
+        found: detections of each image of the split, in canvas pixels, on any device. Any number of them; COCO counts
+            the `MAX_DETECTIONS` of each image and class with the highest scores.
+        split: the ground truth.
+        canvas: canvas that the images were placed on.
+        classes: names of the classes, in the order of the labels.
     """
     coco = evaluate(found, split, canvas, len(classes))
     coco.summarize()
@@ -86,16 +86,16 @@ def measure(found: Sequence[Found], split: BoxSplit, canvas: Canvas, classes: Se
 
 
 def evaluate(found: Sequence[Found], split: BoxSplit, canvas: Canvas, classes: int) -> COCOeval_faster:
-    """faster-coco-eval's evaluation, matched and accumulated.
+    """Run faster-coco-eval: match detections to objects and accumulate precision and recall.
 
     Args:
-        found: of each image of the split, in canvas pixels.
-        split: the truth.
-        canvas: what its images were put on.
-        classes: how many.
+        found: detections of each image of the split, in canvas pixels.
+        split: the ground truth.
+        canvas: canvas that the images were placed on.
+        classes: number of classes.
 
     Returns:
-        Its ``eval`` holds ``precision`` ``[IoU, recall, class, size, detections]`` and ``recall``
+        The evaluation; its ``eval`` contains ``precision`` ``[IoU, recall, class, size, detections]`` and ``recall``
         ``[IoU, class, size, detections]``, -1 where there are no objects.
     """
     truth, detections = annotations(found, split, canvas)
@@ -104,7 +104,7 @@ def evaluate(found: Sequence[Found], split: BoxSplit, canvas: Canvas, classes: i
         COCO({**common, "annotations": truth}),
         COCO({**common, "annotations": detections}),
         iouType="bbox",
-        print_function=_say_nothing,
+        print_function=_print_nothing,
     )
     coco.evaluate()
     coco.accumulate()
@@ -112,35 +112,35 @@ def evaluate(found: Sequence[Found], split: BoxSplit, canvas: Canvas, classes: i
 
 
 def annotations(found: Sequence[Found], split: BoxSplit, canvas: Canvas) -> tuple[list[Annotation], list[Annotation]]:
-    """Objects and detections as COCO writes them; images and classes have their index for an id.
+    """Convert objects and detections to COCO annotations; the ids of images and classes are their indices.
 
     Args:
-        found: of each image of the split, in canvas pixels.
-        split: the truth.
-        canvas: what its images were put on.
+        found: detections of each image of the split, in canvas pixels.
+        split: the ground truth.
+        canvas: canvas that the images were placed on.
 
     Returns:
-        Objects, then detections, which have a ``score``.
+        Annotations of the objects, then of the detections, which also have a ``score``.
     """
-    assert len(found) == len(split), f"{len(found)} images were looked at, the split has {len(split)}"
+    assert len(found) == len(split), f"got detections for {len(found)} images, but the split has {len(split)}"
     objects = _annotations(split.boxes, split.labels, split.sizes, canvas, "iscrowd", split.ignored)
     boxes, scores, labels = ([each[i] for each in found] for i in range(3))
     return objects, _annotations(boxes, labels, split.sizes, canvas, "score", scores)
 
 
 def own_pixels(boxes: Sequence[Tensor], sizes: Tensor, canvas: Canvas) -> list[NDArray[np.float64]]:
-    """Bring the boxes of every image back from the canvas.
+    """Convert the boxes of every image from canvas pixels to pixels of the original image.
 
     Args:
-        boxes: float ``[n, 4]`` of each image, in canvas pixels, on any device.
-        sizes: int64 ``[images, 2]``, height and width of each, pixels.
-        canvas: what they were put on.
+        boxes: float ``[n, 4]`` for each image, in canvas pixels, on any device.
+        sizes: int64 ``[images, 2]``, height and width of each original image in pixels.
+        canvas: canvas that the images were placed on.
 
     Returns:
-        ``[n, 4]`` of each image, in its own pixels, cut off at its edges.
+        float64 ``[n, 4]`` for each image, in pixels of the original image, clipped to it.
     """
     counts = [len(each) for each in boxes]
-    # One copy from the device, and one call a size that occurs: an epoch's images are often all of one size.
+    # One copy from the device, and one call per distinct size: an epoch's images often all have one size.
     flat = _joined(boxes).reshape(-1, 4)
     kinds, kind_of = torch.unique(sizes.cpu(), dim=0, return_inverse=True)
     owners = np.repeat(kind_of.numpy(), counts)
@@ -158,12 +158,12 @@ def _annotations(
     key: str,
     values: Sequence[Tensor],
 ) -> list[Annotation]:
-    """One for each box; `key` is what COCO calls `values`."""
+    """Return one COCO annotation per box; `key` is COCO's name for `values`."""
     corners = np.concatenate([np.empty((0, 4)), *own_pixels(boxes, sizes, canvas)])
     sides = corners[:, 2:] - corners[:, :2]
     images = np.repeat(np.arange(len(boxes)), [len(each) for each in boxes])
     return [
-        # COCO's ids begin at 1: 0 is how a match says that there is none.
+        # COCO's ids begin at 1: 0 stands for no match.
         {"id": i, "image_id": image, "category_id": label, "bbox": box, "area": area, key: value}
         for i, (image, label, box, area, value) in enumerate(
             zip(
@@ -188,5 +188,5 @@ def _defined(value: float) -> float:
     return float(value) if value > -1 else float("nan")
 
 
-def _say_nothing(*_: object) -> None:
-    """In place of the library's printing."""
+def _print_nothing(*_: object) -> None:
+    """Discard the library's printed output."""

@@ -1,4 +1,4 @@
-"""What became of a detector's training: its best epoch's weights, scored once on the test split, and drawn."""
+"""Final test of a trained detector: scores of the best epoch on the test split, and figures."""
 
 import math
 from collections.abc import Sequence
@@ -17,28 +17,28 @@ from assay_research.tasks.detection.views import BoxViews
 from assay_research.tasks.task import Outcome
 from assay_research.training import diagnosis
 
-FIT = diagnosis.Yardstick(MAP.val, "mAP", "mAP {:.3f} on training images, {:.3f} on validation images")
+FIT = diagnosis.FitMetric(MAP.val, "mAP", "mAP {:.3f} on training images, {:.3f} on validation images")
 
 
 def conclude(trainer: DetectorTrainer, trained: Trained) -> Outcome:
     """Score the best epoch's weights once on the test split.
 
     Args:
-        trainer: that trained them.
-        trained: as the run kept them, on the trainer's device.
+        trainer: the trainer that produced the weights.
+        trained: the best checkpoint's model, on the trainer's device.
     """
     data, device = trainer.data, trainer.device
-    ways = {"": trained.views[:1]} | ({"_tta": trained.views} if len(trained.views) > 1 else {})
-    graphs = {suffix: BoxViews(trained.model, trained.canvas, views).to(device) for suffix, views in ways.items()}
+    variants = {"": trained.views[:1]} | ({"_tta": trained.views} if len(trained.views) > 1 else {})
+    graphs = {suffix: BoxViews(trained.model, trained.canvas, views).to(device) for suffix, views in variants.items()}
     found = {suffix: predict(graph, data.test, device) for suffix, graph in graphs.items()}
     scores: dict[str, float] = {}
     for suffix, each in found.items():
         measured = measure(each, data.test, data.canvas, data.classes)
         scores |= {f"test_map{suffix}": measured.map, f"test_map50{suffix}": measured.map50}
-    seen = data.train.subset(diagnosis.spread(len(data.train), len(data.val)).tolist())
+    sample = data.train.subset(diagnosis.evenly_spaced(len(data.train), len(data.val)).tolist())
     fit = diagnosis.fit(
         trainer.history,
-        measure(predict(graphs[""], seen, device), seen, data.canvas, data.classes).map,
+        measure(predict(graphs[""], sample, device), sample, data.canvas, data.classes).map,
         FIT,
     )
     return Outcome(scores, fit, partial(_draw, trainer, found[""]))
@@ -47,7 +47,7 @@ def conclude(trainer: DetectorTrainer, trained: Trained) -> Outcome:
 def _draw(trainer: DetectorTrainer, found: Sequence[Found], folder: Path, title: str) -> None:
     from assay_research.reports import figures  # matplotlib
     from assay_research.tasks.detection.report import galleries  # matplotlib
-    from assay_research.tasks.detection.report.analysis import UNDECIDED
+    from assay_research.tasks.detection.report.analysis import DEFAULT_SCORE
     from assay_research.tasks.detection.report.curves import best_threshold, curve
     from assay_research.tasks.detection.report.errors import match
 
@@ -60,7 +60,7 @@ def _draw(trainer: DetectorTrainer, found: Sequence[Found], folder: Path, title:
         data.test.subset(shown),
         data.canvas,
         data.classes,
-        UNDECIDED if math.isnan(best) else best,
+        DEFAULT_SCORE if math.isnan(best) else best,
         folder / "predictions.png",
         title,
     )

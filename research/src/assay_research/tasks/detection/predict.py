@@ -1,4 +1,4 @@
-"""A detector's answer to every image of a split, so many images at a time."""
+"""Batched prediction of a detector on a split."""
 
 from typing import Any
 
@@ -9,24 +9,24 @@ from assay_research.data.detection import BoxSplit
 from assay_research.models.boxes import Found
 
 BATCH = 8
-"""Images at a time, where nothing else is said."""
+"""Default number of images per batch."""
 
 
 @torch.inference_mode()
 def predict(
     graph: nn.Module, split: BoxSplit, device: torch.device, dtype: torch.dtype = torch.float32, batch: int = BATCH
 ) -> list[Found]:
-    """What a graph finds in every image of a split, in eval mode.
+    """Run a detector on every image of a split, in eval mode.
 
     Args:
-        graph: `BoxViews`, on the device; it is left in eval mode.
+        graph: `BoxViews`, on the device; it stays in eval mode.
         split: n images.
-        device: where to compute.
-        dtype: what to compute in; bfloat16 means autocast.
-        batch: images at a time.
+        device: device to compute on.
+        dtype: dtype to compute in; bfloat16 means autocast.
+        batch: number of images per batch.
 
     Returns:
-        n times boxes in canvas pixels, on the CPU.
+        Detections of each of the n images in canvas pixels, on the CPU.
     """
     graph.eval()
     found: list[Found] = []

@@ -1,4 +1,4 @@
-"""The task of detection: put a training together, score what it leaves."""
+"""The detection task: build a trainer, evaluate and report its models."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,14 +17,14 @@ from assay_research.schedules import Constant
 from assay_research.tasks.task import Outcome, Task
 from assay_research.training.loop import LoopOptions
 
-if TYPE_CHECKING:  # torchvision and the COCO figures, which a classifier's training does without: see the methods
+if TYPE_CHECKING:  # torchvision and COCO metrics, which training a classifier does not need: imported in the methods
     from assay_research.data.box_augment import BoxAugment
     from assay_research.tasks.detection.metrics import BoxScores
     from assay_research.tasks.detection.trainer import DetectorTrainer
 
 
 class DetectionTask(Task[DetectionData, "DetectorTrainer"]):
-    """An image holds objects, of each of which the model gives a box, a score and a label."""
+    """Task of detection: the model predicts a box, a score and a label for each object of an image."""
 
     model = "a detector"
     augment_module = "data.box_augment"
@@ -46,8 +46,8 @@ class DetectionTask(Task[DetectionData, "DetectorTrainer"]):
         from assay_research.tasks.detection.trainer import DetectorTrainer
 
         if label_smoothing:
-            raise ConfigError(f"label_smoothing={label_smoothing} is for classifiers; a detector takes none")
-        _try_out(model, data, views)
+            raise ConfigError(f"label_smoothing={label_smoothing} is for classifiers; a detector needs 0")
+        _dry_run(model, data, views)
         return DetectorTrainer(model, data, optimizer, schedule=schedule, view=views[0], settings=augment, **options)
 
     def evaluate(self, trainer: "DetectorTrainer", split: str) -> "BoxScores":
@@ -72,8 +72,8 @@ class DetectionTask(Task[DetectionData, "DetectorTrainer"]):
         return evaluate_detectors(run, options, data, names, device)
 
 
-def _try_out(model: Normalized, data: DetectionData, views: Sequence[View]) -> None:
-    """Send one image all the way, so that what does not fit is known before anything is trained."""
+def _dry_run(model: Normalized, data: DetectionData, views: Sequence[View]) -> None:
+    """Run one image through model and views; raise ConfigError if they do not fit together."""
     from assay_research.tasks.detection.views import BoxViews
 
     image = data.train.images[:1].to(model.mean.device)

@@ -1,4 +1,4 @@
-"""Train any detector on images with boxes."""
+"""Trainer for detectors."""
 
 from collections.abc import Iterator
 from typing import ClassVar, Unpack
@@ -23,20 +23,20 @@ Target = dict[str, Tensor]
 
 
 class DetectorTrainer(Loop):
-    """Trains one detector on one data set.
+    """Trainer of one detector on one data set.
 
-    The images stay in main memory, or in the file their data set is cached in; a batch is augmented on the device.
-    Ignored objects are no targets.
+    The images stay in main memory, or in the data set's cache file; batches are augmented on the device. Ignored
+    objects are not used as targets.
 
     Args:
-        model: takes images in [0, 1] to `Detections`, or with targets to losses. Its channel statistics are set
+        model: model from images in [0, 1] to `Detections`, or with targets to losses. Its channel statistics are set
             from the training images, unless its pretrained weights have their own.
-        data: the three splits.
-        optimizer: over the model's parameters.
-        schedule: factor on its base rates.
-        view: what validation looks at, the plain view.
-        settings: how training images are augmented.
-        **options: of `Loop`.
+        data: the data set with its three splits.
+        optimizer: optimizer over the model's parameters.
+        schedule: learning-rate schedule, a factor on the optimizer's base rates.
+        view: the plain view, used for validation.
+        settings: augmentation of the training images.
+        **options: options of `Loop`.
     """
 
     CHOSEN: ClassVar[str] = MAP.val
@@ -78,9 +78,9 @@ class DetectorTrainer(Loop):
         losses: dict[str, Tensor] = self.forward(images, targets)
         return (torch.stack(list(losses.values())).sum(),)
 
-    def leave_unvaried(self) -> None:
-        """See `Loop.leave_unvaried`."""
-        raise ConfigError("probe=overfit_one_batch is for classifiers: a detector's loss does not end near 0")
+    def disable_augmentation(self) -> None:
+        """See `Loop.disable_augmentation`."""
+        raise ConfigError("probe=overfit_one_batch is for classifiers: a detector's loss does not fall to near 0")
 
     def validate(self) -> dict[str, float]:
         """See `Loop.validate`."""
@@ -89,14 +89,14 @@ class DetectorTrainer(Loop):
         return {"val_loss": self._loss(split), "val_map": scores.map, "val_map50": scores.map50}
 
     def predict(self, graph: nn.Module, split: BoxSplit) -> list[Found]:
-        """What the graph finds in every image of a split, on the CPU."""
+        """Return the graph's detections in every image of a split, on the CPU."""
         return predict(graph, split, self.device, self.dtype, self.batch_size)
 
     @torch.no_grad()
     def _loss(self, split: BoxSplit) -> float:
-        """Mean loss over a split's images as they are, with BatchNorm's running statistics.
+        """Mean loss over a split's images without augmentation, with BatchNorm's running statistics.
 
-        Whatever a detector samples to compute its loss, it samples the same each time.
+        The random seed is fixed, so that detectors that sample anchors or proposals for their loss sample the same.
         """
         model = self.result
         model.train()
@@ -113,7 +113,7 @@ class DetectorTrainer(Loop):
         return (total / len(split)).item()
 
     def _taken(self, split: BoxSplit, chosen: list[int]) -> tuple[Tensor, list[Target]]:
-        """Images uint8 ``[batch, height, width, 3]`` of a split and their targets, on the device."""
+        """Return images uint8 ``[batch, height, width, 3]`` of a split and their targets, on the device."""
         targets = [
             {"boxes": split.boxes[i][~split.ignored[i]], "labels": split.labels[i][~split.ignored[i]]} for i in chosen
         ]

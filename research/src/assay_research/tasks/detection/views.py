@@ -1,4 +1,4 @@
-"""Look at mirrored and rescaled canvases and fuse what is found: test-time augmentation of a detector as a module."""
+"""Test-time augmentation of a detector as a module: fuse the boxes found in mirrored and rescaled views."""
 
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -14,35 +14,36 @@ from assay_research.models.boxes import Detections
 FUSIONS = ("wbf", "nms")
 
 ROUNDS = 20
-"""Of `suppress`; more than any chain of overlapping boxes that detectors leave is long."""
+"""Rounds of `suppress`, more than the longest chain of overlapping boxes in detectors' output."""
 
 
 class BoxViews(nn.Module):
-    """From the canvas, as an image decoder leaves it, to boxes on it.
+    """Detector with test-time augmentation, from decoded uint8 images to boxes in canvas pixels.
 
-    The whole canvas is resized for a view, to any size, and mirrored. Views of one size go through the model as one
-    batch, sizes one after the other. What the views find is mapped back to the canvas and fused, each class by itself:
+    For each view the whole canvas is resized and, if requested, mirrored. Views of one size are processed by the
+    model as one batch, one size after the other. The boxes are mapped back to the canvas and fused per class:
 
-    - ``wbf``: weighted boxes fusion (Solovyev et al., arXiv:1910.13302): the boxes of a cluster are averaged, weighted
-      by their scores; its score is the sum of theirs, divided by the number of views or of boxes, whichever is larger.
-      The paper goes through the boxes by falling score and moves a cluster's box with each that joins it. Here a
-      cluster lies where its best box lies: those are the boxes that NMS keeps, and each other box joins that of them
-      with which its IoU is largest. All clusters are made at once, and two boxes that agree give the paper's numbers.
-    - ``nms``: the box with the highest score stands for its cluster, as it is.
+    - ``wbf``: weighted boxes fusion (Solovyev et al., arXiv:1910.13302). The boxes of a cluster are averaged, weighted
+      by their scores. The cluster's score is the sum of theirs, divided by the number of views or of boxes, whichever
+      is larger. The paper processes the boxes by descending score and updates a cluster's box with each box that
+      joins it. Here the cluster's position is that of its highest-scoring box: the boxes that NMS retains are the
+      clusters, and every other box joins the cluster with the largest IoU. All clusters are formed at once, and two
+      matching boxes give the same numbers as in the paper.
+    - ``nms``: non-maximum suppression; the box with the highest score is retained unchanged.
 
     Args:
-        model: from float32 ``[batch, 3, height, width]`` in [0, 1], RGB, to `Detections`.
+        model: detector from float32 ``[batch, 3, height, width]`` in [0, 1], RGB, to `Detections`.
         canvas: size of the images.
-        views: one or more; what is found in a single one is not fused.
-        iou: two boxes of a class with a larger IoU are one object's.
+        views: one or more views; the boxes of a single view are not fused.
+        iou: boxes of one class with a larger IoU are treated as one object.
         fuse: ``wbf`` or ``nms``.
 
     Raises:
-        ValueError: no view, a view that is not the whole canvas, or another value out of its range.
+        ValueError: there is no view, a view does not show the whole canvas, or another value is out of range.
 
     Shape:
         - Input: uint8 ``[batch, height, width, 3]``, RGB.
-        - Output: `Detections`, in canvas pixels, with as many places as the model's.
+        - Output: `Detections`, in canvas pixels, with the model's number of detections per image.
     """
 
     def __init__(
@@ -67,20 +68,20 @@ class BoxViews(nn.Module):
                 self.register_buffer(f"{axis}{number}", weights, persistent=False)
 
     def forward(self, images: Tensor) -> Detections:
-        """What the only view finds, or all of them together."""
+        """Return the detections of the only view, or the fused detections of all views."""
         x = images.permute(0, 3, 1, 2).float() / 255
-        found = [each for number, size in enumerate(self.flips) for each in self._look(x, number, size)]
+        found = [each for number, size in enumerate(self.flips) for each in self._detect(x, number, size)]
         if self.count == 1:
             return found[0]
         together = Detections(*(torch.cat(each, 1) for each in zip(*found, strict=True)))
         places = found[0].scores.shape[1]
         kind = images.device.type
-        # Where there is none to switch off, exporters need not see that it was.
+        # Without an active autocast, exporters must not see a context that switches it off.
         with torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else nullcontext():
             return fuse(together, self.count if self.fuse == "wbf" else None, self.iou, places)
 
-    def _look(self, x: Tensor, number: int, size: tuple[int, int]) -> list[Detections]:
-        """What is found at one size, a view each, in canvas pixels."""
+    def _detect(self, x: Tensor, number: int, size: tuple[int, int]) -> list[Detections]:
+        """Return the detections of each view of one size, in canvas pixels."""
         if size != (self.canvas.height, self.canvas.width):
             x = resample(x, self.get_buffer(f"rows{number}"), self.get_buffer(f"columns{number}"))
         flips = self.flips[size]
@@ -89,7 +90,7 @@ class BoxViews(nn.Module):
         return [self._back(Detections(*view), size, flip) for view, flip in zip(views, flips, strict=True)]
 
     def _back(self, found: Detections, size: tuple[int, int], flip: bool) -> Detections:
-        """Map boxes of one view to the canvas."""
+        """Map the boxes of one view back to the canvas."""
         boxes, scores, labels = found
         if flip:
             left, top, right, bottom = boxes.unbind(-1)
@@ -108,15 +109,15 @@ def _size(canvas: Canvas, view: View) -> tuple[int, int]:
 
 
 def fuse(found: Detections, views: int | None, iou: float, places: int) -> Detections:
-    """Make one box of all that several views found of an object; see `BoxViews`.
+    """Fuse the boxes that several views found of each object; see `BoxViews`.
 
-    All is of fixed size and batched, so that it can be exported.
+    All tensors have fixed sizes and are batched, so that the fusion can be exported.
 
     Args:
-        found: of all views, in canvas pixels, in any order.
-        views: how many there were, for weighted boxes fusion; None for NMS.
-        iou: two boxes of a class with a larger IoU are one object's.
-        places: boxes an image at most.
+        found: detections of all views, in canvas pixels, in any order.
+        views: number of views, for weighted boxes fusion; None for NMS.
+        iou: boxes of one class with a larger IoU are treated as one object.
+        places: largest number of boxes per image.
     """
     boxes, scores, labels = found
     overlap = box_iou(boxes, boxes)
@@ -140,16 +141,16 @@ def fuse(found: Detections, views: int | None, iou: float, places: int) -> Detec
 def suppress(overlap: Tensor, scores: Tensor) -> Tensor:
     """Greedy non-maximum suppression of a batch, without a loop over boxes (Zheng et al., arXiv:2005.03572).
 
-    A box falls if one that is kept overlaps it and has a higher score (or the same, and comes first). To know what is
-    kept is to know what falls: beginning with all boxes, each round is right about boxes whose fate hangs on a chain
-    of one box more.
+    A box is removed if a retained box overlaps it and has a higher score, or the same score and a lower index. This
+    is solved by iteration: all boxes are retained at first, and after each round the result is correct for boxes that
+    depend on chains of one more overlapping box.
 
     Args:
-        overlap: float32 ``[batch, boxes, boxes]``, above 0 where two boxes are too close to be two objects.
+        overlap: float32 ``[batch, boxes, boxes]``, above 0 where two boxes are treated as one object.
         scores: float32 ``[batch, boxes]``.
 
     Returns:
-        bool ``[batch, boxes]``: which are kept.
+        bool ``[batch, boxes]``: True for the retained boxes.
     """
     higher, same = (scores[:, None] > scores[:, :, None]), (scores[:, None] == scores[:, :, None])
     above = (overlap > 0) & (higher | same.tril(-1))

@@ -14,7 +14,15 @@ from assay_research.tasks.detection.metrics import measure
 from assay_research.tasks.detection.report.analysis import analyse
 from assay_research.tasks.detection.report.confusion import Mistaken, by_genus, mistaken
 from assay_research.tasks.detection.report.curves import Threshold, best_threshold, curve, curves
-from assay_research.tasks.detection.report.errors import NONE, Errors, Fate, Judgement, Matching, judge, match
+from assay_research.tasks.detection.report.errors import (
+    NONE,
+    DetectionKind,
+    Errors,
+    Matching,
+    ObjectStatus,
+    classify,
+    match,
+)
 from assay_research.tasks.detection.report.nms import best, suppress, sweep
 
 CANVAS = Canvas(100, 100)
@@ -65,7 +73,7 @@ def judged(
     ignored: tuple[tuple[int, int], ...] = (),
 ) -> tuple[Matching, Errors]:
     matching = match(*case(*images, ignored=ignored), CANVAS, CLASSES, iou)
-    return matching, judge(matching, score)
+    return matching, classify(matching, score)
 
 
 def randomly(seed: int, crowds: float = 0.2) -> tuple[list[Found], BoxSplit]:
@@ -91,32 +99,40 @@ def randomly(seed: int, crowds: float = 0.2) -> tuple[list[Found], BoxSplit]:
 @pytest.mark.parametrize(
     ("objects", "detections", "kinds"),
     [
-        pytest.param([(A, 0)], [(A, 0.9, 0)], [Judgement.CORRECT], id="in place"),
-        pytest.param([(A, 0)], [(shifted(A, 6), 0.9, 0)], [Judgement.CORRECT], id="IoU 0.54"),
-        pytest.param([(A, 0)], [(shifted(A, 7), 0.9, 0)], [Judgement.BADLY_PLACED], id="IoU 0.48"),
-        pytest.param([(A, 0)], [(shifted(A, 16), 0.9, 0)], [Judgement.BADLY_PLACED], id="IoU 0.11"),
-        pytest.param([(A, 0)], [(shifted(A, 17), 0.9, 0)], [Judgement.BACKGROUND], id="IoU 0.08"),
-        pytest.param([(A, 0)], [(A, 0.9, 1)], [Judgement.CONFUSED], id="another class in place"),
-        pytest.param([(A, 0)], [(shifted(A, 7), 0.9, 1)], [Judgement.BACKGROUND], id="another class near by"),
-        pytest.param([(A, 0)], [(A, 0.9, 0), (A, 0.8, 0)], [Judgement.CORRECT, Judgement.DUPLICATE], id="twice"),
+        pytest.param([(A, 0)], [(A, 0.9, 0)], [DetectionKind.CORRECT], id="in place"),
+        pytest.param([(A, 0)], [(shifted(A, 6), 0.9, 0)], [DetectionKind.CORRECT], id="IoU 0.54"),
+        pytest.param([(A, 0)], [(shifted(A, 7), 0.9, 0)], [DetectionKind.BADLY_PLACED], id="IoU 0.48"),
+        pytest.param([(A, 0)], [(shifted(A, 16), 0.9, 0)], [DetectionKind.BADLY_PLACED], id="IoU 0.11"),
+        pytest.param([(A, 0)], [(shifted(A, 17), 0.9, 0)], [DetectionKind.BACKGROUND], id="IoU 0.08"),
+        pytest.param([(A, 0)], [(A, 0.9, 1)], [DetectionKind.CONFUSED], id="another class in place"),
+        pytest.param([(A, 0)], [(shifted(A, 7), 0.9, 1)], [DetectionKind.BACKGROUND], id="another class near by"),
         pytest.param(
-            [(A, 0)], [(A, 0.9, 1), (A, 0.8, 0)], [Judgement.CONFUSED, Judgement.CORRECT], id="own class goes first"
+            [(A, 0)], [(A, 0.9, 0), (A, 0.8, 0)], [DetectionKind.CORRECT, DetectionKind.DUPLICATE], id="twice"
         ),
         pytest.param(
-            [(A, 0), (A, 1)], [(A, 0.9, 0), (A, 0.8, 0)], [Judgement.CORRECT, Judgement.DUPLICATE], id="two in a place"
+            [(A, 0)],
+            [(A, 0.9, 1), (A, 0.8, 0)],
+            [DetectionKind.CONFUSED, DetectionKind.CORRECT],
+            id="own class goes first",
         ),
-        pytest.param([], [(A, 0.9, 0)], [Judgement.BACKGROUND], id="no objects"),
+        pytest.param(
+            [(A, 0), (A, 1)],
+            [(A, 0.9, 0), (A, 0.8, 0)],
+            [DetectionKind.CORRECT, DetectionKind.DUPLICATE],
+            id="two in a place",
+        ),
+        pytest.param([], [(A, 0.9, 0)], [DetectionKind.BACKGROUND], id="no objects"),
         pytest.param([(A, 0)], [], [], id="no detections"),
         pytest.param(
             [(A, 0), (shifted(A, 4), 0)],
             [(shifted(A, 1), 0.9, 0), (A, 0.8, 0)],
-            [Judgement.CORRECT, Judgement.CORRECT],
+            [DetectionKind.CORRECT, DetectionKind.CORRECT],
             id="the best one, then what is left",
         ),
     ],
 )
 def test_a_detection_is_one_of_five_kinds(
-    objects: list[Object], detections: list[Detection], kinds: list[Judgement]
+    objects: list[Object], detections: list[Detection], kinds: list[DetectionKind]
 ) -> None:
     _, errors = judged((objects, detections))
     assert errors.kind.tolist() == kinds
@@ -127,10 +143,21 @@ def test_each_detection_names_the_object_it_is_about_and_each_object_its_detecti
     detections = [(A, 0.9, 0), (A, 0.8, 0), (B, 0.7, 2), (shifted(FAR, -10), 0.6, 2), ([0.0, 60, 20, 80], 0.5, 0)]
     _, errors = judged(([(FAR, 0)], []), (objects, detections))  # an image before it moves all indices
     assert errors.kind.tolist() == [
-        *(Judgement.CORRECT, Judgement.DUPLICATE, Judgement.CONFUSED, Judgement.BADLY_PLACED, Judgement.BACKGROUND)
+        *(
+            DetectionKind.CORRECT,
+            DetectionKind.DUPLICATE,
+            DetectionKind.CONFUSED,
+            DetectionKind.BADLY_PLACED,
+            DetectionKind.BACKGROUND,
+        )
     ]
     assert errors.partner.tolist() == [1, 1, 2, 3, NONE]
-    assert errors.fate.tolist() == [Fate.MISSED, Fate.FOUND, Fate.CONFUSED, Fate.MISSED]
+    assert errors.status.tolist() == [
+        ObjectStatus.MISSED,
+        ObjectStatus.FOUND,
+        ObjectStatus.CONFUSED,
+        ObjectStatus.MISSED,
+    ]
     assert errors.by.tolist() == [NONE, 0, 2, NONE]
 
 
@@ -138,7 +165,7 @@ def test_confusion_has_missed_objects_in_its_last_column_and_surplus_boxes_in_it
     objects = [(A, 0), (B, 1), (FAR, 2)]
     detections = [(A, 0.9, 0), (A, 0.85, 1), (A, 0.8, 0), (B, 0.7, 2), (B, 0.6, 0), ([0.0, 60, 20, 80], 0.5, 0)]
     _, errors = judged((objects, detections))
-    assert errors.kind.tolist()[1] == errors.kind.tolist()[4] == Judgement.CONFUSED
+    assert errors.kind.tolist()[1] == errors.kind.tolist()[4] == DetectionKind.CONFUSED
     assert errors.confusion.tolist() == [
         [1, 0, 0, 0],  # found; the 0.85 of another class, the duplicate and the rest are below
         [0, 0, 1, 0],  # taken for class 2 by the higher score
@@ -152,45 +179,54 @@ def test_confusion_has_missed_objects_in_its_last_column_and_surplus_boxes_in_it
 def test_rows_sum_up_to_objects_and_columns_to_detections(seed: int, score: float) -> None:
     found, split = randomly(seed)
     matching = match(found, split, CANVAS, CLASSES)
-    errors = judge(matching, score)
-    left, counted = errors.kind != Judgement.LEFT_OUT, ~matching.ignored
+    errors = classify(matching, score)
+    left, counted = errors.kind != DetectionKind.LEFT_OUT, ~matching.ignored
     assert (~counted).any()
     objects = np.bincount(matching.objects.label[counted], minlength=3)
     detections = np.bincount(matching.detections.label[left], minlength=3)
     assert errors.confusion.sum(1)[:3].tolist() == objects.tolist()
     assert errors.confusion.sum(0)[:3].tolist() == detections.tolist()
-    assert errors.confusion.diagonal()[:3].sum() == errors.count(Judgement.CORRECT) == errors.fates(Fate.FOUND)
-    assert errors.confusion[:3, 3].sum() == errors.fates(Fate.MISSED)
-    assert errors.fates(Fate.IGNORED) == (~counted).sum()
+    assert (
+        errors.confusion.diagonal()[:3].sum()
+        == errors.count(DetectionKind.CORRECT)
+        == errors.count_objects(ObjectStatus.FOUND)
+    )
+    assert errors.confusion[:3, 3].sum() == errors.count_objects(ObjectStatus.MISSED)
+    assert errors.count_objects(ObjectStatus.IGNORED) == (~counted).sum()
 
 
 def test_low_scores_are_left_out_and_what_they_found_is_missed() -> None:
     _, errors = judged(([(A, 0), (B, 0)], [(A, 0.9, 0), (B, 0.3, 0)]), score=0.5)
-    assert errors.kind.tolist() == [Judgement.CORRECT, Judgement.LEFT_OUT]
-    assert errors.fate.tolist() == [Fate.FOUND, Fate.MISSED]
+    assert errors.kind.tolist() == [DetectionKind.CORRECT, DetectionKind.LEFT_OUT]
+    assert errors.status.tolist() == [ObjectStatus.FOUND, ObjectStatus.MISSED]
     _, at_the_threshold = judged(([(A, 0)], [(A, 0.5, 0)]), score=0.5)
-    assert at_the_threshold.kind.tolist() == [Judgement.CORRECT]
+    assert at_the_threshold.kind.tolist() == [DetectionKind.CORRECT]
 
 
 def test_an_object_whose_own_detection_scores_too_low_can_be_taken_for_another_class() -> None:
     _, errors = judged(([(A, 0)], [(A, 0.9, 1), (A, 0.3, 0)]), score=0.5)
-    assert errors.kind.tolist() == [Judgement.CONFUSED, Judgement.LEFT_OUT]
-    assert errors.fate.tolist() == [Fate.CONFUSED]
+    assert errors.kind.tolist() == [DetectionKind.CONFUSED, DetectionKind.LEFT_OUT]
+    assert errors.status.tolist() == [ObjectStatus.CONFUSED]
 
 
 def test_of_two_objects_of_other_classes_the_one_that_nothing_took_is_confused() -> None:
     _, errors = judged(([(A, 0), (shifted(A, 2), 1)], [(A, 0.9, 0), (A, 0.8, 2)]))
-    assert errors.kind.tolist() == [Judgement.CORRECT, Judgement.CONFUSED]
-    assert errors.fate.tolist() == [Fate.FOUND, Fate.CONFUSED]
+    assert errors.kind.tolist() == [DetectionKind.CORRECT, DetectionKind.CONFUSED]
+    assert errors.status.tolist() == [ObjectStatus.FOUND, ObjectStatus.CONFUSED]
     assert errors.partner.tolist() == [0, 1]
 
 
 def test_ignored_objects_count_neither_way() -> None:
-    # On one: excused. Within one: its intersection is all of the detection, so excused too. Of another class: not.
+    # On one: on_ignored. Within one: its intersection is the whole detection, so on_ignored too. Of another class: no.
     detections = [(A, 0.9, 0), ([5.0, 5, 10, 10], 0.8, 0), (A, 0.7, 0), (A, 0.6, 1)]
     matching, errors = judged(([(A, 0)], detections), ignored=((0, 0),))
-    assert errors.kind.tolist() == [Judgement.LEFT_OUT, Judgement.LEFT_OUT, Judgement.LEFT_OUT, Judgement.BACKGROUND]
-    assert errors.fate.tolist() == [Fate.IGNORED]
+    assert errors.kind.tolist() == [
+        DetectionKind.LEFT_OUT,
+        DetectionKind.LEFT_OUT,
+        DetectionKind.LEFT_OUT,
+        DetectionKind.BACKGROUND,
+    ]
+    assert errors.status.tolist() == [ObjectStatus.IGNORED]
     assert errors.confusion.sum() == 1
     assert curve(matching, 0).objects == 0
     assert len(curve(matching, 0).score) == 0
@@ -198,22 +234,22 @@ def test_ignored_objects_count_neither_way() -> None:
 
 def test_an_object_that_counts_is_taken_before_an_ignored_one() -> None:
     matching, errors = judged(([(A, 0), (shifted(A, 2), 0)], [(A, 0.9, 0)]), ignored=((0, 0),))
-    assert errors.kind.tolist() == [Judgement.CORRECT]
+    assert errors.kind.tolist() == [DetectionKind.CORRECT]
     assert matching.matched.tolist() == [1]
 
 
 def test_a_higher_iou_asks_for_better_places() -> None:
     image = ([(A, 0)], [(shifted(A, 6), 0.9, 0)])  # IoU 0.54
-    assert judged(image, iou=0.5)[1].kind.tolist() == [Judgement.CORRECT]
-    assert judged(image, iou=0.55)[1].kind.tolist() == [Judgement.BADLY_PLACED]
+    assert judged(image, iou=0.5)[1].kind.tolist() == [DetectionKind.CORRECT]
+    assert judged(image, iou=0.55)[1].kind.tolist() == [DetectionKind.BADLY_PLACED]
 
 
 def test_boxes_are_compared_in_the_images_own_pixels() -> None:
     # A 100x50 image in the middle of the canvas: what hangs over its edge is cut off before the IoU is taken.
     found, split = case(([([0, 25, 50, 75], 0)], [([-60, -20, 50, 120], 0.9, 0)]))
     split = replace(split, sizes=torch.tensor([[50, 100]]))
-    errors = judge(match(found, split, Canvas(100, 100, "letterbox"), CLASSES), 0)
-    assert errors.kind.tolist() == [Judgement.CORRECT]
+    errors = classify(match(found, split, Canvas(100, 100, "letterbox"), CLASSES), 0)
+    assert errors.kind.tolist() == [DetectionKind.CORRECT]
 
 
 def test_genera_are_first_words_and_their_rows_and_columns_add_up() -> None:
@@ -252,7 +288,7 @@ def test_the_best_threshold_has_the_highest_f1() -> None:
     # F1 by threshold: 2*1*0.5/1.5 = 2/3, 1/2, 2*(2/3)/(5/3) = 4/5, 2/3
     chosen = best_threshold(curve(matching, 0))
     assert (chosen.score, chosen.f1, chosen.precision, chosen.recall) == pytest.approx((0.6, 0.8, 2 / 3, 1))
-    assert judge(matching, chosen.score).count(Judgement.CORRECT) == 2
+    assert classify(matching, chosen.score).count(DetectionKind.CORRECT) == 2
 
 
 def test_a_threshold_keeps_all_detections_of_one_score() -> None:
@@ -283,14 +319,19 @@ def test_only_the_hundred_highest_scores_of_a_image_and_class_count() -> None:
     found, split = case(([(A, 0), (FAR, 1)], detections))
     matching = match(found, split, CANVAS, CLASSES)
     assert len(matching.score) == 101
-    assert judge(matching, 0).fate.tolist() == [Fate.MISSED, Fate.FOUND]
+    assert classify(matching, 0).status.tolist() == [ObjectStatus.MISSED, ObjectStatus.FOUND]
     assert measure(found, split, CANVAS, CLASSES).ap50[CLASSES[0]] == 0
 
 
 def test_detections_may_come_in_any_order() -> None:
     objects, detections = FOUR
     _, errors = judged((objects, [detections[i] for i in (2, 3, 1, 0)]))
-    assert errors.kind.tolist() == [Judgement.CORRECT, Judgement.BACKGROUND, Judgement.CORRECT, Judgement.BACKGROUND]
+    assert errors.kind.tolist() == [
+        DetectionKind.CORRECT,
+        DetectionKind.BACKGROUND,
+        DetectionKind.CORRECT,
+        DetectionKind.BACKGROUND,
+    ]
 
 
 def test_nms_removes_lower_scores_of_the_same_class_alone() -> None:
@@ -328,8 +369,8 @@ def test_all_is_defined_without_objects_or_detections(objects: list[Object], det
     found, split = case((objects, detections), ([], []))
     analysis = analyse(found, split, CANVAS, CLASSES)
     assert analysis.errors.score == 0.5
-    assert analysis.errors.fates(Fate.MISSED) == len(objects)
-    assert analysis.errors.count(Judgement.BACKGROUND) == len(detections)
+    assert analysis.errors.count_objects(ObjectStatus.MISSED) == len(objects)
+    assert analysis.errors.count(DetectionKind.BACKGROUND) == len(detections)
     assert best(analysis.nms).threshold is None
 
 
@@ -338,8 +379,8 @@ def test_an_analysis_judges_from_the_best_threshold_of_all_classes_together() ->
     analysis = analyse(found, split, CANVAS, CLASSES)
     assert analysis.overall.score == pytest.approx(0.5)  # 3 of 4 right, 3 of 3 found
     assert analysis.overall.f1 == pytest.approx(6 / 7)
-    assert analysis.errors.count(Judgement.CORRECT) == 3
-    assert analyse(found, split, CANVAS, CLASSES, score=0.7).errors.count(Judgement.CORRECT) == 1
+    assert analysis.errors.count(DetectionKind.CORRECT) == 3
+    assert analyse(found, split, CANVAS, CLASSES, score=0.7).errors.count(DetectionKind.CORRECT) == 1
     assert analysis.counts(0) == {
         "objects": {"found": 2, "confused": 0, "missed": 0, "ignored": 0},
         "detections": {"correct": 2, "confused": 0, "duplicate": 0, "badly_placed": 0, "background": 1},

@@ -19,7 +19,7 @@ from assay_research.tasks.detection.metrics import measure
 from assay_research.tasks.detection.report import figures
 from assay_research.tasks.detection.report.analysis import DetectorResult, DetectorSubject, analyse
 from assay_research.tasks.detection.report.curves import Curve, Threshold
-from assay_research.tasks.detection.report.errors import Fate, Judgement, judge, match
+from assay_research.tasks.detection.report.errors import DetectionKind, ObjectStatus, classify, match
 from assay_research.tasks.detection.report.galleries import cases, crop, gallery, predictions
 from assay_research.tasks.detection.report.nms import sweep
 from assay_research.tasks.detection.report.write import report_all, report_one
@@ -64,9 +64,9 @@ def result_and_subject(
 ) -> tuple[DetectorResult, DetectorSubject]:
     scores = measure(found, split, CANVAS, CLASSES)
     data = DetectionData("diatoms", CLASSES, CANVAS, split, split, split)
-    looks = {"plain": "1 view", "views": "2 views"}
+    variants = {"plain": "1 view", "views": "2 views"}
     result = DetectorResult(checkpoint, 7, {"plain": scores, "views": replace(scores, map=scores.map + 0.01)}, {})
-    subject = DetectorSubject("diatoms/now", data, "val", "f00", looks)
+    subject = DetectorSubject("diatoms/now", data, "val", "f00", variants)
     return replace(result, seconds={"plain": 0.02, "views": 0.05}), subject
 
 
@@ -104,8 +104,8 @@ def test_precision_recall_curves_are_drawn_for_any_number_of_classes(tmp_path: P
 @pytest.mark.parametrize("epochs", [1, 60])
 def test_metrics_are_drawn_for_any_number_of_epochs(tmp_path: Path, epochs: int) -> None:
     scores = measure(*errors_of_every_kind(), CANVAS, CLASSES)
-    looks = {"plain": [scores] * epochs, "views": [replace(scores, map=0.5)] * epochs}
-    figures.metrics_over_epochs(range(1, epochs + 1), looks, tmp_path / "epochs.png", "diatoms")
+    variants = {"plain": [scores] * epochs, "views": [replace(scores, map=0.5)] * epochs}
+    figures.metrics_over_epochs(range(1, epochs + 1), variants, tmp_path / "epochs.png", "diatoms")
     assert ink(tmp_path / "epochs.png") > 100
 
 
@@ -123,16 +123,16 @@ def test_cases_are_the_errors_of_one_kind_the_worst_first() -> None:
     found, split = errors_of_every_kind(2)
     found[1] = replace_scores(found[1], 0.05)
     matching = match(found, split, CANVAS, CLASSES)
-    errors = judge(matching, 0.0)
-    for kind in (Judgement.CONFUSED, Judgement.DUPLICATE, Judgement.BADLY_PLACED, Judgement.BACKGROUND):
+    errors = classify(matching, 0.0)
+    for kind in (DetectionKind.CONFUSED, DetectionKind.DUPLICATE, DetectionKind.BADLY_PLACED, DetectionKind.BACKGROUND):
         chosen = cases(matching, errors, kind)
         assert len(chosen) == 2
         scores = [matching.score[case.detection] for case in chosen]
         assert scores == sorted(scores, reverse=True)
-        assert all((case.object == -1) == (kind == Judgement.BACKGROUND) for case in chosen)
+        assert all((case.object == -1) == (kind == DetectionKind.BACKGROUND) for case in chosen)
     missed = cases(matching, errors, None)
     assert [case.object for case in missed] == [2, 6, 3, 7]  # 30x12 pixels each, then 10x10
-    assert all(errors.fate[case.object] == Fate.MISSED and case.detection == -1 for case in missed)
+    assert all(errors.status[case.object] == ObjectStatus.MISSED and case.detection == -1 for case in missed)
 
 
 def replace_scores(found: Found, more: float) -> Found:
@@ -156,8 +156,14 @@ def test_a_crop_holds_its_boxes_with_context_and_stays_in_the_image() -> None:
 def test_a_gallery_marks_every_case_and_one_of_none_says_so(tmp_path: Path) -> None:
     found, split = errors_of_every_kind()
     matching = match(found, split, CANVAS, CLASSES)
-    errors = judge(matching, 0.0)
-    for kind in (None, Judgement.CONFUSED, Judgement.DUPLICATE, Judgement.BADLY_PLACED, Judgement.BACKGROUND):
+    errors = classify(matching, 0.0)
+    for kind in (
+        None,
+        DetectionKind.CONFUSED,
+        DetectionKind.DUPLICATE,
+        DetectionKind.BADLY_PLACED,
+        DetectionKind.BACKGROUND,
+    ):
         path = tmp_path / "gallery.png"
         gallery(matching, errors, cases(matching, errors, kind), split, CANVAS, path, "diatoms")
         assert ink(path) > 100
@@ -224,12 +230,12 @@ def test_a_report_has_a_page_with_its_figures_and_json_with_its_numbers(
     linked = re.findall(r"!\[.+\]\((.+)\)", page)
     assert sorted(tmp_path / link for link in linked) == sorted((tmp_path / "best-val").iterdir())
     assert len(linked) == 10
-    assert "Of 12 objects 3 are found, 3 taken for another class, 6 missed." in page
-    assert "Of 3 confused objects 3 were taken for a class that is more frequent" in page
-    assert "and 3 for one of the same genus" in page
+    assert "Of 12 objects, 3 are found, 3 confused with another class, 6 missed." in page
+    assert "Of 3 confused objects, 3 were detected as a class that is more frequent" in page
+    assert "and 3 as one of the same genus" in page
     assert "+0.0100" in page  # the gain of the views
     assert re.search(r"\| 50\.0 \| 2\.50 \|", page)  # and its cost
-    assert "Of 12 objects 3 are found" in capsys.readouterr().out
+    assert "Of 12 objects, 3 are found" in capsys.readouterr().out
 
 
 def test_a_report_is_written_when_there_is_nothing_to_find(tmp_path: Path) -> None:
@@ -251,7 +257,7 @@ def test_a_report_of_all_checkpoints_has_a_row_and_a_point_for_each(tmp_path: Pa
         *("epoch-0001", "epoch-0002", "best")
     ]
     page = path.with_suffix(".md").read_text()
-    assert page.count("| epoch-0002 ") == 2  # a table for each way of looking
+    assert page.count("| epoch-0002 ") == 2  # a table for each variant
     assert "(all-val.png)" in page
     assert ink(tmp_path / "all-val.png") > 100
 

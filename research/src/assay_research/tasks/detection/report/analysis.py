@@ -1,4 +1,4 @@
-"""All that is known of where one checkpoint's detector errs, computed from what it found."""
+"""Error analysis of one checkpoint's detections: matching, errors, thresholds, confusion and NMS."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -12,64 +12,72 @@ from assay_research.models.boxes import Found
 from assay_research.tasks.detection.metrics import BoxScores
 from assay_research.tasks.detection.report.confusion import Mistaken, by_genus, mistaken
 from assay_research.tasks.detection.report.curves import Curve, Threshold, best_threshold, curve, curves
-from assay_research.tasks.detection.report.errors import IOU, Errors, Fate, Judgement, Matching, judge, match
-from assay_research.tasks.detection.report.nms import Suppressed, best, sweep
+from assay_research.tasks.detection.report.errors import (
+    IOU,
+    DetectionKind,
+    Errors,
+    Matching,
+    ObjectStatus,
+    classify,
+    match,
+)
+from assay_research.tasks.detection.report.nms import NmsResult, best, sweep
 
-UNDECIDED = 0.5
-"""Score from which on detections are judged where no score is better than another: none of them is right."""
+DEFAULT_SCORE = 0.5
+"""Score threshold used if no detection is correct, so that no threshold has the best F1."""
 
 
 @dataclass(frozen=True)
 class DetectorSubject:
-    """What is evaluated, and how.
+    """Subject of an evaluation: run, data set, split and variants.
 
     Attributes:
-        run: its name.
-        data: what it was trained on.
+        run: name of the run.
+        data: data set that the run was trained on.
         split: ``val`` or ``test``.
-        fingerprint: of the data.
-        looks: ways to look at an image, and what each is in words: ``plain``, and for example ``views``.
+        fingerprint: fingerprint of the data set.
+        variants: descriptions of the variants by name; ``plain``, and ``tta`` for test-time augmentation.
     """
 
     run: str
     data: DetectionData
     split: str
     fingerprint: str
-    looks: dict[str, str]
+    variants: dict[str, str]
 
     @property
     def images(self) -> BoxSplit:
-        """Of the split."""
+        """Images and boxes of the split."""
         return {"val": self.data.val, "test": self.data.test}[self.split]
 
     def __str__(self) -> str:
         return f"{self.run}: {self.data.name} {self.split}, n {len(self.images)}"
 
-    def name(self, look: str) -> str:
-        """A way to look, for tables and legends."""
-        return f"{look}, {self.looks[look]}"
+    def name(self, variant: str) -> str:
+        """Return a variant's label for tables and legends."""
+        return f"{variant}, {self.variants[variant]}"
 
     def record(self) -> dict[str, Any]:
-        """What every JSON file begins with."""
+        """Return the common header of every JSON file."""
         return {
             "run": self.run,
             "dataset": self.data.name,
             "split": self.split,
             "n": len(self.images),
             "fingerprint": self.fingerprint,
-            "looks": self.looks,
+            "variants": self.variants,
         }
 
 
 @dataclass(frozen=True)
 class DetectorResult:
-    """What the detector of a checkpoint is worth, by way of looking.
+    """Scores and speed of one checkpoint's detector, by variant.
 
     Attributes:
-        checkpoint: its name.
-        epoch: that it was saved after.
-        scores: COCO's figures.
-        seconds: that an image takes.
+        checkpoint: name of the checkpoint.
+        epoch: epoch after which it was saved.
+        scores: COCO metrics by variant.
+        seconds: seconds per image by variant.
     """
 
     checkpoint: str
@@ -80,16 +88,16 @@ class DetectorResult:
 
 @dataclass(frozen=True)
 class Analysis:
-    """Where a detector errs.
+    """Error analysis of a detector.
 
     Attributes:
-        matching: of all its detections.
-        errors: its verdicts, from one score on.
-        curves: precision and recall by class.
+        matching: all detections, matched to the objects.
+        errors: classified detections and objects, at one score threshold.
+        curves: precision-recall curve of each class.
         overall: the score threshold with the best F1 over all classes together.
-        thresholds: the same for each class.
-        mistaken: which classes are taken for which.
-        nms: the detections as they came, then what NMS would leave of them at each threshold.
+        thresholds: the score threshold with the best F1 of each class.
+        mistaken: pairs of confused classes, the most frequent first.
+        nms: results without NMS, then with NMS at each threshold.
     """
 
     matching: Matching
@@ -98,28 +106,28 @@ class Analysis:
     overall: Threshold
     thresholds: dict[str, Threshold]
     mistaken: list[Mistaken]
-    nms: tuple[Suppressed, ...]
+    nms: tuple[NmsResult, ...]
 
     def counts(self, label: int) -> dict[str, dict[str, int]]:
-        """Objects of a class by fate, and detections of it by kind without those left out."""
-        fate = self.errors.fate[self.matching.objects.label == label]
+        """Count the objects of a class by status, and its detections by kind without those left out."""
+        status = self.errors.status[self.matching.objects.label == label]
         kind = self.errors.kind[self.matching.detections.label == label]
         return {
-            "objects": {each.name.lower(): int((fate == each).sum()) for each in Fate},
+            "objects": {each.name.lower(): int((status == each).sum()) for each in ObjectStatus},
             "detections": {
-                each.name.lower(): int((kind == each).sum()) for each in Judgement if each != Judgement.LEFT_OUT
+                each.name.lower(): int((kind == each).sum()) for each in DetectionKind if each != DetectionKind.LEFT_OUT
             },
         }
 
     def record(self) -> dict[str, Any]:
-        """For JSON: everything but the boxes and curves."""
+        """Return everything but the boxes and curves, for JSON."""
         classes, errors = self.matching.classes, self.errors
         genera, grouped = by_genus(errors.confusion, classes)
         return {
             "iou": self.matching.iou,
             "score": errors.score,
-            "detections": {kind.name.lower(): errors.count(kind) for kind in Judgement},
-            "objects": {fate.name.lower(): errors.fates(fate) for fate in Fate},
+            "detections": {kind.name.lower(): errors.count(kind) for kind in DetectionKind},
+            "objects": {status.name.lower(): errors.count_objects(status) for status in ObjectStatus},
             "classes": {name: self.counts(label) for label, name in enumerate(classes)},
             "overall_threshold": asdict(self.overall),
             "thresholds": {name: asdict(each) for name, each in self.thresholds.items()},
@@ -140,21 +148,21 @@ def analyse(
     iou: float = IOU,
     score: float | None = None,
 ) -> Analysis:
-    """Find out where a detector errs.
+    """Analyse the errors of a detector.
 
     Args:
-        found: of each image of the split, in canvas pixels.
-        split: the truth.
-        canvas: what its images were put on.
-        classes: names, in the order of the labels.
-        iou: from which a detection is in an object's place.
-        score: from which on detections are judged; None takes the one with the best F1 over all classes together.
+        found: detections of each image of the split, in canvas pixels.
+        split: the ground truth.
+        canvas: canvas that the images were placed on.
+        classes: names of the classes, in the order of the labels.
+        iou: smallest IoU of a detection with the object that it matches.
+        score: score threshold of the detections; None uses the one with the best F1 over all classes together.
     """
     matching = match(found, split, canvas, classes, iou)
     by_class, overall = curves(matching), best_threshold(curve(matching))
     if score is None:
-        score = UNDECIDED if np.isnan(overall.score) else overall.score
-    errors = judge(matching, score)
+        score = DEFAULT_SCORE if np.isnan(overall.score) else overall.score
+    errors = classify(matching, score)
     return Analysis(
         matching=matching,
         errors=errors,

@@ -1,4 +1,4 @@
-"""A detector's confusion matrix read by genus, and pair by pair."""
+"""A detector's confusion matrix grouped by genus, and its confused pairs of classes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,19 +9,19 @@ from assay_research.tasks.detection.report.errors import Integers
 
 
 def genus(name: str) -> str:
-    """The first word of a class' name."""
+    """Return the first word of a class name."""
     return name.partition(" ")[0]
 
 
 def by_genus(confusion: Integers, classes: Sequence[str]) -> tuple[tuple[str, ...], Integers]:
-    """Add up the rows and columns of each genus.
+    """Sum the rows and columns of each genus.
 
     Args:
         confusion: int ``[classes + 1, classes + 1]``, the background last.
-        classes: names; the first word of each is its genus.
+        classes: names of the classes; the first word of each is its genus.
 
     Returns:
-        The genera, in the order in which the classes first name them, and int ``[genera + 1, genera + 1]``.
+        The genera in the order of their first class, and int ``[genera + 1, genera + 1]``.
     """
     genera = tuple(dict.fromkeys(map(genus, classes)))
     places = [*(genera.index(genus(name)) for name in classes), len(genera)]
@@ -32,12 +32,12 @@ def by_genus(confusion: Integers, classes: Sequence[str]) -> tuple[tuple[str, ..
 
 @dataclass(frozen=True)
 class Mistaken:
-    """Objects of one class that were taken for another.
+    """Number of objects of one class that were detected as another class.
 
     Attributes:
         true, predicted: names of the classes.
-        count: such objects.
-        objects: of the true class in all, found, confused and missed.
+        count: number of such objects.
+        objects: number of all objects of the true class: found, confused and missed.
     """
 
     true: str
@@ -47,11 +47,11 @@ class Mistaken:
 
 
 def mistaken(confusion: Integers, classes: Sequence[str]) -> list[Mistaken]:
-    """Which classes are taken for which, the most frequent mistake first.
+    """Return the pairs of classes that are confused, the most frequent first.
 
     Args:
         confusion: int ``[classes + 1, classes + 1]``, the background last.
-        classes: names.
+        classes: names of the classes.
     """
     between = confusion[:-1, :-1] * ~np.eye(len(classes), dtype=np.bool_)
     pairs = [

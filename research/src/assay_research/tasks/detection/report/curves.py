@@ -1,4 +1,4 @@
-"""Precision against recall at every score, and the score at which their balance is best."""
+"""Precision-recall curves, and the score threshold with the best F1."""
 
 from dataclasses import dataclass
 
@@ -7,18 +7,18 @@ import numpy as np
 from assay_research.tasks.detection.report.errors import NONE, Booleans, Floats, Matching
 
 RECALLS = np.linspace(0, 1, 101)
-"""Where COCO reads a curve off."""
+"""Recall values at which COCO samples a precision-recall curve."""
 
 
 @dataclass(frozen=True)
 class Curve:
-    """What would be found if all detections from one score on were kept, for each of their scores.
+    """Precision and recall as functions of the score threshold.
 
     Attributes:
-        score: falling, ``[detections]``; those that ignored objects excuse are left out.
-        precision: the right ones among the detections up to this one, ``[detections]``.
-        recall: the objects they find among all, ``[detections]``; NaN where there are none.
-        objects: how many there are.
+        score: score of each detection, descending, ``[detections]``; without detections of ignored objects.
+        precision: fraction of correct detections among those with at least this score, ``[detections]``.
+        recall: fraction of the objects that those detections find, ``[detections]``; NaN without objects.
+        objects: number of objects.
     """
 
     score: Floats
@@ -27,7 +27,7 @@ class Curve:
     objects: int
 
     def interpolated(self) -> Floats:
-        """The highest precision at each of `RECALLS` or beyond it, 0 where it is not reached; COCO's curve."""
+        """Return COCO's curve: the highest precision at or above each recall of `RECALLS`, 0 beyond the last recall."""
         highest = np.maximum.accumulate(self.precision[::-1])[::-1]
         reached = np.searchsorted(self.recall, RECALLS)
         values: Floats = np.append(highest, 0)[reached]
@@ -35,18 +35,18 @@ class Curve:
 
     @property
     def average_precision(self) -> float:
-        """COCO's at the IoU of the matching; NaN where there are no objects."""
+        """Average precision as COCO defines it, at the IoU of the matching; NaN without objects."""
         return float(self.interpolated().mean())
 
 
 def curve(matching: Matching, label: int | None = None) -> Curve:
-    """The curve of one class, or of all together.
+    """Compute the curve of one class, or of all classes together.
 
     Args:
-        matching: of all detections.
-        label: of the class; None for all.
+        matching: all detections, matched to the objects.
+        label: index of the class; None for all classes.
     """
-    kept, objects = ~matching.excused, ~matching.ignored
+    kept, objects = ~matching.on_ignored, ~matching.ignored
     if label is not None:
         kept &= matching.detections.label == label
         objects &= matching.objects.label == label
@@ -59,18 +59,18 @@ def curve(matching: Matching, label: int | None = None) -> Curve:
 
 
 def curves(matching: Matching) -> dict[str, Curve]:
-    """The curve of every class, by name."""
+    """Compute the curve of every class, by class name."""
     return {name: curve(matching, label) for label, name in enumerate(matching.classes)}
 
 
 @dataclass(frozen=True)
 class Threshold:
-    """The score from which on detections are best kept.
+    """Score threshold with the best F1.
 
     Attributes:
-        score: the threshold; NaN where no detection is right.
-        f1: harmonic mean of precision and recall with that threshold, the highest there is; NaN without objects.
-        precision, recall: with that threshold; 0 where no detection is right, NaN without objects.
+        score: the threshold; NaN if no detection is correct.
+        f1: harmonic mean of precision and recall at that threshold; NaN without objects.
+        precision, recall: values at that threshold; 0 if no detection is correct, NaN without objects.
     """
 
     score: float
@@ -80,12 +80,12 @@ class Threshold:
 
 
 def best_threshold(found: Curve) -> Threshold:
-    """The score threshold with the highest F1; of several the highest."""
+    """Return the score threshold with the highest F1; of equal ones, the highest threshold."""
     if not found.objects:
         return Threshold(*[float("nan")] * 4)
     if not found.recall.any():
         return Threshold(float("nan"), 0.0, 0.0, 0.0)
-    # A threshold keeps all detections of its score or none.
+    # A threshold retains all detections with one score, or none of them.
     ends: Booleans = np.append(found.score[1:] < found.score[:-1], True)
     precision, recall = found.precision[ends], found.recall[ends]
     f1 = 2 * precision * recall / np.maximum(precision + recall, np.finfo(np.float64).tiny)

@@ -1,4 +1,4 @@
-"""What every detection is, right or which kind of wrong, and what became of every object."""
+"""Classification of detection errors: the kind of every detection and the status of every object."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,57 +13,57 @@ from torch import Tensor
 from assay_deploy.images.canvas import Canvas
 from assay_research.data.detection import BoxSplit
 from assay_research.models.boxes import Found
-from assay_research.tasks.detection.metrics import MOST, own_pixels
+from assay_research.tasks.detection.metrics import MAX_DETECTIONS, own_pixels
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 Booleans = NDArray[np.bool_]
 
 IOU = 0.5
-"""From which on a detection is in an object's place, where nothing else is said."""
+"""Default IoU threshold: the smallest IoU of a detection with the object that it matches."""
 
-NEAR = 0.1
-"""IoU from which a box is about an object at all, as in TIDE (Bolya et al., arXiv:2008.08115)."""
+NEAR_IOU = 0.1
+"""Smallest IoU of a box with an object that it may belong to, as in TIDE (Bolya et al., arXiv:2008.08115)."""
 
 NONE = -1
-"""In place of an index."""
+"""Index that stands for no object or no detection."""
 
 
-class Judgement(IntEnum):
-    """What a detection is. Boxes are in the same place where their IoU reaches the threshold."""
+class DetectionKind(IntEnum):
+    """Kind of a detection. It overlaps an object if their IoU reaches the IoU threshold."""
 
     CORRECT = 0
-    """Takes an object of its class in its place."""
+    """It matches an object of its class."""
     CONFUSED = 1
-    """There is an object in its place, of another class."""
+    """It overlaps an object of another class."""
     DUPLICATE = 2
-    """The object of its class in its place was taken by a higher score."""
+    """It overlaps an object of its class that a detection with a higher score matches."""
     BADLY_PLACED = 3
-    """Nothing in its place, but an object of its class near by, from IoU `NEAR`."""
+    """It overlaps nothing, but has an IoU of at least `NEAR_IOU` with an object of its class."""
     BACKGROUND = 4
-    """None of these."""
+    """None of the other kinds."""
     LEFT_OUT = 5
-    """Of too low a score, or on an ignored object of its class: counts neither way."""
+    """Its score is too low, or it matches an ignored object of its class: not counted."""
 
 
-class Fate(IntEnum):
-    """What became of an object."""
+class ObjectStatus(IntEnum):
+    """Status of an object."""
 
     FOUND = 0
     CONFUSED = 1
-    """No detection of its class took it, one of another class did."""
+    """No detection of its class matches it, but one of another class overlaps it."""
     MISSED = 2
     IGNORED = 3
-    """Counts neither way."""
+    """Not counted."""
 
 
 class FlatBoxes(NamedTuple):
-    """Boxes of all images of a split, one image's after another's.
+    """Boxes of all images of a split, sorted by image.
 
     Attributes:
         image: int ``[n]``, the index of each box's image.
         box: float ``[n, 4]``: left, top, right, bottom in canvas pixels.
-        label: int ``[n]``.
+        label: int ``[n]``, class indices.
     """
 
     image: Integers
@@ -73,19 +73,19 @@ class FlatBoxes(NamedTuple):
 
 @dataclass(frozen=True)
 class Matching:
-    """Detections beside the objects of their class, matched as COCO matches them, whatever their score.
+    """Detections of any score, matched to the objects of their class as COCO matches them.
 
     Attributes:
-        classes: names.
-        iou: from which a detection is in an object's place.
-        objects: all of the split.
-        ignored: bool ``[objects]``.
-        detections: of each image by falling score, those that COCO counts.
+        classes: names of the classes.
+        iou: IoU threshold: the smallest IoU of a detection with the object that it matches.
+        objects: all objects of the split.
+        ignored: bool ``[objects]``, True for ignored objects.
+        detections: the detections that COCO counts, by image and descending score.
         score: float ``[detections]``.
-        matched: int ``[detections]``, the object that each takes, or `NONE`.
-        excused: bool ``[detections]``, those that take none and lie on an ignored object of their class.
-        overlaps: of each image, float ``[its detections, its objects]``: IoU; for an ignored object the part of the
-            detection that lies on it, as for COCO's crowds.
+        matched: int ``[detections]``, index of the object that each detection matches, or `NONE`.
+        on_ignored: bool ``[detections]``, True if a detection matches only an ignored object of its class.
+        overlaps: for each image, float ``[its detections, its objects]``: IoU; for an ignored object the fraction of
+            the detection that the object covers, as for COCO's crowds.
     """
 
     classes: tuple[str, ...]
@@ -95,21 +95,21 @@ class Matching:
     detections: FlatBoxes
     score: Floats
     matched: Integers
-    excused: Booleans
+    on_ignored: Booleans
     overlaps: tuple[Floats, ...]
 
 
 def match(
     found: Sequence[Found], split: BoxSplit, canvas: Canvas, classes: Sequence[str], iou: float = IOU
 ) -> Matching:
-    """Let every detection, by falling score, take the free object of its class that it overlaps most.
+    """Match every detection, by descending score, to the unmatched object of its class with the largest IoU.
 
     Args:
-        found: of each image of the split, in canvas pixels, on any device.
-        split: the truth.
-        canvas: what its images were put on.
-        classes: names, in the order of the labels.
-        iou: in (0, 1]; what an object and a detection that takes it have at least, in the image's own pixels.
+        found: detections of each image of the split, in canvas pixels, on any device.
+        split: the ground truth.
+        canvas: canvas that the images were placed on.
+        classes: names of the classes, in the order of the labels.
+        iou: IoU threshold in (0, 1]: the smallest IoU of a match, in pixels of the original image.
     """
     found = [_counted(each) for each in found]
     objects = _flat(split.boxes, split.labels)
@@ -122,13 +122,13 @@ def match(
         _parts(ignored, objects, len(split)),
         strict=True,
     )
-    overlaps, matched, excused, begin = [], [], [], 0
+    overlaps, matched, on_ignored, begin = [], [], [], 0
     for found_here, there, found_label, label, is_ignored in own:
         overlap = _overlap(found_here, there, is_ignored)
-        takes, is_excused = _take(np.where(found_label[:, None] == label, overlap, 0), is_ignored, iou)
+        takes, is_on_ignored = _take(np.where(found_label[:, None] == label, overlap, 0), is_ignored, iou)
         overlaps.append(overlap)
         matched.append(np.where(takes == NONE, NONE, takes + begin))
-        excused.append(is_excused)
+        on_ignored.append(is_on_ignored)
         begin += len(there)
     return Matching(
         classes=tuple(classes),
@@ -138,61 +138,62 @@ def match(
         detections=detections,
         score=_joined([each.scores for each in found], np.float64),
         matched=np.concatenate([np.empty(0, np.int64), *matched]),
-        excused=np.concatenate([np.empty(0, np.bool_), *excused]),
+        on_ignored=np.concatenate([np.empty(0, np.bool_), *on_ignored]),
         overlaps=tuple(overlaps),
     )
 
 
 @dataclass(frozen=True)
 class Errors:
-    """Every detection and object of a matching, judged.
+    """Kinds of all detections and statuses of all objects of a matching.
 
     Attributes:
-        score: detections below it were left out.
-        kind: `Judgement` ``[detections]``.
-        partner: int ``[detections]``, the object a detection is about: that it takes, takes for another class',
-            repeats or misplaces; `NONE` of the other kinds.
-        fate: `Fate` ``[objects]``.
-        by: int ``[objects]``, the detection that found an object or took it for another class', or `NONE`.
+        score: score threshold; detections with a lower score are left out.
+        kind: `DetectionKind` ``[detections]``.
+        partner: int ``[detections]``, index of the object that a detection matches, confuses, duplicates or misplaces;
+            `NONE` for the other kinds.
+        status: `ObjectStatus` ``[objects]``.
+        by: int ``[objects]``, index of the detection that found or confused an object, or `NONE`.
         confusion: int ``[classes + 1, classes + 1]``: objects by ``[true class][predicted class]``. The last column
-            has the missed objects; the last row the detections that no object is counted for: background, badly
-            placed, duplicate, and those of another class on an object that was found. So a row sums up to its
-            class' objects, ignored ones left out, and a column to its class' detections that are not left out.
+            counts the missed objects; the last row counts the detections that are not counted for an object:
+            background, badly placed, duplicate, and those of another class on an object that was found. A row's sum is
+            the number of objects of its class without ignored ones; a column's sum is the number of detections of its
+            class without those left out.
     """
 
     score: float
     kind: Integers
     partner: Integers
-    fate: Integers
+    status: Integers
     by: Integers
     confusion: Integers
 
-    def count(self, kind: Judgement) -> int:
-        """Detections of that kind."""
+    def count(self, kind: DetectionKind) -> int:
+        """Return the number of detections of a kind."""
         return int((self.kind == kind).sum())
 
-    def fates(self, fate: Fate) -> int:
-        """Objects of that fate."""
-        return int((self.fate == fate).sum())
+    def count_objects(self, status: ObjectStatus) -> int:
+        """Return the number of objects with a status."""
+        return int((self.status == status).sum())
 
 
-def judge(matching: Matching, score: float) -> Errors:
-    """Say of each detection what it is, and of each object what became of it.
+def classify(matching: Matching, score: float) -> Errors:
+    """Classify each detection by kind and each object by status.
 
-    Detections of an object's own class come first, whatever their score; among the others the higher score.
+    For each object, detections of its class take precedence at any score; among the others, the highest score.
 
     Args:
-        matching: of all detections.
-        score: those below it are left out.
+        matching: all detections, matched to the objects.
+        score: score threshold; detections with a lower score are left out.
     """
     objects, detections = matching.objects, matching.detections
-    counts = (matching.score >= score) & ~matching.excused
+    counts = (matching.score >= score) & ~matching.on_ignored
     partner = np.where(counts, matching.matched, NONE)
-    kind = np.where(partner == NONE, Judgement.LEFT_OUT, Judgement.CORRECT)
+    kind = np.where(partner == NONE, DetectionKind.LEFT_OUT, DetectionKind.CORRECT)
     by = np.full(len(objects.label), NONE)
     by[partner[partner != NONE]] = np.flatnonzero(partner != NONE)
-    fate = np.where(by == NONE, Fate.MISSED, Fate.FOUND)
-    fate[matching.ignored] = Fate.IGNORED
+    status = np.where(by == NONE, ObjectStatus.MISSED, ObjectStatus.FOUND)
+    status[matching.ignored] = ObjectStatus.IGNORED
     first_object, first_detection = (
         np.searchsorted(boxes.image, np.arange(len(matching.overlaps))) for boxes in (objects, detections)
     )
@@ -201,40 +202,40 @@ def judge(matching: Matching, score: float) -> Errors:
         here = slice(first_object[image], first_object[image] + matching.overlaps[image].shape[1])
         overlap = np.where(matching.ignored[here], 0, matching.overlaps[image][i - first_detection[image]])
         right = objects.label[here] == detections.label[i]
-        kind[i], about = _judge(overlap, right, fate[here] == Fate.MISSED, matching.iou)
+        kind[i], about = _classify(overlap, right, status[here] == ObjectStatus.MISSED, matching.iou)
         if about != NONE:
             partner[i] = about + here.start
-            if kind[i] == Judgement.CONFUSED and fate[partner[i]] == Fate.MISSED:
-                fate[partner[i]], by[partner[i]] = Fate.CONFUSED, i
-    return Errors(score, kind, partner, fate, by, _confusion(matching, kind, fate, by))
+            if kind[i] == DetectionKind.CONFUSED and status[partner[i]] == ObjectStatus.MISSED:
+                status[partner[i]], by[partner[i]] = ObjectStatus.CONFUSED, i
+    return Errors(score, kind, partner, status, by, _confusion(matching, kind, status, by))
 
 
-def _judge(overlap: Floats, right: Booleans, missed: Booleans, iou: float) -> tuple[Judgement, int]:
-    """What a detection that takes no object of its class is, and the object it is about.
+def _classify(overlap: Floats, right: Booleans, missed: Booleans, iou: float) -> tuple[DetectionKind, int]:
+    """Return the kind of a detection that matches no object of its class, and the index of its object or `NONE`.
 
     Args:
-        overlap: ``[objects]`` of its image, IoU.
-        right: which are of its class.
-        missed: which nothing took yet.
-        iou: from which a detection is in an object's place.
+        overlap: float ``[objects of the image]``, IoU with the detection.
+        right: bool ``[objects of the image]``, True for objects of the detection's class.
+        missed: bool ``[objects of the image]``, True for objects without a detection so far.
+        iou: IoU threshold.
     """
     own, other = np.where(right, overlap, 0), np.where(right, 0, overlap)
     if own.max(initial=0) >= iou:
-        return Judgement.DUPLICATE, int(own.argmax())
+        return DetectionKind.DUPLICATE, int(own.argmax())
     if other.max(initial=0) >= iou:
         free = np.where(missed, other, 0)
-        return Judgement.CONFUSED, int((free if free.max() >= iou else other).argmax())
-    if own.max(initial=0) >= NEAR:
-        return Judgement.BADLY_PLACED, int(own.argmax())
-    return Judgement.BACKGROUND, NONE
+        return DetectionKind.CONFUSED, int((free if free.max() >= iou else other).argmax())
+    if own.max(initial=0) >= NEAR_IOU:
+        return DetectionKind.BADLY_PLACED, int(own.argmax())
+    return DetectionKind.BACKGROUND, NONE
 
 
-def _confusion(matching: Matching, kind: Integers, fate: Integers, by: Integers) -> Integers:
-    """As `Errors` describes it."""
+def _confusion(matching: Matching, kind: Integers, status: Integers, by: Integers) -> Integers:
+    """Compute the confusion matrix that `Errors` describes."""
     background = len(matching.classes)
-    counted = fate != Fate.IGNORED
+    counted = status != ObjectStatus.IGNORED
     predicted = np.append(matching.detections.label, background)[by]  # NONE is the last one
-    surplus = kind != Judgement.LEFT_OUT
+    surplus = kind != DetectionKind.LEFT_OUT
     surplus[by[by != NONE]] = False
     confusion = np.zeros((background + 1, background + 1), np.int64)
     np.add.at(confusion, (matching.objects.label[counted], predicted[counted]), 1)
@@ -243,18 +244,18 @@ def _confusion(matching: Matching, kind: Integers, fate: Integers, by: Integers)
 
 
 def _counted(found: Found) -> Found:
-    """What COCO counts of one image's detections: the `MOST` highest scores of each class, falling; on the CPU."""
+    """Return the detections of one image that COCO counts: the `MAX_DETECTIONS` best of each class, on the CPU."""
     boxes, scores, labels = (each.cpu() for each in found)
     order = scores.argsort(descending=True, stable=True)
-    if len(order) > MOST:
+    if len(order) > MAX_DETECTIONS:
         sorted_labels = labels[order]
         rank = (sorted_labels[:, None] == sorted_labels).tril(-1).sum(1)
-        order = order[rank < MOST]
+        order = order[rank < MAX_DETECTIONS]
     return Found(boxes[order], scores[order], labels[order])
 
 
 def _overlap(found: Floats, objects: Floats, ignored: Booleans) -> Floats:
-    """``[detections, objects]``: IoU; for an ignored object, intersection by the detection's area."""
+    """Return ``[detections, objects]``: IoU; for an ignored object, intersection over the detection's area."""
     low = np.maximum(found[:, None, :2], objects[:, :2])
     high = np.minimum(found[:, None, 2:], objects[:, 2:])
     intersection = (high - low).clip(0).prod(2)
@@ -265,14 +266,14 @@ def _overlap(found: Floats, objects: Floats, ignored: Booleans) -> Floats:
 
 
 def _take(overlap: Floats, ignored: Booleans, iou: float) -> tuple[Integers, Booleans]:
-    """The object that each detection takes, or `NONE`, and whether an ignored one excuses it.
+    """Return the object that each detection matches, or `NONE`, and whether it matches only an ignored object.
 
     Args:
-        overlap: ``[detections, objects]``, by falling score; 0 with objects of another class.
-        ignored: ``[objects]``.
-        iou: the least.
+        overlap: float ``[detections, objects]``, detections by descending score; 0 for objects of another class.
+        ignored: bool ``[objects]``, True for ignored objects.
+        iou: IoU threshold.
     """
-    takes, excused = np.full(len(overlap), NONE), np.zeros(len(overlap), np.bool_)
+    takes, on_ignored = np.full(len(overlap), NONE), np.zeros(len(overlap), np.bool_)
     free = ~ignored
     for i in np.flatnonzero((overlap >= iou).any(1)):
         candidates = np.where(free, overlap[i], 0)
@@ -280,8 +281,8 @@ def _take(overlap: Floats, ignored: Booleans, iou: float) -> tuple[Integers, Boo
         if candidates[best] >= iou:
             takes[i], free[best] = best, False
         else:
-            excused[i] = bool((overlap[i, ignored] >= iou).any())
-    return takes, excused
+            on_ignored[i] = bool((overlap[i, ignored] >= iou).any())
+    return takes, on_ignored
 
 
 def _flat(boxes: Sequence[Tensor], labels: Sequence[Tensor]) -> FlatBoxes:
@@ -294,5 +295,5 @@ def _joined(parts: Sequence[Tensor], dtype: Any) -> NDArray[Any]:
 
 
 def _parts(values: NDArray[Any], boxes: FlatBoxes, images: int) -> list[NDArray[Any]]:
-    """Values of boxes, image by image."""
+    """Split values of all boxes into one array per image."""
     return np.split(values, np.searchsorted(boxes.image, np.arange(1, images)))

@@ -1,4 +1,4 @@
-"""Figures of a detector: confusion matrix, precision against recall, what it takes for what."""
+"""Figures of a detector: confusion matrix, precision-recall curves, score thresholds, NMS, and scores over epochs."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,30 +19,30 @@ from assay_research.tasks.detection.metrics import BoxScores
 from assay_research.tasks.detection.report.confusion import genus
 from assay_research.tasks.detection.report.curves import RECALLS, Curve, Threshold
 from assay_research.tasks.detection.report.errors import Integers
-from assay_research.tasks.detection.report.nms import Suppressed
+from assay_research.tasks.detection.report.nms import NmsResult
 
 COLOURS = (BLUE, VERMILION, GREEN, PINK, ORANGE, SKY)
 
 STYLES: tuple[dict[str, Any], ...] = tuple(
     {"color": colour, "linestyle": line} for line in ("-", "--") for colour in COLOURS
 )
-"""Of the curves of classes while there are no more of them."""
+"""Line styles of the classes' curves, if there are no more classes than styles."""
 
 BACKGROUND = "background"
 
 LEAST_SPAN = 0.05
-"""Of an axis of scores."""
+"""Smallest range of an axis of scores."""
 
 
 def confusion_matrix(confusion: Integers, classes: Sequence[str], path: Path, title: str) -> None:
-    """Draw a detector's confusion matrix beside the number of objects of each class; each genus stands together.
+    """Plot a detector's confusion matrix and the number of objects of each class; classes are grouped by genus.
 
     Args:
-        confusion: objects by ``[true class][predicted class]``, the background last; see
+        confusion: number of objects by ``[true class][predicted class]``, the background last; see
             `assay_research.tasks.detection.report.errors.Errors`.
-        classes: names, without the background.
-        path: the image file to write; its suffix chooses the format.
-        title: of the figure.
+        classes: names of the classes, without the background.
+        path: image file to write; its suffix sets the format.
+        title: title of the figure.
     """
     genera = list(dict.fromkeys(map(genus, classes)))
     order = sorted(range(len(classes)), key=lambda i: (genera.index(genus(classes[i])), i))
@@ -58,29 +58,29 @@ def confusion_matrix(confusion: Integers, classes: Sequence[str], path: Path, ti
     figure.suptitle(title)
     axes, bars = figure.subplots(1, 2, sharey=True, width_ratios=[side, 1.3])
     last = np.arange(len(names))[:, None] == len(classes)
-    # The surplus boxes are not the share of a class: grey, so that nobody reads them as one.
+    # Surplus boxes are not a share of a class: grey sets them apart.
     for rows, colours in ((~last, "Blues"), (last, "Greys")):
         hidden = np.broadcast_to(~rows, shares.shape)
         # The root of the share, so that a few mistakes among many objects can be seen at all.
         image = np.ma.masked_where(hidden, shares)
-        axes.imshow(image, cmap=colours, norm=PowerNorm(0.5, 0, 1), aspect="auto")  # as high as the bars beside it
+        axes.imshow(image, cmap=colours, norm=PowerNorm(0.5, 0, 1), aspect="auto")  # as high as the bars next to it
     for row, column in zip(*counts.nonzero(), strict=True):
         colour = "white" if shares[row, column] > 0.35 else "black"
-        said = str(counts[row, column])
+        count = str(counts[row, column])
         # Not in the layout, which would be most of the time a large matrix takes.
-        axes.text(column, row, said, ha="center", va="center", color=colour, fontsize=0.8 * font, in_layout=False)
+        axes.text(column, row, count, ha="center", va="center", color=colour, fontsize=0.8 * font, in_layout=False)
     recall = [
         f"{name}  {share:.0%}" if total else name
         for name, share, total in zip(names[:-1], shares.diagonal(), totals, strict=False)
     ]
     axes.set_xticks(range(len(names)), names, rotation=90 if longest > cell else 0, fontsize=font)
     axes.set_yticks(range(len(names)), [*recall, BACKGROUND], fontsize=font)
-    axes.set(xlabel="predicted class; background: missed", ylabel="true class, and how much of it is found")
+    axes.set(xlabel="predicted class; background: missed", ylabel="true class, and its recall")
     _separate(axes, [genus(classes[i]) for i in order])
     bars.barh(range(len(classes)), totals[:-1], color=BLUE)
     for row, total in enumerate(totals):
-        said = f" {total}" if row < len(classes) else f" {total} surplus boxes"
-        bars.text(total if row < len(classes) else 0, row, said, va="center", fontsize=max(5.0, 0.8 * font))
+        caption = f" {total}" if row < len(classes) else f" {total} surplus boxes"
+        bars.text(total if row < len(classes) else 0, row, caption, va="center", fontsize=max(5.0, 0.8 * font))
     bars.set(xlim=(0, 1.4 * max(1, totals[:-1].max(initial=0))), xticks=[], xlabel="objects")
     bars.tick_params(left=False)
     bars.spines[["top", "right", "bottom"]].set_visible(False)
@@ -88,7 +88,7 @@ def confusion_matrix(confusion: Integers, classes: Sequence[str], path: Path, ti
 
 
 def _separate(axes: Axes, genera: Sequence[str]) -> None:
-    """Lines between genera, where they have several classes, and before the background."""
+    """Draw lines between genera, if any genus has several classes, and before the background."""
     edges = [i for i in range(1, len(genera)) if genera[i - 1] != genera[i]] if len({*genera}) < len(genera) else []
     for edge, colour, width in (*((edge, GREY, 0.4) for edge in edges), (len(genera), "black", 0.8)):
         axes.axhline(edge - 0.5, color=colour, linewidth=width)
@@ -96,12 +96,12 @@ def _separate(axes: Axes, genera: Sequence[str]) -> None:
 
 
 def precision_recall(curves: Mapping[str, Curve], path: Path, title: str) -> None:
-    """Draw precision against recall of every class that has objects, and the mean of the classes.
+    """Plot the precision-recall curve of every class that has objects, and the mean over classes.
 
     Args:
-        curves: by class.
-        path: the image file to write; its suffix chooses the format.
-        title: of the figure, which says at what IoU.
+        curves: curves by class name.
+        path: image file to write; its suffix sets the format.
+        title: title of the figure; it should state the IoU threshold.
     """
     there = {name: curve for name, curve in curves.items() if curve.objects}
     figure = Figure(figsize=(7.2, 6), layout="constrained")
@@ -131,13 +131,13 @@ def precision_recall(curves: Mapping[str, Curve], path: Path, title: str) -> Non
 def metrics_over_epochs(
     epochs: Sequence[int], scores: Mapping[str, Sequence[BoxScores]], path: Path, title: str
 ) -> None:
-    """Draw what was measured on the checkpoint of every epoch.
+    """Plot the COCO metrics of each epoch's checkpoint over the epochs.
 
     Args:
-        epochs: of the checkpoints, rising.
-        scores: way of looking -> those of each of `epochs`; up to three ways.
-        path: the image file to write; its suffix chooses the format.
-        title: of the figure.
+        epochs: epochs of the checkpoints, ascending.
+        scores: variant -> one `BoxScores` for each of `epochs`; at most three variants.
+        path: image file to write; its suffix sets the format.
+        title: title of the figure.
     """
     figure = Figure(figsize=(12.5, 4.2), layout="constrained")
     figure.suptitle(title)
@@ -148,10 +148,10 @@ def metrics_over_epochs(
         ("mean average recall", {"mar10": "10 boxes a class", "mar100": "100", "mar1": "1"}),
     )
     for axes, (what, keys) in zip(figure.subplots(1, 3), panels, strict=True):
-        for (look, values), colour in zip(scores.items(), (BLUE, VERMILION, GREEN), strict=False):
+        for (variant, values), colour in zip(scores.items(), (BLUE, VERMILION, GREEN), strict=False):
             for key, style in zip(keys, ("--", "-", ":"), strict=True):
                 measured = [getattr(each, key) for each in values]
-                name = look if style == "-" else None
+                name = variant if style == "-" else None
                 axes.plot(epochs, measured, style, color=colour, marker=marker, markersize=3, label=name)
         styles = [Line2D([], [], color=GREY, linestyle=style) for style in ("--", "-", ":")]
         axes.legend(styles, keys.values(), frameon=False, fontsize="small")
@@ -164,12 +164,12 @@ def metrics_over_epochs(
 
 
 def thresholds(best: Mapping[str, Threshold], path: Path, title: str) -> None:
-    """Draw the score threshold with the best F1 of every class, with the precision and recall it gives.
+    """Plot the score threshold with the best F1 of every class, with its precision and recall.
 
     Args:
-        best: by class.
-        path: the image file to write; its suffix chooses the format.
-        title: of the figure.
+        best: thresholds by class name.
+        path: image file to write; its suffix sets the format.
+        title: title of the figure.
     """
     names = [shortened(name) for name in best]
     rows = np.arange(len(names))
@@ -198,14 +198,14 @@ def thresholds(best: Mapping[str, Threshold], path: Path, title: str) -> None:
     save(figure, path)
 
 
-def nms_sweep(rows: Sequence[Suppressed], chosen: Suppressed, path: Path, title: str) -> None:
-    """Draw what NMS removes and costs at each threshold.
+def nms_sweep(rows: Sequence[NmsResult], chosen: NmsResult, path: Path, title: str) -> None:
+    """Plot duplicates, lost objects and scores against the NMS threshold.
 
     Args:
-        rows: the detections as they came, then each threshold, rising.
+        rows: the result without NMS, then one for each threshold, ascending.
         chosen: the row to mark.
-        path: the image file to write; its suffix chooses the format.
-        title: of the figure.
+        path: image file to write; its suffix sets the format.
+        title: title of the figure.
     """
     before, *tried = rows
     x = [row.threshold for row in tried]
@@ -213,7 +213,10 @@ def nms_sweep(rows: Sequence[Suppressed], chosen: Suppressed, path: Path, title:
     figure.suptitle(title)
     panels: tuple[tuple[str, dict[str, tuple[str, str]]], ...] = (
         ("boxes and objects", {"duplicates": ("duplicates left", BLUE), "lost": ("objects lost", VERMILION)}),
-        ("from the score on", {"f1": ("F1", BLUE), "precision": ("precision", VERMILION), "recall": ("recall", GREEN)}),
+        (
+            "at the score threshold",
+            {"f1": ("F1", BLUE), "precision": ("precision", VERMILION), "recall": ("recall", GREEN)},
+        ),
         ("over all scores", {"map": ("mAP", BLUE)}),
     )
     for axes, (what, lines) in zip(figure.subplots(1, 3), panels, strict=True):
@@ -229,11 +232,11 @@ def nms_sweep(rows: Sequence[Suppressed], chosen: Suppressed, path: Path, title:
     counts, *shares = figure.axes
     counts.set_ylim(0, max(1.0, counts.get_ylim()[1]))
     counts.yaxis.set_major_locator(MaxNLocator(integer=True))
-    for axes in shares:  # a change in the fourth decimal is to look like none
+    for axes in shares:  # a change in the fourth decimal must not appear large
         low, high = axes.get_ylim()
         more = max(0.0, LEAST_SPAN - (high - low)) / 2
         axes.set_ylim(low - more, high + more)
-    handles = [Line2D([], [], color=GREY, linestyle="--", label="the detections as they came")]
+    handles = [Line2D([], [], color=GREY, linestyle="--", label="without NMS")]
     if chosen.threshold is not None:
         handles.append(Line2D([], [], color="black", linestyle=":", label="best F1"))
     figure.legend(handles=handles, loc="outside lower center", ncols=2, frameon=False)
@@ -241,7 +244,7 @@ def nms_sweep(rows: Sequence[Suppressed], chosen: Suppressed, path: Path, title:
 
 
 def shortened(name: str) -> str:
-    """A name that fits beside a row: a species needs both its words."""
+    """Shorten a name to fit next to a row: 32 characters, enough for both words of a species."""
     return name if len(name) <= 32 else name[:31] + "…"
 
 

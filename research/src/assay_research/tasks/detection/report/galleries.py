@@ -1,4 +1,4 @@
-"""Images of what a detector finds, and of each kind of mistake, with the truth and its answer drawn."""
+"""Figures of images with a detector's boxes and the ground truth: predictions, and galleries of each kind of error."""
 
 import math
 from collections.abc import Sequence
@@ -20,45 +20,45 @@ from assay_research.reports.palette import BLUE, GREY, VERMILION
 from assay_research.tasks.detection.report.errors import (
     IOU,
     NONE,
+    DetectionKind,
     Errors,
-    Fate,
     Floats,
-    Judgement,
     Matching,
-    judge,
+    ObjectStatus,
+    classify,
     match,
 )
 
 CASES = 32
-"""Images in a gallery."""
+"""Largest number of images in a gallery."""
 
 CONTEXT = 2.0
-"""Side of a crop, as a multiple of the longest side of what it is about."""
+"""Side of a crop, as a multiple of the longest side of its boxes."""
 
 SMALLEST = 48
-"""Pixels of a crop's side: a smaller one shows nothing but pixels."""
+"""Smallest side of a crop in pixels: below it, single pixels dominate."""
 
 FEW = 8
-"""Boxes up to which all of an image's have room for their names."""
+"""Largest number of boxes in an image for which every box is labelled."""
 
 
 class Case(NamedTuple):
-    """One mistake: indices into the objects and detections of a matching, either may be `NONE`."""
+    """One error: indices of its object and detection in a matching; either may be `NONE`."""
 
     object: int
     detection: int
 
 
-def cases(matching: Matching, errors: Errors, kind: Judgement | None) -> list[Case]:
-    """The mistakes of one kind, the worst first.
+def cases(matching: Matching, errors: Errors, kind: DetectionKind | None) -> list[Case]:
+    """Return the errors of one kind, the worst first.
 
     Args:
-        matching: of all detections.
-        errors: its verdicts.
-        kind: of the detections, by falling score; None for the missed objects, by falling area.
+        matching: all detections, matched to the objects.
+        errors: their classification.
+        kind: kind of the detections, sorted by descending score; None for missed objects, by descending area.
     """
     if kind is None:
-        missed = np.flatnonzero(errors.fate == Fate.MISSED)
+        missed = np.flatnonzero(errors.status == ObjectStatus.MISSED)
         sides = matching.objects.box[missed, 2:] - matching.objects.box[missed, :2]
         return [Case(int(i), NONE) for i in missed[np.argsort(-sides.prod(1), kind="stable")]]
     wrong = np.flatnonzero(errors.kind == kind)
@@ -74,20 +74,20 @@ def gallery(
     path: Path,
     title: str,
 ) -> None:
-    """Draw mistakes, each cut out of its image; none is a figure that says so.
+    """Plot errors, each as a crop of its image; with no errors, the figure's title says so.
 
     Args:
-        matching: of all detections.
-        errors: its verdicts.
-        chosen: of the mistakes, in order.
-        split: the images and the truth.
-        canvas: what the images were put on.
-        path: the image file to write; its suffix chooses the format.
-        title: of the figure.
+        matching: all detections, matched to the objects.
+        errors: their classification.
+        chosen: the errors to show, in order.
+        split: the images and the ground truth.
+        canvas: canvas that the images were placed on.
+        path: image file to write; its suffix sets the format.
+        title: title of the figure.
     """
     columns, rows = min(8, max(4, len(chosen))), math.ceil(len(chosen) / 8)
     figure = Figure(figsize=(1.75 * columns, 2.25 * rows + 0.8), layout="constrained")
-    figure.suptitle(title if chosen else f"{title}: there are none")
+    figure.suptitle(title if chosen else f"{title}: none")
     if not chosen:
         save(figure, path)
         return
@@ -99,7 +99,7 @@ def gallery(
     handles = [
         Line2D([], [], color=BLUE, linewidth=2, label="object"),
         Line2D([], [], color=VERMILION, linewidth=2, linestyle="--", label="detection"),
-        Line2D([], [], color=GREY, linewidth=0.8, label="thin: the others there"),
+        Line2D([], [], color=GREY, linewidth=0.8, label="thin: other boxes"),
     ]
     figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False, fontsize="small")
     save(figure, path)
@@ -114,35 +114,35 @@ def _draw_case(axes: Axes, matching: Matching, errors: Errors, case: Case, split
     axes.imshow(split.images[image, top:bottom, left:right].numpy(), extent=(left, right, bottom, top))
     for i in np.flatnonzero((objects.image == image) & ~matching.ignored):
         _box(axes, objects.box[i], BLUE, "-", 2.2 if i == case.object else 0.8)
-    for i in np.flatnonzero((detections.image == image) & (errors.kind != Judgement.LEFT_OUT)):
+    for i in np.flatnonzero((detections.image == image) & (errors.kind != DetectionKind.LEFT_OUT)):
         _box(axes, detections.box[i], VERMILION, "--", 2.2 if i == case.detection else 0.8)
-    # A square whatever the image leaves of it, so that all titles of a row stand at one height.
+    # Always square, also at the image's edge, so that all titles of a row are at one height.
     side = max(right - left, bottom - top) / 2
     x, y = (left + right) / 2, (top + bottom) / 2
     axes.set(xlim=(x - side, x + side), ylim=(y + side, y - side), xticks=[], yticks=[], facecolor="0.92")
-    axes.set_title(_said(matching, errors, case), fontsize=7.5, color=VERMILION, fontweight="bold")
+    axes.set_title(_caption(matching, errors, case), fontsize=7.5, color=VERMILION, fontweight="bold")
     axes.set_xlabel(tail(split.names[image], 24), fontsize=6, color=GREY)
 
 
-def _said(matching: Matching, errors: Errors, case: Case) -> str:
-    """What is wrong, in two lines."""
+def _caption(matching: Matching, errors: Errors, case: Case) -> str:
+    """Describe an error in two lines."""
     truth = brief(matching.classes[matching.objects.label[case.object]]) if case.object != NONE else ""
     if case.detection == NONE:
         return f"missed\n{truth}"
     i = case.detection
-    said = f"{brief(matching.classes[matching.detections.label[i]])} {matching.score[i]:.0%}"
+    answer = f"{brief(matching.classes[matching.detections.label[i]])} {matching.score[i]:.0%}"
     match errors.kind[i]:
-        case Judgement.CONFUSED:
-            return f"{said}\nis {truth}"
-        case Judgement.DUPLICATE:
-            return f"{said}\nbeside {matching.score[errors.by[case.object]]:.0%}"
-        case Judgement.BADLY_PLACED:
-            return f"{said}\nIoU {_overlap(matching, case):.2f}"
-    return f"{said}\nis background"
+        case DetectionKind.CONFUSED:
+            return f"{answer}\nis {truth}"
+        case DetectionKind.DUPLICATE:
+            return f"{answer}\nduplicates {matching.score[errors.by[case.object]]:.0%}"
+        case DetectionKind.BADLY_PLACED:
+            return f"{answer}\nIoU {_overlap(matching, case):.2f}"
+    return f"{answer}\nis background"
 
 
 def _overlap(matching: Matching, case: Case) -> float:
-    """IoU of a case's object and detection."""
+    """Return the IoU of an error's object and detection."""
     image = matching.objects.image[case.object]
     row, column = (
         i - np.searchsorted(boxes.image, image)
@@ -161,33 +161,35 @@ def predictions(
     title: str,
     iou: float = IOU,
 ) -> None:
-    """Draw whole images with what was found in them: what is right, what is not, and what is missing.
+    """Plot whole images with correct and wrong detections and objects that were not found.
 
     Args:
-        found: of each image of the split, in canvas pixels.
-        split: the images to draw, and the truth.
-        canvas: what they were put on.
-        classes: names, in the order of the labels.
-        score: detections below it are not drawn.
-        path: the image file to write; its suffix chooses the format.
-        title: of the figure.
-        iou: at which a detection finds an object.
+        found: detections of each image of the split, in canvas pixels.
+        split: the images to show, and the ground truth.
+        canvas: canvas that the images were placed on.
+        classes: names of the classes, in the order of the labels.
+        score: score threshold; detections with a lower score are not shown.
+        path: image file to write; its suffix sets the format.
+        title: title of the figure.
+        iou: IoU threshold: the smallest IoU of a detection with the object that it matches.
     """
     matching = match(found, split, canvas, classes, iou)
-    errors = judge(matching, score)
+    errors = classify(matching, score)
     columns = min(4, len(split))
     rows = math.ceil(len(split) / columns)
     shape = np.mean([(size[0] / size[1]).item() for size in split.sizes])  # height by width
     figure = Figure(figsize=(3.4 * columns, (3.4 * shape + 0.25) * rows + 0.9), layout="constrained")
-    there = len(errors.fate) - errors.fates(Fate.IGNORED)
-    figure.suptitle(f"{title}: {errors.fates(Fate.FOUND)} of these {there} objects found, score from {score:.2f}")
+    there = len(errors.status) - errors.count_objects(ObjectStatus.IGNORED)
+    figure.suptitle(
+        f"{title}: {errors.count_objects(ObjectStatus.FOUND)} of these {there} objects found, score >= {score:.2f}"
+    )
     grid: NDArray[Any] = figure.subplots(rows, columns, squeeze=False)
     for axes in grid.flat[len(split) :]:
         axes.set_axis_off()
     for image, axes in zip(range(len(split)), grid.flat, strict=False):
         _draw_image(axes, matching, errors, image, split, canvas)
     handles = [
-        Line2D([], [], color=BLUE, linewidth=1.5, label="right"),
+        Line2D([], [], color=BLUE, linewidth=1.5, label="correct"),
         Line2D([], [], color=VERMILION, linewidth=2, label="wrong"),
         Line2D([], [], color="black", linewidth=1.5, linestyle="--", label="not found"),
     ]
@@ -199,34 +201,40 @@ def _draw_image(axes: Axes, matching: Matching, errors: Errors, image: int, spli
     left, top, right, bottom = _window(canvas, split, image)
     axes.imshow(split.images[image, top:bottom, left:right].numpy(), extent=(left, right, bottom, top))
     axes.set(xlim=(left, right), ylim=(bottom, top), xticks=[], yticks=[])
-    shown = np.flatnonzero((matching.detections.image == image) & (errors.kind != Judgement.LEFT_OUT))
-    lost = np.isin(errors.fate, (Fate.MISSED, Fate.CONFUSED)) & (matching.objects.image == image)
+    shown = np.flatnonzero((matching.detections.image == image) & (errors.kind != DetectionKind.LEFT_OUT))
+    lost = np.isin(errors.status, (ObjectStatus.MISSED, ObjectStatus.CONFUSED)) & (matching.objects.image == image)
     few = len(shown) + lost.sum() <= FEW
     for i in np.flatnonzero(lost):
         box, name = matching.objects.box[i], matching.classes[matching.objects.label[i]]
         _box(axes, box, "black", "--", 1.5)
         _name(axes, box, brief(name), "black", below=True)
     for i in shown:
-        box, right_one = matching.detections.box[i], errors.kind[i] == Judgement.CORRECT
+        box, right_one = matching.detections.box[i], errors.kind[i] == DetectionKind.CORRECT
         colour = BLUE if right_one else VERMILION
         _box(axes, box, colour, "-", 1.2 if right_one else 2)
         if few or not right_one:
-            said = f"{brief(matching.classes[matching.detections.label[i]])} {matching.score[i]:.0%}"
-            # Over the box stands the right answer, where there is one too.
+            answer = f"{brief(matching.classes[matching.detections.label[i]])} {matching.score[i]:.0%}"
+            # A correct detection of the same object has its label above the box.
             partner = errors.partner[i]
-            _name(axes, box, said, colour, not right_one and partner != NONE and errors.fate[partner] == Fate.FOUND)
+            _name(
+                axes,
+                box,
+                answer,
+                colour,
+                not right_one and partner != NONE and errors.status[partner] == ObjectStatus.FOUND,
+            )
     axes.set_title(tail(split.names[image], 40), fontsize=7, color=GREY)
 
 
 def crop(boxes: Floats, around: tuple[int, int, int, int]) -> tuple[int, int, int, int]:
-    """A square about boxes, with what is next to them, moved to lie within their image.
+    """Return a square around boxes, with some context, moved to lie within their image.
 
     Args:
-        boxes: ``[n, 4]``: left, top, right, bottom in pixels.
-        around: the image, likewise.
+        boxes: float ``[n, 4]``: left, top, right, bottom in pixels.
+        around: left, top, right, bottom of the image.
 
     Returns:
-        Left, top, right and bottom in whole pixels; not a square where the image is too narrow for one.
+        Left, top, right and bottom in whole pixels; not a square if the image is too narrow for one.
     """
     low, high = boxes[:, :2].min(0), boxes[:, 2:].max(0)
     side = max(SMALLEST, CONTEXT * (high - low).max())
@@ -239,7 +247,7 @@ def crop(boxes: Floats, around: tuple[int, int, int, int]) -> tuple[int, int, in
 
 
 def _window(canvas: Canvas, split: BoxSplit, image: int) -> tuple[int, int, int, int]:
-    """Left, top, right, bottom of an image on its canvas."""
+    """Return left, top, right, bottom of an image on its canvas."""
     height, width = split.sizes[image].tolist()
     top, left, tall, wide = canvas.window(height, width)
     return left, top, left + wide, top + tall
@@ -253,8 +261,8 @@ def _box(axes: Axes, box: Floats, colour: str, style: str, width: float) -> None
     axes.add_patch(patch)
 
 
-def _name(axes: Axes, box: Floats, said: str, colour: str, below: bool) -> None:
-    """Words under or over a box, or within it where the image ends."""
+def _name(axes: Axes, box: Floats, label: str, colour: str, below: bool) -> None:
+    """Write a label below or above a box, or inside it at the image's edge."""
     left, _ = axes.get_xlim()
     bottom, top = axes.get_ylim()
     room = 0.06 * (bottom - top)
@@ -262,7 +270,7 @@ def _name(axes: Axes, box: Floats, said: str, colour: str, below: bool) -> None:
     axes.text(
         max(box[0], left),
         min(box[3], bottom) if below else max(box[1], top),
-        said,
+        label,
         fontsize=5.5,
         color="white",
         va="top" if below == outside else "bottom",

@@ -1,4 +1,4 @@
-"""Which NMS threshold removes the boxes that a detector leaves over, and what that costs."""
+"""Effect of additional NMS on a detector's boxes at several thresholds: removed duplicates and lost objects."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,25 +9,25 @@ from assay_deploy.images.canvas import Canvas
 from assay_research.data.detection import BoxSplit
 from assay_research.models.boxes import Found
 from assay_research.tasks.detection.metrics import measure
-from assay_research.tasks.detection.report.errors import IOU, Fate, Judgement, judge, match
+from assay_research.tasks.detection.report.errors import IOU, DetectionKind, ObjectStatus, classify, match
 
 THRESHOLDS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
-"""IoU of two boxes of one class from which on the one with the lower score is removed."""
+"""NMS thresholds to try: of two boxes of one class with a larger IoU, the one with the lower score is removed."""
 
 
 @dataclass(frozen=True)
-class Suppressed:
-    """What is left after NMS.
+class NmsResult:
+    """Scores of a detector's boxes after NMS at one threshold.
 
     Attributes:
-        threshold: IoU; None for the detections as they came.
-        detections: left, from the score on; those that ignored objects excuse are not counted.
-        duplicates: among them.
-        lost: objects that are found in the detections as they came, and are not any more.
-        precision: the right ones among the detections; NaN where none is left.
-        recall: the objects found among all; NaN where there are none.
-        f1: of both; 0 where nothing is right, NaN where there is nothing to find.
-        map: COCO's, over all scores.
+        threshold: IoU threshold of NMS; None without NMS.
+        detections: number of remaining detections from the score threshold on, without those of ignored objects.
+        duplicates: number of duplicates among them.
+        lost: number of objects that are found without NMS but not with it.
+        precision: fraction of correct detections; NaN without detections.
+        recall: fraction of the objects that are found; NaN without objects.
+        f1: harmonic mean of precision and recall; 0 if no detection is correct, NaN without detections and objects.
+        map: COCO's mAP, over all scores.
     """
 
     threshold: float | None
@@ -41,7 +41,7 @@ class Suppressed:
 
 
 def suppress(found: Found, threshold: float) -> Found:
-    """Class by class, remove boxes that overlap one with a higher score by more than this IoU."""
+    """Apply NMS per class: remove boxes whose IoU with a higher-scoring box is above the threshold."""
     kept = batched_nms(found.boxes.float(), found.scores.float(), found.labels, threshold)
     return Found(found.boxes[kept], found.scores[kept], found.labels[kept])
 
@@ -54,36 +54,36 @@ def sweep(
     score: float,
     iou: float = IOU,
     thresholds: Sequence[float] = THRESHOLDS,
-) -> tuple[Suppressed, ...]:
-    """Try NMS thresholds on detections; those above the detector's own can change nothing.
+) -> tuple[NmsResult, ...]:
+    """Apply NMS at several thresholds; thresholds above the detector's own NMS threshold change nothing.
 
     Args:
-        found: of each image of the split, in canvas pixels.
-        split: the truth.
-        canvas: what its images were put on.
-        classes: names, in the order of the labels.
-        score: detections below it count for `map` alone.
-        iou: at which a detection finds an object.
-        thresholds: to try.
+        found: detections of each image of the split, in canvas pixels.
+        split: the ground truth.
+        canvas: canvas that the images were placed on.
+        classes: names of the classes, in the order of the labels.
+        score: score threshold; detections with a lower score count only for `map`.
+        iou: IoU threshold: the smallest IoU of a detection with the object that it matches.
+        thresholds: NMS thresholds to try.
 
     Returns:
-        The detections as they came, then a row for each threshold.
+        The result without NMS, then one for each threshold.
     """
-    rows: list[Suppressed] = []
+    rows: list[NmsResult] = []
     before: set[int] = set()
     for threshold in (None, *thresholds):
         left = found if threshold is None else [suppress(each, threshold) for each in found]
         matching = match(left, split, canvas, classes, iou)
-        errors = judge(matching, score)
-        there = set((errors.fate == Fate.FOUND).nonzero()[0].tolist())
+        errors = classify(matching, score)
+        there = set((errors.status == ObjectStatus.FOUND).nonzero()[0].tolist())
         before = before if rows else there
-        counted = int((errors.kind != Judgement.LEFT_OUT).sum())
-        objects = int((errors.fate != Fate.IGNORED).sum())
+        counted = int((errors.kind != DetectionKind.LEFT_OUT).sum())
+        objects = int((errors.status != ObjectStatus.IGNORED).sum())
         rows.append(
-            Suppressed(
+            NmsResult(
                 threshold=threshold,
                 detections=counted,
-                duplicates=errors.count(Judgement.DUPLICATE),
+                duplicates=errors.count(DetectionKind.DUPLICATE),
                 lost=len(before - there),
                 precision=_ratio(len(there), counted),
                 recall=_ratio(len(there), objects),
@@ -94,10 +94,10 @@ def sweep(
     return tuple(rows)
 
 
-def best(rows: Sequence[Suppressed]) -> Suppressed:
-    """The row with the highest F1, for which a surplus box and a lost object weigh alike; of equals the highest mAP.
+def best(rows: Sequence[NmsResult]) -> NmsResult:
+    """Return the row with the highest F1, which counts a surplus box and a lost object the same.
 
-    Of those that are equal in both, the one that removes least: the detections as they came, or else the highest
+    Of equal rows, the one with the highest mAP; then the one that removes least: without NMS, or else with the highest
     threshold.
     """
     loosest = sorted(rows, key=lambda row: 2.0 if row.threshold is None else row.threshold, reverse=True)
@@ -105,7 +105,7 @@ def best(rows: Sequence[Suppressed]) -> Suppressed:
 
 
 def _low(value: float) -> float:
-    """NaN as less than anything."""
+    """Return -1 for NaN, so that NaN sorts below every score."""
     return value if value == value else -1.0
 
 

@@ -1,4 +1,4 @@
-"""What the evaluation of a detector leaves: a page to read, JSON to keep, and figures."""
+"""Report of a detector's evaluation: a Markdown page, a JSON file and figures."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -10,18 +10,18 @@ from assay_research.runs.disk import write_atomically
 from assay_research.tasks.detection.report import page
 from assay_research.tasks.detection.report.analysis import Analysis, DetectorResult, DetectorSubject, analyse
 from assay_research.tasks.detection.report.confusion import by_genus
-from assay_research.tasks.detection.report.errors import IOU, Judgement
+from assay_research.tasks.detection.report.errors import IOU, DetectionKind
 from assay_research.tasks.detection.report.nms import best
 from assay_research.terminal import say
 
-GALLERIES: dict[str, Judgement | None] = {
+GALLERIES: dict[str, DetectionKind | None] = {
     "missed": None,
-    "confused": Judgement.CONFUSED,
-    "duplicates": Judgement.DUPLICATE,
-    "badly_placed": Judgement.BADLY_PLACED,
-    "background": Judgement.BACKGROUND,
+    "confused": DetectionKind.CONFUSED,
+    "duplicates": DetectionKind.DUPLICATE,
+    "badly_placed": DetectionKind.BADLY_PLACED,
+    "background": DetectionKind.BACKGROUND,
 }
-"""Names of the figures, and what is in them."""
+"""Gallery figures: file name -> kind of the detections; None for missed objects."""
 
 
 def report_one(
@@ -35,15 +35,15 @@ def report_one(
     """Write ``<checkpoint>-<split>.json``, ``.md`` and a folder of figures; print one checkpoint's table.
 
     Args:
-        result: of the checkpoint.
-        found: in each image, with the plain view; canvas pixels.
-        subject: what was evaluated.
-        folder: where to write.
-        iou: from which a detection is in an object's place.
-        score: from which on detections are judged; None takes the one with the best F1 over all classes together.
+        result: metrics of the checkpoint.
+        found: detections of each image with the plain view, in canvas pixels.
+        subject: subject of the evaluation.
+        folder: folder to write to.
+        iou: smallest IoU of a detection with the object that it matches.
+        score: score threshold of the detections; None uses the one with the best F1 over all classes together.
 
     Returns:
-        The JSON file.
+        Path of the JSON file.
     """
     split, classes = subject.images, subject.data.classes
     analysis = analyse(found, split, subject.data.canvas, classes, iou, score)
@@ -56,40 +56,40 @@ def report_one(
     write_atomically(page.one(result, analysis, subject, drawn.name).encode(), written)
     say(f"{subject}; checkpoint {result.checkpoint}, epoch {result.epoch}")
     say(page.metrics(result, subject).rstrip())
-    say(f"plain, score from {analysis.errors.score:.3f}, IoU from {iou:g}: {page.fates(analysis)}")
+    say(f"plain, score >= {analysis.errors.score:.3f}, IoU >= {iou:g}: {page.object_summary(analysis)}")
     say(f"written: {written}, {path.name}, and figures in {drawn.name}/")
     return path
 
 
 def report_all(results: Sequence[DetectorResult], subject: DetectorSubject, folder: Path) -> Path:
-    """Write ``all-<split>.json``, ``.md`` and a figure over epochs; print a table for each way of looking.
+    """Write ``all-<split>.json``, ``.md`` and a figure over epochs; print a table for each variant.
 
     Args:
-        results: of the checkpoints, epochs first and rising.
-        subject: what was evaluated.
-        folder: where to write.
+        results: results of the checkpoints, epochs first and ascending.
+        subject: subject of the evaluation.
+        folder: folder to write to.
 
     Returns:
-        The JSON file.
+        Path of the JSON file.
     """
     from assay_research.tasks.detection.report import figures  # matplotlib, which only figures need
 
     path = folder / f"all-{subject.split}.json"
     finite_json.write(subject.record() | {"checkpoints": [asdict(result) for result in results]}, path)
     epochs = [result for result in results if result.checkpoint.startswith("epoch-")]
-    scores = {subject.name(look): [result.scores[look] for result in epochs] for look in subject.looks}
+    scores = {subject.name(variant): [result.scores[variant] for result in epochs] for variant in subject.variants}
     drawn, written = path.with_suffix(".png"), path.with_suffix(".md")
     figures.metrics_over_epochs([result.epoch for result in epochs], scores, drawn, str(subject))
     write_atomically(page.several(results, subject, drawn.name).encode(), written)
     say(str(subject))
-    for look in subject.looks:
-        say(subject.name(look) + "\n" + page.over_epochs(results, look).rstrip())
+    for variant in subject.variants:
+        say(subject.name(variant) + "\n" + page.over_epochs(results, variant).rstrip())
     say(f"written: {written}, {path.name}, {drawn.name}")
     return path
 
 
 def _draw(result: DetectorResult, analysis: Analysis, subject: DetectorSubject, folder: Path) -> None:
-    """Every figure of one checkpoint."""
+    """Write every figure of one checkpoint."""
     from assay_research.tasks.detection.report import (
         figures,  # matplotlib
         galleries,
@@ -98,12 +98,12 @@ def _draw(result: DetectorResult, analysis: Analysis, subject: DetectorSubject, 
     matching, errors, split = analysis.matching, analysis.errors, subject.images
     classes, canvas = matching.classes, subject.data.canvas
     about = f"{subject.run}\n{result.checkpoint}, epoch {result.epoch}; {subject.data.name} {subject.split}"
-    judged = f"{about}; IoU from {matching.iou:g}, score from {errors.score:.3f}"
+    judged = f"{about}; IoU >= {matching.iou:g}, score >= {errors.score:.3f}"
     figures.confusion_matrix(errors.confusion, classes, folder / "confusion.png", judged)
     genera, grouped = by_genus(errors.confusion, classes)
     if len(genera) < len(classes):
         figures.confusion_matrix(grouped, genera, folder / "genus.png", f"{judged}, by genus")
-    matched = f"{about}; IoU from {matching.iou:g}"
+    matched = f"{about}; IoU >= {matching.iou:g}"
     figures.precision_recall(analysis.curves, folder / "precision_recall.png", matched)
     figures.thresholds(analysis.thresholds, folder / "thresholds.png", f"{matched}; best F1 of every class")
     figures.nms_sweep(analysis.nms, best(analysis.nms), folder / "nms.png", judged)
