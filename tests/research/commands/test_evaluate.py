@@ -212,9 +212,9 @@ def test_all_of_a_run_that_kept_no_epoch_says_how_to_keep_them(run, monkeypatch)
 
 def test_a_damaged_checkpoint_is_refused(run, monkeypatch):
     run.checkpoint("last").write_bytes(b"half a checkpo")
-    assert "no readable checkpoint" in refusal(monkeypatch, "checkpoint=last")
+    assert "not a readable checkpoint" in refusal(monkeypatch, "checkpoint=last")
 
 
 def test_help_says_that_test_images_are_for_the_end(monkeypatch, capsys):
     assay_evaluate(monkeypatch, "--help")
-    assert "split       val (the default) or test. Training ends by scoring" in capsys.readouterr().out
+    assert "split       val (the default) or test. Training scores the test" in capsys.readouterr().out
