@@ -174,7 +174,7 @@ def test_two_lists_of_views_are_refused():
         (["dense=x"], "dense=x: expected for example dense=8"),
         (["dense=7"], "stride must be 1, 2, 4, 8, 16 or 32 pixels, got 7"),
         (["flip=3.5"], "flip=3.5: expected for example flip=true"),
-        (["views=[{size: 36, flop: true}]"], "unexpected keyword argument 'flop'; a view is {size: 36, "),
+        (["views=[{size: 36, flop: true}]"], "unexpected keyword argument 'flop'; expected views such as {size: 36, "),
         (["views={size: 36}"], "views={size: 36}: expected for example views=[{size: 36}, "),
         (["split=train"], "split must be val or test, got 'train'"),
         (["device=tpu"], "device must be auto, cpu or cuda, got 'tpu'"),
