@@ -176,7 +176,7 @@ def test_two_lists_of_views_are_refused():
         (["dense=x"], "dense=x: expected for example dense=8"),
         (["dense=7"], "stride must be 1, 2, 4, 8, 16 or 32 pixels, got 7"),
         (["flip=3.5"], "flip=3.5: expected for example flip=true"),
-        (["views=[{size: 36, flop: true}]"], "unexpected keyword argument 'flop'; a view is {size: 36, "),
+        (["views=[{size: 36, flop: true}]"], "unexpected keyword argument 'flop'; expected views such as {size: 36, "),
         (["views={size: 36}"], "views={size: 36}: expected for example views=[{size: 36}, "),
         (["split=train"], "split must be val or test, got 'train'"),
         (["device=tpu"], "device must be auto, cpu or cuda, got 'tpu'"),
@@ -214,9 +214,9 @@ def test_all_of_a_run_that_kept_no_epoch_says_how_to_keep_them(run, monkeypatch)
 
 def test_a_damaged_checkpoint_is_refused(run, monkeypatch):
     run.checkpoint("last").write_bytes(b"half a checkpo")
-    assert "no readable checkpoint" in refusal(monkeypatch, "checkpoint=last")
+    assert "not a readable checkpoint" in refusal(monkeypatch, "checkpoint=last")
 
 
 def test_help_says_that_test_images_are_for_the_end(monkeypatch, capsys):
     assay_evaluate(monkeypatch, "--help")
-    assert "split       val (the default) or test. Training ends by scoring" in capsys.readouterr().out
+    assert "split       val (the default) or test. Training scores the test" in capsys.readouterr().out
