@@ -13,7 +13,7 @@ from torch import Tensor
 
 import assay_export
 from assay_deploy.bundle.folder import read_manifest, read_verified, sha256, write_manifest
-from assay_deploy.bundle.manifest import DENSE, IMAGES, TTA, Artifact, File, Manifest, probed
+from assay_deploy.bundle.manifest import DENSE, IMAGES, TTA, Artifact, File, Manifest, variant_name
 from assay_deploy.engines.onnxruntime.runtime import import_runtime
 from assay_deploy.engines.registry import DEFAULT
 from assay_export.bundle import sbom
@@ -220,7 +220,7 @@ def _prove(
     for artifact in manifest.artifacts:
         for place in places(artifact, engines):
             with _stage(f"prove {artifact.path} on {place}", say):
-                reference = references[artifact.look]
+                reference = references[artifact.variant]
                 verdicts.append(prove(folder, manifest, artifact, place, subject.task, probe, subject.data, reference))
     return verdicts
 
@@ -236,8 +236,8 @@ def _without(folder: Path, manifest: Manifest, paths: set[str], say: Say) -> Man
 def _write_probe(folder: Path, probe: Tensor, references: dict[str, Reference]) -> File:
     arrays = {}
     for look, reference in references.items():
-        arrays[probed(IMAGES, look)] = probe_for(look, probe).numpy()
-        arrays |= {probed(name, look): array for name, array in reference.probe.items()}
+        arrays[variant_name(IMAGES, look)] = probe_for(look, probe).numpy()
+        arrays |= {variant_name(name, look): array for name, array in reference.probe.items()}
     buffer = io.BytesIO()
     np.savez(buffer, allow_pickle=False, **arrays)
     return _write(folder, "probe.npz", buffer.getvalue())
@@ -266,7 +266,7 @@ def _refuse_failed(
     failed = [verdict for verdict in verdicts if not verdict.passed]
     if not failed:
         return
-    looks = {artifact.path: artifact.look for artifact in manifest.artifacts}
+    looks = {artifact.path: artifact.variant for artifact in manifest.artifacts}
     for verdict in failed:
         look = looks[verdict.path]
         with _stage(f"find drift in {verdict.path}", say):

@@ -11,7 +11,7 @@ import assay_deploy
 import assay_export
 import assay_research
 from assay_deploy.bundle.folder import sha256
-from assay_deploy.bundle.manifest import MANIFEST_VERSION, PLAIN, TTA, Artifact, Expected, File, Manifest, probed
+from assay_deploy.bundle.manifest import MANIFEST_VERSION, PLAIN, TTA, Artifact, Expected, File, Manifest, variant_name
 from assay_deploy.bundle.manifest import Tensor as Described
 from assay_deploy.engines.onnxruntime.runtime import import_runtime
 from assay_export.formats import onnx_graph
@@ -40,7 +40,7 @@ def describe(
     trained, data, task = subject.trained, subject.data, subject.task
     n, canvas = len(data.test), trained.canvas
     scores = {
-        probed(task.metric, look): task.score(data, references[look].test)
+        variant_name(task.metric, look): task.score(data, references[look].test)
         for look in (PLAIN, TTA)
         if look in references
     }

@@ -168,7 +168,7 @@ class DetectorExport:
         match = match_detections(found, expected)
         typical, allowed = _typical(match), ON_TEST_SPLIT[DETECTION, "fp16"]
         shares = (mean / allowed[name] for name, mean in typical.items())
-        return float(np.max([match.alone_share / allowed["unmatched"], *shares]))
+        return float(np.max([match.unmatched_share / allowed["unmatched"], *shares]))
 
     def compare(self, artifact: Artifact, data: DetectionData, reference: Outputs, found: Outputs) -> Comparison:
         """Compare what an artifact finds in the test split with what the eager model finds.
@@ -190,8 +190,8 @@ class DetectorExport:
             pairs=len(match.ious),
             mean_iou=float(match.ious.mean()) if len(match.ious) else 1.0,
             least_iou=float(match.ious.min(initial=1.0)),
-            alone=len(match.alone),
-            alone_share=match.alone_share,
+            alone=len(match.unmatched),
+            alone_share=match.unmatched_share,
             alone_allowed=allowed["unmatched"],
         )
         reasons = []
