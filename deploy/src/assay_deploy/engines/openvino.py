@@ -111,7 +111,8 @@ class OpenVino:
         """Check an artifact's hash and compile it; see `assay_deploy.engines.engine.Engine.load`."""
         if not self.runs(artifact):
             raise BundleError(
-                f"{artifact.path}: a {artifact.format} file in {artifact.precision}, but OpenVINO runs only onnx in fp32"
+                f"{artifact.path}: a {artifact.format} file in {artifact.precision}, "
+                "but OpenVINO runs only onnx in fp32"
             )
         if proven_provider(artifact, provider) == "cuda":
             raise RuntimeUnavailableError(
