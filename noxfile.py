@@ -1,4 +1,4 @@
-"""Every command of the project: `nox -l` lists them, `nox -s <session> -- <arguments>` runs one."""
+"""Commands of the project as nox sessions: `nox -l` lists them, `nox -s <session> -- <arguments>` runs one."""
 
 import hashlib
 import os
@@ -13,7 +13,7 @@ import nox
 import nox.virtualenv
 
 nox.needs_version = ">=2024.4.15"
-nox.options.default_venv_backend = "none"  # sessions share what `environment` makes
+nox.options.default_venv_backend = "none"  # sessions share the environment made by `environment`
 nox.options.sessions = ["lint", "types", "tests"]
 
 ROOT = Path(__file__).parent
@@ -24,11 +24,11 @@ TORCH_PACKAGES = re.compile(r"(torch|torchvision|triton|nvidia-.*|cuda-.*)==")
 
 
 def environment(session: nox.Session, torch: str = "torch") -> Path:
-    """Folder of the programs of the shared environment; installs it first unless it is what the locks say.
+    """Install the shared environment unless it matches the lock files, and return the folder of its programs.
 
     Args:
-        session: who asks.
-        torch: the lock that brings torch, and so the environment.
+        session: the nox session.
+        torch: name of the lock file with torch, which also selects the environment.
     """
     if not PYTHONS[0] <= sys.version_info[:2] <= PYTHONS[1]:
         oldest, newest = (f"{major}.{minor}" for major, minor in PYTHONS)
@@ -47,32 +47,32 @@ def environment(session: nox.Session, torch: str = "torch") -> Path:
     if stamp.is_file() and stamp.read_text(encoding="utf-8") == digest:
         return programs
     if backend and not nox.virtualenv.HAS_UV:
-        session.error("UV_TORCH_BACKEND is a variable of uv, which is not installed: pip install uv")
+        session.error("UV_TORCH_BACKEND is set, but only uv supports it, and uv is not installed: pip install uv")
     if folder.exists():
         shutil.rmtree(folder)
     install: list[str | Path]
     if nox.virtualenv.HAS_UV:
         session.run(nox.virtualenv.UV, "venv", "--quiet", "--python", sys.executable, folder)
-        # Compiled now, as pip does, and not at every start where Python may not write: that is 9 of 15 seconds.
+        # Compile bytecode now, like pip: where Python may not write it, compiling at every start takes 9 of 15 seconds.
         install = [nox.virtualenv.UV, "pip", "install", "--compile-bytecode", "--python", python]
     else:
         session.run(sys.executable, "-m", "venv", folder)
         install = [python, "-m", "pip", "install"]
     locked = [*install, "--no-deps", "--require-hashes"]
-    if backend:  # uv reads the variable itself; other builds of torch have other hashes than the lock's
+    if backend:  # uv reads the variable itself; other builds of torch have other hashes than those in the lock
         session.run(*locked, "-r", dev)
         session.run(*install, *re.findall(r"(?m)^torch(?:vision)?==[^ ]+", lock.read_text(encoding="utf-8")))
     else:
         session.run(*locked, "-r", dev, "-r", lock)
     editable = [argument for member in MEMBERS for argument in ("-e", f"./{member}")]
     session.run(*install, "--no-deps", "--no-build-isolation", *editable)
-    stamp.write_text(digest, encoding="utf-8")  # last: an interrupted installation leaves none
+    stamp.write_text(digest, encoding="utf-8")  # written last, so that an interrupted installation has no stamp
     return programs
 
 
 @nox.session
 def demo(session: nox.Session) -> None:
-    """The whole way in minutes on the embedded data set: train, export, gate, predict, bench."""
+    """Demonstrate the whole pipeline in minutes on the embedded data set: train, export, gate, predict, bench."""
     programs = environment(session)
     bundle, images = Path("bundles", "digits"), Path(session.create_tmp(), "digits")
     session.run(programs / "assay-train")
@@ -84,7 +84,7 @@ def demo(session: nox.Session) -> None:
         right = sum(Path(path).parent.name == label for path, label, _ in lines)
         for line in lines[:: len(lines) // 5]:
             session.log("  ".join(line))
-        session.log(f"{right} of {len(lines)} held-out images right{' with --tta' if options else ''}")
+        session.log(f"{right} of {len(lines)} held-out images correct{' with --tta' if options else ''}")
     session.run(programs / "assay-deploy", "doctor", bundle)
     suites = [Path("benchmarks", f"test_{suite}.py") for suite in ("inference", "parity")]
     session.run(programs / "pytest", *suites, "--quick", "--bundle", bundle, "--run", run)
@@ -95,107 +95,107 @@ def demo(session: nox.Session) -> None:
 
 
 def newest(session: nox.Session, pattern: str) -> Path:
-    """The folder of the newest file that matches."""
+    """Folder of the newest file that matches a glob pattern."""
     found = sorted(Path().glob(pattern), key=os.path.getmtime)
     if not found:
-        session.error(f"there is no {pattern}")
+        session.error(f"no file matches {pattern}")
     return found[-1].parent
 
 
 def predictions(session: nox.Session, *command: str | Path) -> list[list[str]]:
-    """Path, label and confidence of every image that a `predict` names on its standard output."""
+    """Run an `assay-deploy predict` command and return the path, label and confidence of every image."""
     output = session.run(*command, silent=True, stderr=None)
     return [line.split("\t") for line in str(output).splitlines()]
 
 
 @nox.session
 def train(session: nox.Session) -> None:
-    """One training: -- [key=value ...]; with no arguments the embedded digits."""
+    """Train a model: -- [key=value ...]; without arguments, on the embedded digits."""
     programs = environment(session)
-    # Whoever stops nox stops the training, and has to let it save: nox would kill it after half a second.
+    # Stopping nox stops the training, which needs time to save: by default, nox kills it after half a second.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     session.run(programs / "assay-train", *session.posargs, terminate_timeout=None)
 
 
 @nox.session
 def results(session: nox.Session) -> None:
-    """Write docs/results.md from docs/results/*.json, with runs added: -- [run or sweep folder ...]."""
+    """Write docs/results.md from docs/results/*.json and additional runs: -- [run or sweep folder ...]."""
     session.run(environment(session) / "python", "-m", "assay_research.reports.studies.results", *session.posargs)
 
 
 @nox.session
 def evaluate(session: nox.Session) -> None:
-    """Every metric of a checkpoint, or of all: -- [run=<run>] [checkpoint=all] [key=value ...]."""
+    """Compute all metrics of one or all checkpoints: -- [run=<run>] [checkpoint=all] [key=value ...]."""
     session.run(environment(session) / "assay-evaluate", *session.posargs)
 
 
 @nox.session
 def analyze(session: nox.Session) -> None:
-    """A report of a data set, as one HTML file and figures: -- data=voc data.root=<folder> [out=<folder>]."""
+    """Write a report of a data set, one HTML file and figures: -- data=voc data.root=<folder> [out=<folder>]."""
     session.run(environment(session) / "assay-analyze", *session.posargs)
 
 
 @nox.session
 def runs(session: nox.Session) -> None:
-    """The runs there are, and deleting some: -- list [--json], or prune [--unfinished | --keep-best N | ...]."""
+    """List or delete runs: -- list [--json], or prune [--unfinished | --keep-best N | ...]."""
     session.run(environment(session) / "assay-runs", *session.posargs)
 
 
 @nox.session
 def export(session: nox.Session) -> None:
-    """Run -> proven bundle: -- [run=<run>] [key=value ...]; the newest run by default."""
+    """Export a run as a proven bundle: -- [run=<run>] [key=value ...]; the newest run by default."""
     session.run(environment(session) / "assay-export", *session.posargs)
 
 
 @nox.session
 def predict(session: nox.Session) -> None:
-    """Predictions, a line each: -- <bundle> <image, folder or glob> [...] [--tta] [--json]."""
+    """Predict images with a bundle: -- <bundle> <image, folder or glob> [...] [--tta] [--json]."""
     session.run(environment(session) / "assay-deploy", "predict", *session.posargs)
 
 
 @nox.session
 def doctor(session: nox.Session) -> None:
-    """What would run where, and what is wrong: -- <bundle>."""
+    """Check a bundle and the inference engine on this machine: -- <bundle>."""
     session.run(environment(session) / "assay-deploy", "doctor", *session.posargs)
 
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Throughput, latency and parity as ratios to eager, in JSON and Markdown: -- [pytest arguments]."""
+    """Benchmark throughput, latency and parity relative to eager torch: -- [pytest arguments]."""
     session.run(environment(session) / "pytest", "benchmarks", *session.posargs)
 
 
 @nox.session
 def gpu(session: nox.Session) -> None:
-    """Everything that needs a GPU, in one go: -- [arguments of benchmarks/gpu/suite.py]."""
+    """Run all tests and benchmarks that need a GPU: -- [arguments of benchmarks/gpu/suite.py]."""
     session.run(environment(session) / "python", Path("benchmarks", "gpu", "suite.py"), *session.posargs)
 
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """The tests that take seconds, on all cores: -- [pytest arguments]; -n0 runs them in one process."""
+    """Run the fast tests on all cores: -- [pytest arguments]; -n0 runs them in one process."""
     run_tests(session, environment(session), *session.posargs)
 
 
 @nox.session
 def tests_slow(session: nox.Session) -> None:
-    """The proofs that take minutes: -- [pytest arguments]."""
+    """Run the slow tests, which take minutes: -- [pytest arguments]."""
     session.run(environment(session) / "pytest", "-m", "slow", *session.posargs)
 
 
 @nox.session
 def tests_oldest(session: nox.Session) -> None:
-    """The tests on the oldest supported torch: -- [pytest arguments]."""
+    """Run the fast tests on the oldest supported torch: -- [pytest arguments]."""
     run_tests(session, environment(session, "torch-oldest"), *session.posargs)
 
 
 def run_tests(session: nox.Session, programs: Path, *arguments: str) -> None:
-    """Run the fast tests in as many processes as there are cores, each with one thread, so that none waits for another.
+    """Run the fast tests with one process per core and one thread per process, so that they do not share cores.
 
     Args:
-        session: who asks.
-        programs: of the environment.
-        arguments: of pytest.
+        session: the nox session.
+        programs: folder of the environment's programs.
+        arguments: arguments of pytest.
     """
     parallel = ("-n", "auto", "--dist", "worksteal")
     session.run(programs / "pytest", "-m", "not slow", *parallel, *arguments, env={"OMP_NUM_THREADS": "1"})
@@ -211,7 +211,7 @@ def docs(session: nox.Session) -> None:
 @nox.session
 @nox.parametrize("target", ["cpu", "gpu"], ids=["cpu", "gpu"])
 def image(session: nox.Session, target: str) -> None:
-    """Build a deploy image and try the newest bundle in it: -- [build options, as --build-arg BASE=...]."""
+    """Build a deploy image and test the newest bundle in it: -- [build options, such as --build-arg BASE=...]."""
     tool = container_tool(session)
     bundle = newest(session, "bundles/*/manifest.json")
     images = Path(session.create_tmp(), "images")
@@ -226,7 +226,7 @@ def image(session: nox.Session, target: str) -> None:
     )
     mounts = ["--volume", f"{bundle.resolve()}:/bundle:ro", "--volume", f"{images.resolve()}:/images:ro"]
     has_gpu = target == "gpu" and tool != "buildah" and shutil.which("nvidia-smi") is not None
-    if tool == "buildah":  # it has no --read-only; the image's user owns nothing, and so can write to /tmp alone
+    if tool == "buildah":  # it has no --read-only; the image's user owns no files, so it can write only to /tmp
         container = str(session.run(tool, "from", name, silent=True)).split()[-1]
         inside = [tool, "run", "--network", "none", *mounts, container, "--"]
     else:
@@ -239,7 +239,7 @@ def image(session: nox.Session, target: str) -> None:
             lines = predictions(
                 session, *inside, "assay-deploy", "predict", "/bundle", "/images", "--provider", provider
             )
-            session.log(f"{provider}: predicted {len(lines)} images, the first as {'  '.join(lines[0])}")
+            session.log(f"{provider}: predicted {len(lines)} images, the first: {'  '.join(lines[0])}")
     finally:
         if tool == "buildah":
             session.run(tool, "rm", container, silent=True)
@@ -249,36 +249,36 @@ def image(session: nox.Session, target: str) -> None:
     base = str(session.run(tool, "inspect", "--type", "image", "--format", label, name, silent=True)).strip()
     session.log(f"{name}: {size}, built with {tool} on {base}")
     if target == "gpu" and not has_gpu:
-        session.warn("no GPU here: the gpu image ran on the CPU, which says nothing about CUDA")
+        session.warn("no GPU found: the gpu image was tested only on the CPU, not with CUDA")
 
 
 INSIDE = """
 import importlib.util, os, sys
 assert os.getuid() != 0, "runs as root"
-assert not any(importlib.util.find_spec(name) for name in ("torch", "torchvision", "onnx", "pip")), "more than needed"
-assert not any(os.access(place, os.W_OK) for place in ("/", "/usr", sys.prefix, "/bundle")), "can write"
+assert not any(importlib.util.find_spec(name) for name in ("torch", "torchvision", "onnx", "pip")), "unneeded packages"
+assert not any(os.access(place, os.W_OK) for place in ("/", "/usr", sys.prefix, "/bundle")), "folders are writable"
 print("user", os.getuid(), "python", sys.version.split()[0], "no torch")
 """
 
 
 def container_tool(session: nox.Session) -> str:
-    """The first of docker, podman and buildah that is there and answers."""
-    questions = {"docker": "info", "podman": "info", "buildah": "version"}
-    answering = (
+    """Return the first of docker, podman and buildah that is installed and works."""
+    probes = {"docker": "info", "podman": "info", "buildah": "version"}
+    working = (
         tool
-        for tool, question in questions.items()
+        for tool, probe in probes.items()
         if (found := shutil.which(tool))
-        and subprocess.run([found, question], capture_output=True, check=False).returncode == 0  # noqa: S603
+        and subprocess.run([found, probe], capture_output=True, check=False).returncode == 0  # noqa: S603
     )
-    tool = next(answering, None)
+    tool = next(working, None)
     if tool is None:
-        session.error("no docker, podman or buildah here that answers (for docker: is its engine running?)")
+        session.error("found no working docker, podman or buildah (for docker: is its engine running?)")
     return tool
 
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Style and format of every file."""
+    """Check the style and format of every file."""
     ruff = environment(session) / "ruff"
     session.run(ruff, "check")
     session.run(ruff, "format", "--check")
@@ -286,14 +286,14 @@ def lint(session: nox.Session) -> None:
 
 @nox.session
 def types(session: nox.Session) -> None:
-    """Types of the members, the benchmarks and this file."""
+    """Check the types of the packages, the benchmarks and this file."""
     paths = [Path(member, "src") for member in MEMBERS]
     session.run(environment(session) / "mypy", *paths, "benchmarks", "noxfile.py")
 
 
 @nox.session(venv_backend="uv|venv")
 def lock(session: nox.Session) -> None:
-    """Make requirements/*.txt anew, keeping the versions that still fit: -- [--upgrade]."""
+    """Regenerate requirements/*.txt, keeping versions that are still compatible: -- [--upgrade]."""
     session.install("uv>=0.7")
 
     whole = Path(session.create_tmp(), "whole.txt")

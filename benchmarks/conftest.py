@@ -9,7 +9,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 
 from assay_deploy.engines.onnxruntime.runtime import installed_runtimes
 from assay_deploy.errors import AssayError
-from benchmarks.contenders.engines import BenchmarkSubject, settle
+from benchmarks.contenders.engines import BenchmarkSubject, configure_torch
 from benchmarks.measure.environment import describe, devices
 from benchmarks.measure.interleave import QUICK, THOROUGH, Effort
 from benchmarks.measure.roofline import Rooflines
@@ -23,31 +23,37 @@ ENVIRONMENT = pytest.StashKey[dict[str, Any]]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """The suite's own options."""
+    """Add the command-line options of the suite."""
     group = parser.getgroup("assay")
-    group.addoption("--bundle", type=Path, metavar="FOLDER", help="bundle to measure; the newest under bundles/")
-    group.addoption("--run", type=Path, metavar="FOLDER", help="the run it was exported from; found under runs/")
+    group.addoption(
+        "--bundle", type=Path, metavar="FOLDER", help="bundle to measure; default: the newest under bundles/"
+    )
+    group.addoption(
+        "--run", type=Path, metavar="FOLDER", help="run that the bundle was exported from; default: found under runs/"
+    )
     group.addoption(
         "--images",
         type=Path,
         metavar="FOLDER",
-        help="class folders of image files to predict from disk; the run's own test images, written as PNG",
+        help="class folders of image files to predict from disk; default: the run's test images, written as PNG",
     )
     group.addoption(
         "--report",
         type=Path,
         metavar="FOLDER",
         default=Path("bench"),
-        help="where bench.md, bench.json and bench.png go: bench, which git ignores",
+        help="folder for bench.md, bench.json and bench.png; default: bench, which git ignores",
     )
     group.addoption(
         "--device",
         dest="devices",
         action="append",
         choices=["cpu", "cuda"],
-        help="measure there; may be given twice; on every device there is",
+        help="device to measure, may be given twice; default: all available devices",
     )
-    group.addoption("--quick", action="store_true", help="a few rounds each: shows that it works, measures little")
+    group.addoption(
+        "--quick", action="store_true", help="only a few rounds each: a functional check, not a measurement"
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -55,7 +61,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[TIMINGS] = []
     config.stash[PARITY] = []
     config.stash[ROOFLINES] = Rooflines()
-    config.option.benchmark_quiet = True  # its table has the targets' seconds alone
+    config.option.benchmark_quiet = True  # its table shows only the targets' seconds
     if config.option.report.exists() and not config.option.report.is_dir():
         raise pytest.UsageError(f"--report '{config.option.report}' is not a folder")
     config.option.devices = config.option.devices or devices()
@@ -64,13 +70,13 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
-    """Give every engine its threads, and look at the machine before it is busy with us."""
-    settle()
+    """Set the threads of all engines, and record the machine's state before the benchmarks load it."""
+    configure_torch()
     session.config.stash[ENVIRONMENT] = describe()
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Every way to run the bundle's model, on every device that is to be measured."""
+    """Parametrize tests with every graph of the bundle's model and every device to measure."""
     names, chosen = set(metafunc.fixturenames), metafunc.config.option.devices
     wanted = names & {"graph", "artifact"}
     if wanted:
@@ -87,7 +93,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def _missing(device: str, form: str) -> list[pytest.MarkDecorator]:
-    """A reason to skip where the installed ONNX Runtime is not the one that has CUDA."""
+    """Skip mark for ONNX graphs on CUDA if the installed ONNX Runtime has no CUDA; else empty."""
     if form != "onnx" or device == "cpu" or "onnxruntime-gpu" in installed_runtimes():
         return []
     return [pytest.mark.skip(reason="onnxruntime-gpu is not installed, so ONNX Runtime has no CUDA")]
@@ -104,31 +110,31 @@ def _subject(config: pytest.Config) -> BenchmarkSubject:
 
 @pytest.fixture(scope="session")
 def subject(pytestconfig: pytest.Config) -> BenchmarkSubject:
-    """The bundle and the run that are measured."""
+    """Bundle and run under test."""
     return _subject(pytestconfig)
 
 
 @pytest.fixture(scope="session")
 def effort(pytestconfig: pytest.Config) -> Effort:
-    """How long a comparison may take."""
+    """Time limit of a comparison."""
     return QUICK if pytestconfig.option.quick else THOROUGH
 
 
 @pytest.fixture(scope="session")
 def parity(pytestconfig: pytest.Config) -> list[dict[str, Any]]:
-    """Where a test of parity puts what it found."""
+    """List to which parity tests append their findings."""
     return pytestconfig.stash[PARITY]
 
 
 @pytest.fixture(scope="session")
 def rooflines(pytestconfig: pytest.Config) -> Rooflines:
-    """Where a timed training is put under its roofline."""
+    """Collector of the roofline comparison of timed trainings."""
     return pytestconfig.stash[ROOFLINES]
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
-    """Keep what a benchmark found, once its test passed."""
+    """Store the figures of a benchmark after its test passed."""
     yield
     benchmark = item.funcargs.get("benchmark") if isinstance(item, pytest.Function) else None
     if isinstance(benchmark, BenchmarkFixture) and "ratio" in benchmark.extra_info:
@@ -136,11 +142,11 @@ def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """Write the report, and print its table."""
+    """Write the report and print its table."""
     timings, parity = config.stash[TIMINGS], config.stash[PARITY]
     if not timings and not parity:
         return
-    subject = {"effort": "quick: a few rounds each, which measures little"} if config.option.quick else {}
+    subject = {"effort": "quick: only a few rounds each, so the figures are rough"} if config.option.quick else {}
     if SUBJECT in config.stash:
         manifest = config.stash[SUBJECT].manifest
         subject |= {"bundle": manifest.name, "run": manifest.source.run, "run's commit": manifest.source.commit}

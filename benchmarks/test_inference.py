@@ -1,4 +1,4 @@
-"""How fast each engine answers, as a ratio to eager torch on the same views, device, threads and images."""
+"""Inference speed of each engine relative to eager torch, with the same views, device, threads and images."""
 
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
@@ -11,7 +11,7 @@ from benchmarks.measure.interleave import Effort, compare, rounds
 def test_inference(
     benchmark: BenchmarkFixture, subject: BenchmarkSubject, graph: Graph, device: str, batch: int, effort: Effort
 ) -> None:
-    """Eager against itself, too: that is how far from 1 a ratio gets by chance."""
+    """Compare every graph with eager torch; eager compared with itself shows the random variation of the ratio."""
     eager = Graph("eager", graph.tta)
     baseline, target = subject.start(eager, device), subject.start(graph, device)
     images = subject.batch(batch)

@@ -1,4 +1,4 @@
-"""Each artifact answers as eager torch does: on the test split, and from image files, whose reading is timed too."""
+"""Agreement of each artifact with eager torch on the test split and on image files, whose prediction is also timed."""
 
 from collections.abc import Callable, Sequence
 from functools import cache
@@ -21,22 +21,22 @@ from assay_deploy.predict import predict
 from assay_deploy.tasks.classification import Prediction
 from assay_export.tasks.classification import drop_allowed, flips_allowed
 from assay_research.models.normalized import Normalized
-from benchmarks.contenders.engines import Answers, BenchmarkSubject, Engine, Graph, Images
+from benchmarks.contenders.engines import BenchmarkSubject, Engine, Graph, Images, Predictions
 from benchmarks.measure.interleave import compare
 
 BATCH = 256
 
 CHUNKS = 20
 CHUNK_IMAGES = 64
-"""Image files are timed in so many chunks, of so many images at least: a `predict` of a few is all start-up."""
+"""Number of chunks in which image files are timed, and minimum images per chunk: for a few, start-up time dominates."""
 
 Indices = NDArray[np.int64]
 Findings = list[dict[str, Any]]
 
 
 @pytest.fixture(scope="module")
-def eager_answers(subject: BenchmarkSubject) -> Callable[[bool], Answers]:
-    """What eager torch answers to the test split on the CPU, through the plain view or all views."""
+def eager_answers(subject: BenchmarkSubject) -> Callable[[bool], Predictions]:
+    """Function that returns eager torch's outputs for the test split on the CPU, with the plain view or all views."""
     return cache(lambda tta: _answer(subject.start(Graph("eager", tta), "cpu"), subject.data.test.images.numpy()))
 
 
@@ -54,7 +54,7 @@ def images(
     for path in paths:
         if path.parent.name not in labels:
             pytest.fail(
-                f"'{path}' is in a folder named '{path.parent.name}', which is no label of bundle "
+                f"'{path}' is in a folder named '{path.parent.name}', which is not a label of bundle "
                 f"'{subject.bundle}': --images needs folders named {', '.join(labels)}",
                 pytrace=False,
             )
@@ -65,10 +65,10 @@ def test_artifact_answers_as_eager_on_the_test_split(
     subject: BenchmarkSubject,
     artifact: Graph,
     device: str,
-    eager_answers: Callable[[bool], Answers],
+    eager_answers: Callable[[bool], Predictions],
     parity: Findings,
 ) -> None:
-    """No more images change class than the gate allows, and the score is the one the manifest expects."""
+    """Check that the changed classes and the score are within the limits of the gate and the manifest."""
     test = subject.data.test
     expected = {each.metric: each for each in subject.manifest.expected}["top1_tta" if artifact.tta else "top1"]
     answers = _answer(subject.start(artifact, device), test.images.numpy())
@@ -86,13 +86,13 @@ def test_prediction_from_files_answers_as_eager(
     pytestconfig: pytest.Config,
     parity: Findings,
 ) -> None:
-    """Timed against a plain loop, one image at a time; compared with eager torch on the same canvas."""
+    """Time `predict` against a loop over single images, and compare its classes with eager torch on the same canvas."""
     paths, labels = images
     size = max(-(-len(paths) // CHUNKS), CHUNK_IMAGES)
     chunks = [paths[start : start + size] for start in range(0, len(paths), size)]
-    # Reads every file once, so that whoever is timed first does not also wait for the disk.
+    # This reads every file once, so that the function timed first does not also wait for the disk.
     eager = np.concatenate([_eager_on_files(subject, chunk) for chunk in chunks])
-    # As `assay-deploy predict` runs many images: a thread each, the session's own would only be in their way.
+    # Like `assay-deploy predict` for many images: one thread per batch, so the session has a single thread.
     session = subject.session(subject.manifest.artifact("onnx"), provider, threads=1)
     answers: list[int] = []
 
@@ -115,12 +115,12 @@ def test_prediction_from_files_answers_as_eager(
     assert finding["changed"] <= flips_allowed(len(paths), "fp32")
 
 
-def _answer(engine: Engine, images: Images) -> Answers:
+def _answer(engine: Engine, images: Images) -> Predictions:
     return np.concatenate([engine(images[start : start + BATCH]) for start in range(0, len(images), BATCH)])
 
 
 def _judge(answers: Indices, eager: Indices, labels: Indices) -> dict[str, Any]:
-    """How many of the images another answer than eager's, and how many right ones."""
+    """Number of predictions that differ from eager's, and the accuracy of both."""
     return {
         "n": len(labels),
         "top1_eager": float((eager == labels).mean()),
@@ -130,7 +130,7 @@ def _judge(answers: Indices, eager: Indices, labels: Indices) -> dict[str, Any]:
 
 
 def _write_images(subject: BenchmarkSubject, folder: Path) -> Path:
-    """The run's own test images as files in class folders."""
+    """Write the run's test images as files in class folders, and return the folder."""
     test, labels = subject.data.test, subject.manifest.labels
     for i, (image, label) in enumerate(zip(test.images.numpy(), test.labels.tolist(), strict=True)):
         path = folder / labels[label] / f"{i:05d}.png"
@@ -146,7 +146,7 @@ def _eager_on_files(subject: BenchmarkSubject, paths: Sequence[Path]) -> Indices
 
 
 def _plain_loop(subject: BenchmarkSubject, device: str) -> Callable[[Sequence[Path]], list[int]]:
-    """What one would write without assay: decode with PIL, transform with torchvision, one image at a time."""
+    """Return a typical prediction loop without Assay: PIL and torchvision's transforms, one image at a time."""
     trained = subject.trained(device)
     model, canvas, view = trained.model, trained.canvas, trained.views[0]
     assert isinstance(model, Normalized)

@@ -1,8 +1,8 @@
-"""How fast each family trains, as a ratio to the usual loop with the same augmentation, batch size and cores.
+"""Training speed of each model family relative to the usual loop with the same augmentation, batch size and cores.
 
-Ours runs as `assay-train` would: precision auto, channels_last, and freed memory kept (`keep_memory`). The last holds
-for the whole process, so the usual loop gains by it too. That loop is plain float32 PyTorch as people write it; on CUDA
-with torch's own TF32 defaults, pinned memory and copies that do not block.
+Assay trains with the settings of `assay-train`: precision auto, channels_last, and freed memory kept in the process
+(`keep_memory`), from which the usual loop benefits too. The usual loop is plain float32 PyTorch; on CUDA it uses
+torch's TF32 defaults, pinned memory and non-blocking copies.
 """
 
 from collections.abc import Iterator
@@ -33,7 +33,7 @@ from benchmarks.measure.roofline import Rooflines
 
 TINYVGG = tuple(f"tinyvgg_{config}" for config in "abcde")
 FAMILIES = (*TINYVGG, "vgg_a", "resnet_15")
-"""Names in `conf/model`."""
+"""Names of model configurations in `conf/model`."""
 
 SETTINGS = Augment(flip=True, scale=[36, 36], brightness=0.1, contrast=0.1, saturation=0.1)
 LR, MOMENTUM = 0.01, 0.9
@@ -43,22 +43,22 @@ COMPILED = {
     "reduce-overhead": FAMILIES,
     "max-autotune": ("tinyvgg_a", "tinyvgg_e", "vgg_a", "resnet_15"),
 }
-"""Families that are timed in each mode of torch.compile: all with CUDA graphs, by which small ones gain most; compiling
-takes a minute each."""
+"""Families timed in each mode of torch.compile. All are timed with CUDA graphs (reduce-overhead), where small models
+gain most; compiling takes a minute each."""
 
 SECONDS = {"cpu": 0.5, "cuda": 0.25}
-"""That each way trains in a round, or `LEAST` steps where these take longer."""
+"""Duration in seconds of a round of training, by device; a round has at least `LEAST` steps."""
 
 LEAST = 2
 MOST = 16384
-"""Steps of a round, and images of a round."""
+"""Minimum steps and maximum images of a round."""
 
 WORKERS = (0, 2)
 
 
 @dataclass(frozen=True)
 class TrainingCase:
-    """What is trained and how; `workers` are the usual loop's, `compiled` is a mode of `torch.compile` for ours."""
+    """Training to time: `workers` applies to the usual loop, `compiled` is Assay's mode of `torch.compile`, or None."""
 
     device: str
     family: str
@@ -71,12 +71,12 @@ class TrainingCase:
 
     @property
     def target(self) -> str:
-        """What is timed, in words."""
+        """Name of the training for the report."""
         return f"{self.family}, {f'compile={self.compiled}' if self.compiled else 'eager'}"
 
 
 def cases(device: str) -> list[TrainingCase]:
-    """Every family against no and two workers; compiled, on CUDA, against two, which are the faster there."""
+    """Cases of a device: every family against 0 and 2 workers; on CUDA also compiled, against 2, the faster number."""
     sizes = [*((family, 128) for family in FAMILIES), (TINYVGG[0], 32), (TINYVGG[0], 512)]
     eager = [TrainingCase(device, family, batch, workers) for family, batch in sizes for workers in WORKERS]
     modes = COMPILE_MODES if device == "cuda" else ()
@@ -84,7 +84,7 @@ def cases(device: str) -> list[TrainingCase]:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """All cases of all devices; with ``--quick`` the first of each."""
+    """Parametrize tests with all cases of all devices; with ``--quick``, with the first case of each device."""
     option = metafunc.config.option
     found = [case for device in option.devices for case in cases(device)[: 1 if option.quick else None]]
     metafunc.parametrize("case", found, ids=str)
@@ -92,7 +92,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.fixture(autouse=True)
 def as_trained() -> Iterator[None]:
-    """This process as `assay-train` sets it up, and TF32 as torch does, which the rest of the suite turns off."""
+    """Configure the process like `assay-train`, with torch's default TF32, which the rest of the suite turns off."""
     keep_memory()
     convolutions = torch.backends.cudnn.conv  # type: ignore[attr-defined]
     before = convolutions.fp32_precision
@@ -102,19 +102,19 @@ def as_trained() -> Iterator[None]:
 
 
 def noise(n: int) -> Split:
-    """Images of CIFAR-10's size: what they show makes no difference to the time."""
+    """Random images of CIFAR-10's size: their content does not affect the time."""
     images = torch.randint(0, 256, (n, 32, 32, 3), dtype=torch.uint8)
     return Split(images, torch.arange(n) % 10, tuple(str(i) for i in range(n)))
 
 
 def build(family: str, device: torch.device) -> Normalized:
-    """A model of the zoo, untrained."""
+    """Build an untrained model of the zoo."""
     torch.manual_seed(0)
     return build_model(compose([f"model={family}"]).model, classes=10).to(device)
 
 
 def ours(case: TrainingCase, device: torch.device) -> ClassifierTrainer:
-    """A training as `assay-train` runs it, warmed up, validating as little as it can."""
+    """Trainer set up like `assay-train`, warmed up, with minimal validation."""
     images = noise(max(MOST, LEAST * case.batch))
     data = ClassificationData("noise", tuple("0123456789"), Canvas(32, 32), images, noise(10), noise(10))
     model = build(case.family, device).to(memory_format=torch.channels_last)
@@ -134,8 +134,8 @@ def ours(case: TrainingCase, device: torch.device) -> ClassifierTrainer:
     return trainer
 
 
-class Usual:
-    """The usual loop on a case, ready to be timed an epoch at a time."""
+class UsualLoop:
+    """The usual loop for a case, timed one epoch at a time."""
 
     def __init__(self, case: TrainingCase, device: torch.device, effort: Effort) -> None:
         self.device, self.model = device, build(case.family, device).network
@@ -152,19 +152,19 @@ class Usual:
         return usual_loop.load(images, batch, workers, self.device)
 
     def step_seconds(self) -> float:
-        """Train an epoch; the mean seconds of its timed steps."""
+        """Train an epoch; return the mean seconds of its timed steps."""
         return usual_loop.train_epoch(self.model, self.optimizer, self.loader, self.device) / self.steps
 
 
 def steps(case: TrainingCase, seconds: float, effort: Effort) -> int:
-    """How many steps of so many seconds a round is to have."""
+    """Number of steps per round, for steps of the given duration."""
     return LEAST if effort == QUICK else max(LEAST, min(MOST // case.batch, round(SECONDS[case.device] / seconds)))
 
 
 def test_training(benchmark: BenchmarkFixture, case: TrainingCase, effort: Effort, rooflines: Rooflines) -> None:
-    """A round is some steps of each; the usual loop may choose its number of workers, so the lower ratio counts."""
+    """Time rounds of several steps of each; the lower ratio counts, as the usual loop may use either worker count."""
     device = torch.device(case.device)
-    usual, trainer = Usual(case, device, effort), ours(case, device)
+    usual, trainer = UsualLoop(case, device, effort), ours(case, device)
     start = roofline.now(device)
     trainer.train_batch(trainer.order()[: case.batch])
     trainer.steps_per_epoch = steps(case, roofline.now(device) - start, effort)
@@ -175,7 +175,7 @@ def test_training(benchmark: BenchmarkFixture, case: TrainingCase, effort: Effor
         seconds.append(usual.step_seconds())
         return (1,), {}
 
-    benchmark.group = "Training, a step"
+    benchmark.group = "Training step"
     named = {"target": case.target, "device": case.device}
     benchmark.extra_info |= {**named, "baseline": f"DataLoader, {case.workers} workers"}
     benchmark.pedantic(trainer.train, setup=train_usual, rounds=effort.least)  # type: ignore[no-untyped-call]

@@ -1,7 +1,7 @@
-"""Run the public CIFAR-10 speed-run script airbench94_muon.py, as it is, on any images of CIFAR-10's size.
+"""Run the unmodified CIFAR-10 speed-run script airbench94_muon.py on any images of CIFAR-10's size.
 
-The script (K. Jordan's cifar10-airbench) is the user's to get. It reads ``cifar10/train.pt`` and ``cifar10/test.pt``
-where it is started, prints a row an epoch, and trains 200 times.
+The user provides the script (of K. Jordan's cifar10-airbench). It reads ``cifar10/train.pt`` and ``cifar10/test.pt``
+from its working directory, prints a row per epoch, and trains 200 times.
 """
 
 import subprocess
@@ -18,17 +18,17 @@ from assay_research.data.classification import ClassificationData, Split
 from assay_research.errors import ConfigError
 
 TAIL = 15
-"""Last lines of a script that failed, which its error quotes."""
+"""Number of last output lines of a failed script that the error quotes."""
 
 
 @dataclass(frozen=True)
-class Finish:
-    """One run.
+class RunResult:
+    """Accuracy and duration of one training run.
 
     Attributes:
-        top1: of the last weights on the test images, over all views.
-        seconds: from the first to the last training step.
-        scored: the same, and the scoring of the test images.
+        top1: top-1 accuracy of the last weights on the test images, averaged over all views.
+        seconds: seconds from the first to the last training step.
+        scored: seconds including the scoring of the test images.
     """
 
     top1: float
@@ -36,17 +36,17 @@ class Finish:
     scored: float
 
 
-def run(script: Path, data: ClassificationData, runs: int, say: Callable[[Finish], object]) -> list[Finish]:
-    """Run the script on these images until it has finished so many runs, then end it.
+def run(script: Path, data: ClassificationData, runs: int, report: Callable[[RunResult], object]) -> list[RunResult]:
+    """Run the script on a data set and stop it after a number of training runs.
 
     Args:
-        script: of the user; it is not changed.
-        data: all images but the test images are its training images.
-        runs: how many.
-        say: is told of each run at once.
+        script: path of the script.
+        data: data set; the script trains on the training and validation images.
+        runs: number of training runs.
+        report: called with each result as soon as the run is finished.
 
     Raises:
-        ConfigError: the images are not of its size, or it ended early.
+        ConfigError: the data set does not have 10 classes of 32x32 images, or the script ended early.
     """
     if len(data.classes) != 10 or (data.canvas.height, data.canvas.width) != (32, 32):
         raise ConfigError(
@@ -63,15 +63,15 @@ def run(script: Path, data: ClassificationData, runs: int, say: Callable[[Finish
     with tempfile.TemporaryDirectory() as folder:
         write_cache(data, Path(folder, "cifar10"))
         command: list[str | Path] = [sys.executable, "-u", script.resolve()]
-        with subprocess.Popen(  # noqa: S603 - what the user named
+        with subprocess.Popen(  # noqa: S603 - the script is the user's choice
             command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         ) as process:
             assert process.stdout is not None
-            finished: list[Finish] = []
+            finished: list[RunResult] = []
             try:
-                for finish in read_finishes(lines(process.stdout)):
-                    finished.append(finish)
-                    say(finish)
+                for result in read_results(lines(process.stdout)):
+                    finished.append(result)
+                    report(result)
                     if len(finished) == runs:
                         return finished
                 process.wait()
@@ -83,9 +83,9 @@ def run(script: Path, data: ClassificationData, runs: int, say: Callable[[Finish
 
 
 def write_cache(data: ClassificationData, folder: Path) -> None:
-    """Write the images as the script caches torchvision's CIFAR-10: ``train.pt`` and ``test.pt``.
+    """Write the images in the script's cache format of CIFAR-10: ``train.pt`` and ``test.pt``.
 
-    Training images are put into one random order, as CIFAR-10's are: the script takes the first 5,000 for a sample.
+    The training images are shuffled, like CIFAR-10's: the script uses the first 5,000 as a sample.
     """
     folder.mkdir()
     train = [torch.cat(parts) for parts in zip(*(_tensors(split) for split in (data.train, data.val)), strict=True)]
@@ -99,11 +99,11 @@ def _tensors(split: Split) -> list[torch.Tensor]:
     return [split.images, split.labels]
 
 
-def read_finishes(lines: Iterable[str]) -> Iterator[Finish]:
-    """Read the script's table as it is printed: a row an epoch, then one of the evaluation, which ends a run.
+def read_results(lines: Iterable[str]) -> Iterator[RunResult]:
+    """Parse the script's table as it is printed: a row per epoch, then an evaluation row that ends a run.
 
-    Its columns are run, epoch, train_acc, val_acc, tta_val_acc and time_seconds; a run's number stands in its first
-    row alone. The first run warms up, and does not count.
+    The columns are run, epoch, train_acc, val_acc, tta_val_acc and time_seconds; only the first row of a run has its
+    number. The first run is a warm-up and is skipped.
     """
     run, trained = "", 0.0
     for line in lines:
@@ -114,4 +114,4 @@ def read_finishes(lines: Iterable[str]) -> Iterator[Finish]:
         if cells[1] != "eval":
             trained = float(cells[5])
         elif run != "warmup":
-            yield Finish(top1=float(cells[4]), seconds=trained, scored=float(cells[5]))
+            yield RunResult(top1=float(cells[4]), seconds=trained, scored=float(cells[5]))

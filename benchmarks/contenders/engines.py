@@ -1,4 +1,4 @@
-"""One trained classifier in every engine that can run it: images in host memory in, answers in host memory out."""
+"""One trained classifier in all engines that can run it, with inputs and outputs in host memory."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,9 +23,9 @@ from assay_research.runs.trained import Trained, data_of, load
 from assay_research.tasks.classification.views import Views
 
 Images = NDArray[np.uint8]
-Answers = NDArray[np.float32]
-Engine = Callable[[Images], Answers]
-"""From uint8 ``[batch, height, width, 3]`` to float32 ``[batch, classes]``, both in host memory: it is synchronised."""
+Predictions = NDArray[np.float32]
+Engine = Callable[[Images], Predictions]
+"""Synchronous function from uint8 ``[batch, height, width, 3]`` to float32 ``[batch, classes]``, in host memory."""
 
 NAMES = {
     "eager": "eager torch",
@@ -38,13 +38,13 @@ NAMES = {
 
 @dataclass(frozen=True)
 class Graph:
-    """One way to run the model.
+    """Exported graph, or the eager model, to be measured.
 
     Attributes:
-        format: ``eager``, or that of an artifact of the bundle.
-        tta: whether it looks at all views.
-        precision: what it computes in.
-        place: where it runs: ``any``, ``cpu`` or ``cuda``.
+        format: ``eager``, or the format of an artifact of the bundle.
+        tta: whether it evaluates all views.
+        precision: numeric precision of the computation.
+        place: device on which it may run: ``any``, ``cpu`` or ``cuda``.
     """
 
     format: str
@@ -59,7 +59,7 @@ class Graph:
 
 @dataclass(frozen=True)
 class BenchmarkSubject:
-    """What is measured: a bundle and the run it was exported from."""
+    """Bundle to be measured, and the run it was exported from."""
 
     bundle: Path
     manifest: Manifest
@@ -67,24 +67,26 @@ class BenchmarkSubject:
 
     @classmethod
     def find(cls, bundle: Path | None, run: Path | None) -> "BenchmarkSubject":
-        """The bundle and its run.
+        """Find the bundle and its run.
 
         Args:
-            bundle: its folder; None for the one written last under ``bundles/``.
-            run: its folder; None for the one under ``runs/`` that the bundle names.
+            bundle: folder of the bundle; None for the newest under ``bundles/``.
+            run: folder of the run; None for the run under ``runs/`` that the manifest names.
 
         Raises:
-            AssayError: either is missing, or the bundle is a detector's or was exported from other weights.
+            AssayError: one of them is missing, the bundle contains a detector, or it was exported from other weights.
         """
         if bundle is None:
             manifests = sorted(Path("bundles").glob("*/manifest.json"), key=lambda path: path.stat().st_mtime)
             if not manifests:
-                raise AssayError("no bundle under 'bundles': make one with `nox -s export`, or name one with --bundle")
+                raise AssayError(
+                    "no bundle under 'bundles': make one with `nox -s export`, or give its folder with --bundle"
+                )
             bundle = manifests[-1].parent
         manifest = read_manifest(bundle)
         if manifest.task != CLASSIFICATION:
             raise AssayError(
-                f"bundle '{bundle}' holds a detector; the suite measures classifiers. Name one with --bundle"
+                f"bundle '{bundle}' contains a detector; the suite measures classifiers. Give another one with --bundle"
             )
         source = manifest.source
         folder = run or Path("runs", source.run)
@@ -92,25 +94,25 @@ class BenchmarkSubject:
         if not weights.is_file():
             raise AssayError(
                 f"bundle '{bundle}' was exported from checkpoint '{source.checkpoint}' of run '{source.run}', "
-                f"but there is no '{weights}': name that run's folder with --run"
+                f"but there is no '{weights}': give that run's folder with --run"
             )
         if sha256(weights.read_bytes()) != source.weights_sha256:
             raise AssayError(
-                f"bundle '{bundle}' was exported from other weights than '{weights}' holds now: "
-                "export the run again, or name the right one with --run"
+                f"bundle '{bundle}' was exported from other weights than those in '{weights}': "
+                "export the run again, or give the right run with --run"
             )
         return cls(bundle, manifest, Run.open(folder))
 
     @cached_property
     def data(self) -> ClassificationData:
-        """The data set of the run."""
+        """Data set of the run."""
         data = data_of(self.run)
         assert isinstance(data, ClassificationData), "bundles are of classifiers"
         return data
 
     @property
     def graphs(self) -> list[Graph]:
-        """Every way to run the model that there is, eager first."""
+        """All graphs that can be measured, eager first."""
         eager = [Graph("eager", tta=False), Graph("eager", tta=True)][: len(self.manifest.views)]
         return eager + [
             Graph(artifact.format, artifact.views > 1, artifact.precision, artifact.device)
@@ -119,19 +121,19 @@ class BenchmarkSubject:
         ]
 
     def trained(self, device: str) -> Trained:
-        """The trained model, anew."""
+        """Load the trained model."""
         return load(self.run, self.manifest.source.checkpoint, device)
 
     def batch(self, size: int) -> Images:
-        """So many test images, over again where there are fewer."""
+        """Return a batch of test images, repeated if there are fewer."""
         images = self.data.test.images.numpy()
         return np.resize(images, (size, *images.shape[1:]))
 
     def start(self, graph: Graph, device: str) -> Engine:
-        """Start an engine.
+        """Load a graph on a device and return a function that runs it.
 
         Raises:
-            AssayError: the file is not what was proven, or its engine cannot run there.
+            AssayError: the file is not the one that was proven, or its engine cannot run on the device.
         """
         if graph.format == "eager":
             trained = self.trained(device)
@@ -153,12 +155,12 @@ class BenchmarkSubject:
         return artifact
 
     def session(self, artifact: Artifact, device: str, threads: int) -> Session:
-        """An ONNX Runtime session on that device, or nowhere."""
+        """Load an artifact in ONNX Runtime on the given device, without fallback."""
         return Session.load(self.bundle, self.manifest, artifact, provider=device, threads=threads)
 
 
-def settle() -> None:
-    """Give torch the threads every engine gets, and full float32 on CUDA, which is what the bundle was proven in."""
+def configure_torch() -> None:
+    """Set torch's threads to those of the other engines, and full float32 on CUDA, in which the bundle was proven."""
     torch.set_num_threads(available_cores())
     torch.backends.cudnn.conv.fp32_precision = "ieee"  # type: ignore[attr-defined]
     torch.backends.cuda.matmul.fp32_precision = "ieee"

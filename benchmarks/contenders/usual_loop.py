@@ -1,4 +1,4 @@
-"""The training loop that most tutorials teach: a DataLoader, torchvision's transforms, one PIL image at a time."""
+"""Training loop of most tutorials: a DataLoader with torchvision's transforms, one PIL image at a time."""
 
 from collections.abc import Callable
 from time import perf_counter
@@ -14,11 +14,11 @@ from assay_research.data.augment import Augment
 from assay_research.data.classification import Split
 
 PREFETCH = 2
-"""Batches that each worker keeps ready; torch's default."""
+"""Batches that each worker prefetches; torch's default."""
 
 
 class Images(Dataset[tuple[Tensor, int]]):
-    """PIL images held in memory, transformed when asked for."""
+    """Data set of PIL images in memory, transformed on access."""
 
     def __init__(self, split: Split, transform: Callable[[Image.Image], Tensor]) -> None:
         self.images = [Image.fromarray(image) for image in split.images.numpy()]
@@ -33,7 +33,7 @@ class Images(Dataset[tuple[Tensor, int]]):
 
 
 def transform(settings: Augment, size: int) -> Callable[[Image.Image], Tensor]:
-    """What torchvision does for a fixed scale, a flip and colours."""
+    """Torchvision transform for a fixed scale, a random crop, a random flip and colour jitter."""
     assert settings.scale is not None
     assert settings.flip
     steps = [
@@ -48,7 +48,7 @@ def transform(settings: Augment, size: int) -> Callable[[Image.Image], Tensor]:
 
 
 def load(images: Images, batch: int, workers: int, device: torch.device) -> DataLoader[tuple[Tensor, int]]:
-    """A shuffling loader whose workers live as long as it does; for CUDA it pins memory."""
+    """Shuffling data loader with persistent workers; pins memory for CUDA."""
     return DataLoader(
         images,
         batch,
@@ -61,10 +61,9 @@ def load(images: Images, batch: int, workers: int, device: torch.device) -> Data
 
 
 def margin(workers: int) -> int:
-    """Steps of an epoch that go untimed at either end.
+    """Number of untimed steps at the start and at the end of an epoch.
 
-    Workers are neither still starting nor already done while the clock runs: as many batches are ready when it stops
-    as were when it started.
+    During the timed steps, all workers are running: as many batches are prefetched at the end as at the start.
     """
     return max(PREFETCH * workers, 1)
 
@@ -75,10 +74,10 @@ def train_epoch(
     loader: DataLoader[tuple[Tensor, int]],
     device: torch.device,
 ) -> float:
-    """Train an epoch; the seconds of its steps but for the margins."""
+    """Train an epoch; return the seconds of its steps without the margins."""
     untimed = margin(loader.num_workers)
     first, last = untimed - 1, len(loader) - untimed - 1
-    assert first < last, "an epoch that is all margins"
+    assert first < last, "the epoch has no steps between its margins"
     model.train()
     times = []
     for step, (images, labels) in enumerate(loader):
@@ -90,6 +89,6 @@ def train_epoch(
         if step in (first, last):
             loss.item()
             if device.type == "cuda":
-                torch.cuda.synchronize()  # the loss is there before the step is done
+                torch.cuda.synchronize()  # the loss is available before the step has finished
             times.append(perf_counter())
     return times[1] - times[0]

@@ -1,4 +1,4 @@
-"""Read the figures that the commands of the GPU suite leave, from their output and their files."""
+"""Extract the figures of the GPU suite's commands from their outputs and result files."""
 
 import json
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ from benchmarks.report.document import spread
 
 
 def scores(run: Path) -> Figures:
-    """From the summary of a finished run."""
+    """Read the scores and the training time from the summary of a finished run."""
     summary = json.loads((run / "summary.json").read_text())
     classified = ("test_top1", "test_top1_tta", "val_top1")
     detected = ("test_map50", "test_map50_tta", "test_map", "test_map_tta", "val_map50")
@@ -20,11 +20,11 @@ def scores(run: Path) -> Figures:
 
 
 def parity(bundle: Path) -> Figures:
-    """From the verdict of the gate."""
+    """Read the differences and task figures of each artifact from the gate's ``parity.json``."""
     found = json.loads((bundle / "parity.json").read_text())
     return {
         f"{each['path']} on {each['device']}": "; ".join(
-            ([f"{_apart(each['differences'])} on the probe", _figures(each["task"])] if each["task"] else [])
+            ([f"{_differences(each['differences'])} on the probe", _figures(each["task"])] if each["task"] else [])
             + ([] if each["passed"] else ["left out", *each["reasons"]])
         )
         for each in (*found["artifacts"], *found["left_out"])
@@ -32,22 +32,22 @@ def parity(bundle: Path) -> Figures:
 
 
 def placement(output: str) -> Figures:
-    """From what the doctor says: where each graph runs."""
+    """Read the placement and the differences of each graph from the JSON output of `assay-deploy doctor`."""
     (report,) = json_lines(output)
     return {
         graph["path"]: graph["skipped"]
-        or f"runs on {graph['provider']}, {_apart(graph['differences'])} on the probe; nodes: "
+        or f"runs on {graph['provider']}, {_differences(graph['differences'])} on the probe; nodes: "
         + ", ".join(f"{provider} {sum(kinds.values())}" for provider, kinds in graph["nodes"].items())
         for graph in report["graphs"]
     }
 
 
-def _apart(differences: Mapping[str, float]) -> str:
+def _differences(differences: Mapping[str, float]) -> str:
     return ", ".join(f"{name} differ by {each:.2g}" for name, each in differences.items())
 
 
 def _figures(task: Mapping[str, Any]) -> str:
-    """A task's figures of the answers to the test split, whichever they are; of lists of images, their lengths."""
+    """Format all figures of a task on the test split; lists of images are given by their length."""
     shown = (
         f"{key} {each:.6g}" if isinstance(each, int | float) else f"{len(each)} {key}"
         for key, each in task.items()
@@ -57,7 +57,7 @@ def _figures(task: Mapping[str, Any]) -> str:
 
 
 def accuracy(output: str) -> Figures:
-    """From predictions on class folders."""
+    """Compute the accuracy from predictions on class folders, the JSON output of `assay-deploy predict`."""
     lines = json_lines(output)
     if not lines:
         raise ValueError("no predictions")
@@ -66,7 +66,7 @@ def accuracy(output: str) -> Figures:
 
 
 def ratios(folder: Path) -> Figures:
-    """From the report of the benchmark suite: each ratio with its quartiles."""
+    """Read each ratio with its quartiles from the report of the benchmark suite."""
     found = json.loads((folder / "bench.json").read_text())
     figures = {}
     for timing in found["timings"]:
@@ -86,7 +86,7 @@ def ratios(folder: Path) -> Figures:
 
 
 def results(folder: Path) -> Figures:
-    """From the newest report of a study: the test scores of each experiment, or why it failed."""
+    """Read the test scores or the error of each experiment from the newest report of a study."""
     newest = max(folder.glob("*/results.json"))
     members = json.loads(newest.read_text())["members"]
     wanted = ("test_top1", "test_top1_tta", "seconds")
@@ -97,7 +97,7 @@ def results(folder: Path) -> Figures:
 
 
 def races(folder: Path) -> Figures:
-    """From the report of a speed run: mean and spread of each contender."""
+    """Read the mean and the spread of each contender from the report of a speed run."""
     found = json.loads((folder / "bench.json").read_text())
     return {
         race["what"]: f"top-1 {spread([run['top1'] for run in race['runs']], '.4f')} in "
@@ -107,5 +107,5 @@ def races(folder: Path) -> Figures:
 
 
 def json_lines(output: str) -> list[Any]:
-    """The lines of an output that are JSON objects; others are warnings of libraries."""
+    """Parse the lines of an output that are JSON objects; other lines are warnings of libraries."""
     return [json.loads(line) for line in output.splitlines() if line.startswith("{")]

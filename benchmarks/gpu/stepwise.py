@@ -1,4 +1,4 @@
-"""Work through a list of commands within a time budget, over as many calls as it takes, and keep a record of each."""
+"""Run a list of commands within a time budget, over several calls if needed, and record each result."""
 
 import ctypes
 import json
@@ -17,30 +17,30 @@ Figures = dict[str, Any]
 DONE, FAILED, INTERRUPTED, RUNNING, SKIPPED = "done", "failed", "interrupted", "running", "skipped"
 
 GRACE = 10.0
-"""Seconds at the end of the budget in which an interrupted step may save what it has."""
+"""Seconds at the end of the budget in which an interrupted step may save its state."""
 
 TAIL = 15
-"""Last lines of a failed step that its record keeps."""
+"""Number of last output lines of a failed step stored in its record."""
 
 UNFINISHED = 3
-"""Exit code that asks for another call."""
+"""Exit code if another call can continue the work."""
 
 
 @dataclass(frozen=True)
 class Step:
-    """One command.
+    """Command of the suite with its requirements.
 
     Attributes:
-        name: in the records; unique.
-        command: makes the command line once the steps it needs are done, or raises a `LookupError` that says what
-            is missing. It is told whether an earlier call began this step and was cut off.
-        figures: reads what came of it, for the record, from its output and whatever it wrote.
-        devices: where it computes, as `environment` names them.
-        needs: names of the steps that have to be done before.
-        resumable: whether a second call goes on where the first was cut off. If not, the step begins anew, and has
-            failed if a call's whole budget is too little for it.
-        skip: why this machine leaves it out; "" if it does not.
-        empty: exit code by which the command says that there was nothing to do.
+        name: unique name in the records.
+        command: returns the command line once the needed steps are done; raises `LookupError` with a message if a file
+            is missing. Its argument is True if an earlier call started this step and was interrupted.
+        figures: reads the results for the record from the command's output and files.
+        devices: devices on which it computes, as named in the environment.
+        needs: names of the steps that must be done before.
+        resumable: whether another call continues an interrupted step. If not, the step starts again, and fails if the
+            full budget of a call is too short for it.
+        skip: reason to skip the step on this machine; "" to run it.
+        empty: exit code of the command if there was nothing to do; None if it has no such code.
     """
 
     name: str
@@ -54,16 +54,16 @@ class Step:
 
 
 class Ledger:
-    """What became of each step, ``<folder>/<name>.json`` for programs and ``<name>.md`` for people.
+    """Records of all steps, written to ``<folder>/<name>.json`` and, as a table, to ``<folder>/<name>.md``.
 
     Args:
-        steps: all of them, in order.
-        folder: of the two files and of the steps' output, ``<step>.log``.
-        name: of the two files.
-        environment: this machine, as `benchmarks.measure.environment.describe` says it.
+        steps: all steps, in order.
+        folder: folder of the two files and of the steps' outputs, ``<step>.log``.
+        name: name of the two files without suffix.
+        environment: description of this machine from `benchmarks.measure.environment.describe`.
 
     Raises:
-        ValueError: the JSON file that is there is damaged.
+        ValueError: the existing JSON file is damaged.
     """
 
     def __init__(self, steps: Sequence[Step], folder: Path, name: str, environment: dict[str, Any]) -> None:
@@ -73,21 +73,21 @@ class Ledger:
         try:
             self.records: dict[str, Record] = json.loads(self.json.read_text()) if self.json.is_file() else {}
         except ValueError as error:
-            raise ValueError(f"'{self.json}' is damaged ({error}); remove it to begin anew") from error
+            raise ValueError(f"'{self.json}' is damaged ({error}); remove it to start again") from error
 
     def hardware(self, step: Step) -> dict[str, str]:
-        """Where a step computes on this machine."""
+        """Names of the hardware of this machine that a step uses, by device."""
         return {device: self.environment["hardware"].get(device, "none here") for device in step.devices}
 
     def status(self, step: Step) -> str | None:
-        """What became of a step on this machine; what another machine did does not count."""
+        """Status of a step on this machine; None if it was never started here."""
         record = self.records.get(step.name, {})
         return record.get("status") if record.get("hardware") == self.hardware(step) else None
 
     def write(self, step: Step, status: str, seconds: float = 0.0, **more: Any) -> None:
-        """Record what became of a step, adding the seconds to those of the calls that it goes on from."""
-        goes_on = step.resumable and self.status(step) in (INTERRUPTED, RUNNING)
-        before = self.records[step.name] if goes_on else {}
+        """Write the record of a step; a resumed step's seconds are added to those of its earlier calls."""
+        continues = step.resumable and self.status(step) in (INTERRUPTED, RUNNING)
+        before = self.records[step.name] if continues else {}
         self.records[step.name] = {
             "status": status,
             "seconds": round(before.get("seconds", 0.0) + seconds, 1),
@@ -107,7 +107,7 @@ class Ledger:
 
 
 def table(names: Sequence[str], records: dict[str, Record]) -> str:
-    """The records as Markdown, in the order of the names."""
+    """Format the records as Markdown, in the order of the names."""
     rows, sections = [], []
     for name in names:
         if name not in records:
@@ -116,10 +116,10 @@ def table(names: Sequence[str], records: dict[str, Record]) -> str:
         record = records[name]
         hardware = "; ".join(f"{device}: {words}" for device, words in record["hardware"].items())
         rows.append(f"| {name} | {record['status']} | {record['seconds']:.1f} | {hardware} |")
-        said = [record["reason"]] if "reason" in record else []
-        said += ["```", *record["tail"], "```"] if "tail" in record else []
-        said += [f"- {figure}: {value}" for figure, value in record.get("figures", {}).items()]
-        sections += ["", f"## {name}: {record['status']}", "", *said] if said else []
+        details = [record["reason"]] if "reason" in record else []
+        details += ["```", *record["tail"], "```"] if "tail" in record else []
+        details += [f"- {figure}: {value}" for figure, value in record.get("figures", {}).items()]
+        sections += ["", f"## {name}: {record['status']}", "", *details] if details else []
     toolchains = {
         f"- commit {record['commit'] or 'unknown'}, "
         + ", ".join(f"{package} {number}" for package, number in record["versions"].items()): None
@@ -129,18 +129,19 @@ def table(names: Sequence[str], records: dict[str, Record]) -> str:
     return "\n".join([*head, *rows, *sections, "", "## versions", "", *toolchains])
 
 
-def work(ledger: Ledger, end: float, say: Callable[[str], object]) -> int:
-    """Do what is not done yet, as far as the budget goes.
+def work(ledger: Ledger, end: float, log: Callable[[str], object]) -> int:
+    """Run the steps that are not done yet until the budget is spent.
 
-    What failed in an earlier call is tried again, after everything else.
+    Steps that failed in an earlier call are tried again, after all others.
 
     Args:
-        ledger: of the steps.
-        end: of the budget, on the clock of `time.monotonic`.
-        say: is told what happens, a line at a time.
+        ledger: records of the steps.
+        end: end of the budget, on the clock of `time.monotonic`.
+        log: called with each line of progress.
 
     Returns:
-        The exit code: 0 all is done; `UNFINISHED` if another call would go on; 1 if nothing is left but failures.
+        The exit code: 0 if all steps are done, `UNFINISHED` if another call can continue, 1 if only failed steps are
+        left.
     """
     steps, tried = ledger.steps, list[Step]()
     for step in steps:
@@ -161,26 +162,26 @@ def work(ledger: Ledger, end: float, say: Callable[[str], object]) -> int:
         step = min(left, key=lambda each: ledger.status(each) == FAILED)
         seconds = end - time.monotonic() - GRACE
         if seconds < GRACE:
-            say("the budget is spent")
+            log("the budget is spent")
             break
-        say(f"{step.name} ...")
-        do(step, ledger, seconds, whole=not tried)
+        log(f"{step.name} ...")
+        run_step(step, ledger, seconds, full_budget=not tried)
         record = ledger.records[step.name]
-        say(f"{step.name}: {record['status']} after {record['seconds']:.1f} s {record.get('reason', '')}")
+        log(f"{step.name}: {record['status']} after {record['seconds']:.1f} s {record.get('reason', '')}")
         tried.append(step)
     if ready(FAILED):
         return UNFINISHED
     return int(any(ledger.status(step) == FAILED for step in steps))
 
 
-def do(step: Step, ledger: Ledger, seconds: float, whole: bool) -> None:
-    """Run one step and record what became of it.
+def run_step(step: Step, ledger: Ledger, seconds: float, full_budget: bool) -> None:
+    """Run one step and record its result.
 
     Args:
-        step: its needs are met.
-        ledger: for the record.
-        seconds: after which it is told to stop, and `GRACE` later is stopped.
-        whole: whether this is all the time a call can give it.
+        step: the step; the steps it needs must be done.
+        ledger: records of the steps.
+        seconds: time limit, after which the step is terminated; it is killed `GRACE` seconds later.
+        full_budget: whether `seconds` is the full budget of a call, so that a longer step can never finish.
     """
     begun = ledger.status(step) in (INTERRUPTED, RUNNING)
     ledger.write(step, RUNNING)
@@ -188,7 +189,7 @@ def do(step: Step, ledger: Ledger, seconds: float, whole: bool) -> None:
     start = time.monotonic()
     try:
         code = _run(step.command(begun), log, seconds)
-    except LookupError as error:  # what an earlier step left is not there any more
+    except LookupError as error:  # a file of an earlier step no longer exists
         ledger.write(step, FAILED, reason=str(error))
         return
     except BaseException:
@@ -197,11 +198,16 @@ def do(step: Step, ledger: Ledger, seconds: float, whole: bool) -> None:
     took = time.monotonic() - start
     output = log.read_text(encoding="utf-8", errors="replace")
     if code is None and step.resumable:
-        ledger.write(step, INTERRUPTED, took, reason="the budget was spent; the next call goes on with it")
-    elif code is None and not whole:
-        ledger.write(step, INTERRUPTED, took, reason="the budget was spent; the next call begins it anew")
+        ledger.write(step, INTERRUPTED, took, reason="the budget was spent; the next call continues it")
+    elif code is None and not full_budget:
+        ledger.write(step, INTERRUPTED, took, reason="the budget was spent; the next call starts it again")
     elif code is None:
-        ledger.write(step, FAILED, took, reason=f"needs more than the {seconds:.0f} s that a whole call gave it")
+        ledger.write(
+            step,
+            FAILED,
+            took,
+            reason=f"needs more than the {seconds:.0f} s available in one call; use a larger --budget",
+        )
     elif code == step.empty:
         ledger.write(step, SKIPPED, took, reason="there was nothing to do")
     elif code:
@@ -210,14 +216,14 @@ def do(step: Step, ledger: Ledger, seconds: float, whole: bool) -> None:
         try:
             ledger.write(step, DONE, took, figures=step.figures(output))
         except (OSError, LookupError, ValueError) as error:
-            ledger.write(step, FAILED, took, reason=f"it left no figures that can be read: {error!r}")
+            ledger.write(step, FAILED, took, reason=f"its figures cannot be read: {error!r}")
 
 
 def _run(command: Sequence[str | Path], log: Path, seconds: float) -> int | None:
-    """Exit code of a command that ends with us, whatever ends us; None if its time was up."""
+    """Run a command and return its exit code, None if it timed out; it never outlives this process."""
     with (
         log.open("w") as output,
-        subprocess.Popen(  # noqa: S603 - our own list
+        subprocess.Popen(  # noqa: S603 - commands of this suite
             command, stdout=output, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, preexec_fn=_end_with_parent
         ) as process,
     ):
@@ -230,7 +236,7 @@ def _run(command: Sequence[str | Path], log: Path, seconds: float) -> int | None
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
-    """Ask a process to end, then end it."""
+    """Terminate a process, and kill it if it does not end within `GRACE` seconds."""
     if process.poll() is None:
         process.terminate()
         try:
@@ -241,7 +247,7 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
 
 
 def _end_with_parent() -> None:
-    """Have Linux send SIGTERM once the parent is gone, even by SIGKILL: two trainings would share one run else."""
+    """Make Linux send SIGTERM when the parent ends, even by SIGKILL: otherwise two trainings could share one run."""
     if sys.platform == "linux":
         pr_set_pdeathsig = 1
         ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGTERM)

@@ -1,11 +1,12 @@
-"""Do everything that needs a GPU in one go: `python benchmarks/gpu/suite.py [--budget SECONDS] [--data FOLDER]`.
+"""Run all tests and benchmarks that need a GPU: `python benchmarks/gpu/suite.py [--budget SECONDS] [--data FOLDER]`.
 
-With ``--bccd FOLDER`` it also trains every detector of the study of that name, with ``--airbench FILE`` it races our
-fastest recipe against that script.
+With ``--bccd FOLDER`` the suite also trains every detector of the study `bccd`; with ``--airbench FILE`` it compares
+the fastest recipe with that script.
 
-It runs from a bare checkout, with the members' dependencies there but the members not installed. What does not fit
-into the budget is left to the next call with the same ``--out``; the records, ``gpu.json`` and ``gpu.md``, are
-written after every step and say on which hardware it ran. Without a GPU it does less of the same on the CPU.
+It runs from a bare checkout: the dependencies of the packages must be installed, the packages themselves need not be.
+Steps that do not fit into the budget are left to the next call with the same ``--out``. The records, ``gpu.json`` and
+``gpu.md``, are updated after every step and name the hardware it ran on. Without a GPU the suite runs fewer and smaller
+steps on the CPU.
 """
 
 import argparse
@@ -36,20 +37,20 @@ from benchmarks.gpu import outcomes  # noqa: E402
 from benchmarks.gpu.stepwise import GRACE, UNFINISHED, Ledger, Step, work  # noqa: E402
 
 SMALL_DETECTORS = frozenset({"diatoms_smoke", "bccd/small"})
-"""Experiments that a CPU takes an epoch of in less than a minute."""
+"""Experiments whose epoch takes less than a minute on a CPU."""
 
 
 @dataclass(frozen=True)
 class Site:
-    """Where the suite works.
+    """Paths and devices of a call of the suite.
 
     Attributes:
-        out: folder of everything it leaves.
-        data: class folders of images under ``train/`` and ``test/``, or None.
-        device: ``cuda`` or ``cpu``, for torch.
-        provider: ``cuda`` or ``cpu``, for ONNX Runtime.
-        airbench: the script to race, or None.
-        bccd: BCCD, in Pascal VOC's folders, or None.
+        out: folder of all outputs.
+        data: folder with class folders of images under ``train/`` and ``test/``, or None.
+        device: torch's device, ``cuda`` or ``cpu``.
+        provider: ONNX Runtime's device, ``cuda`` or ``cpu``.
+        airbench: script to compare with, or None.
+        bccd: folder of the data set BCCD, with the subfolders of Pascal VOC, or None.
     """
 
     out: Path
@@ -61,11 +62,11 @@ class Site:
 
     @property
     def devices(self) -> tuple[str, ...]:
-        """What the benchmark suite finds and uses."""
+        """Devices that the benchmark suite uses."""
         return ("cpu",) if self.device == "cpu" else ("cpu", self.device)
 
     def newest_run(self, name: str) -> Path:
-        """The run of that experiment that was begun last among those with a checkpoint."""
+        """Return the folder of the newest run of an experiment that has a checkpoint."""
         found = sorted(self.out.glob(f"runs/{name}/*/checkpoints/last.pt"))
         if not found:
             raise LookupError(f"there is no run of '{name}' with a checkpoint under '{self.out / 'runs'}'")
@@ -73,12 +74,12 @@ class Site:
 
 
 def steps(site: Site) -> list[Step]:
-    """Everything the suite does, the cheapest and most important first. What is new and needs a GPU is added here."""
+    """Return all steps of the suite, the cheapest and most important first. Add new steps here."""
     gpu = site.device == "cuda"
     digits = site.out / "digits"
     listed = [
         Step("write digits", lambda _: module("assay_research.data.digits", digits)),
-        *way(site, "digits", ["epochs=30" if gpu else "epochs=10"], digits),
+        *pipeline(site, "digits", ["epochs=30" if gpu else "epochs=10"], digits),
         Step(
             "gpu tests",
             lambda _: module("pytest", "-m", "gpu", "tests"),
@@ -89,30 +90,32 @@ def steps(site: Site) -> list[Step]:
         ),
         throughput(site, "eager"),
         detector(site, "diatoms_smoke"),
-        halved(site, "diatoms_smoke"),
+        export_fp16(site, "diatoms_smoke"),
     ]
     if site.bccd:
         listed += [detector(site, each, f"data.root='{site.bccd}'") for each in studies()["bccd"]]
     if site.data:
         tinyvgg = ["experiment=tinyvgg_table2/a_36", *folders(site.data), *([] if gpu else ["epochs=1"])]
-        listed += way(site, "tinyvgg_a_36", tinyvgg, site.data / "test")
+        listed += pipeline(site, "tinyvgg_a_36", tinyvgg, site.data / "test")
         listed += [study(site, name, site.data) for name in studies() if name not in {EVERYTHING, *NOT_DOWNLOADED}]
         listed += [speedrun(site, site.data)]
-    listed += [detector(site, "diatoms"), halved(site, "diatoms")]
+    listed += [detector(site, "diatoms"), export_fp16(site, "diatoms")]
     # Compiling takes minutes.
     listed += [throughput(site, mode) for mode in COMPILE_MODES]
     return listed
 
 
 def skip(site: Site) -> str:
-    """Why a step that is for a GPU alone is left out; "" where there is one."""
+    """Reason to skip a step that needs a GPU; "" if there is one."""
     return "" if site.device == "cuda" else "there is no CUDA device here"
 
 
 def throughput(site: Site, how: str) -> Step:
-    """Images a second of every family, against the usual loop and the roofline: eager, or in a mode of torch.compile.
+    """Step that measures the training speed of all model families against the usual loop and the roofline.
 
-    Compiling needs a GPU; eager is shown to work on a CPU too.
+    Args:
+        site: paths and devices.
+        how: ``eager``, which also runs on a CPU, or a mode of `torch.compile`, which needs a GPU.
     """
     name = "training" if how == "eager" else f"training {how}"
     suite = ("benchmarks/test_training_throughput.py", "--device", site.device, "-k", how)
@@ -126,9 +129,10 @@ def throughput(site: Site, how: str) -> Step:
 
 
 def detector(site: Site, experiment: str, *overrides: str) -> Step:
-    """A detector's training; without a GPU one epoch of it if it is small.
+    """Step that trains a detector; without a GPU, one epoch of a small detector.
 
-    Where weights trained on COCO are wanted and cannot be had, it fails and its record says which file to put where.
+    If the experiment needs weights trained on COCO and they cannot be downloaded, the step fails, and its record says
+    which file to put where.
     """
     quick = ["epochs=1"] * (site.device == "cpu")
     step = training(site, experiment.replace("/", "_"), [f"experiment={experiment}", *overrides, *quick])
@@ -136,9 +140,9 @@ def detector(site: Site, experiment: str, *overrides: str) -> Step:
 
 
 def study(site: Site, name: str, data: Path) -> Step:
-    """Every experiment of a study, as one process: it starts once, and goes on where an earlier call ended.
+    """Step that trains every experiment of a study in one process, and continues where an earlier call ended.
 
-    The run of an experiment that was trained before, the `way` of one say, is found and kept.
+    Existing runs of its experiments, for example from a `pipeline`, are reused.
     """
     return Step(
         f"study {name}",
@@ -153,7 +157,7 @@ def study(site: Site, name: str, data: Path) -> Step:
 
 
 def speedrun(site: Site, data: Path) -> Step:
-    """Our best recipe against the public one, if it was given."""
+    """Step that times the best recipe of this project and, if given, the airbench script."""
     script = ("--airbench", site.airbench) if site.airbench else ()
     folder = site.out / "bench" / "speedrun"
     return Step(
@@ -166,26 +170,26 @@ def speedrun(site: Site, data: Path) -> Step:
 
 
 def folders(data: Path) -> list[str]:
-    """Overrides that train on class folders."""
+    """Overrides of `assay-train` for training on class folders."""
     return ["data=image_folder", f"data.root='{data}'"]
 
 
 def settings(site: Site) -> list[str]:
-    """Overrides that say where to train; figures are drawn where there is matplotlib."""
+    """Overrides of `assay-train` for the output folder, the device and the figures, which need matplotlib."""
     figures = importlib.util.find_spec("matplotlib") is not None
     return [f"runs={site.out / 'runs'}", f"device={site.device}", f"figures={figures}"]
 
 
-def way(site: Site, name: str, overrides: list[str], images: Path) -> list[Step]:
-    """One experiment all the way: trained, exported, examined, used on image files, and timed."""
+def pipeline(site: Site, name: str, overrides: list[str], images: Path) -> list[Step]:
+    """Steps that train, export, check, predict and benchmark one experiment."""
     bundle = site.out / "bundles" / name
     predict = ("assay_deploy", "predict", bundle, images, "--json", "--top", "1", "--provider", site.provider)
     exported = (f"export {name}",)
     return [
         training(site, name, overrides),
-        exporting(site, name, name),
-        replace(exporting(site, name, f"{name}_compiled", f"formats=aoti-{site.device}"), devices=(site.device,)),
-        halved(site, name),
+        export(site, name, name),
+        replace(export(site, name, f"{name}_compiled", f"formats=aoti-{site.device}"), devices=(site.device,)),
+        export_fp16(site, name),
         Step(
             f"doctor {name}",
             lambda _: module("assay_deploy", "doctor", bundle, "--json", "--provider", site.provider),
@@ -223,7 +227,7 @@ def way(site: Site, name: str, overrides: list[str], images: Path) -> list[Step]
 
 
 def training(site: Site, name: str, overrides: list[str]) -> Step:
-    """One training, which goes on where an earlier call ended."""
+    """Step that trains one experiment, and continues where an earlier call ended."""
     return Step(
         f"train {name}",
         lambda begun: train(site, name, overrides, begun),
@@ -233,8 +237,8 @@ def training(site: Site, name: str, overrides: list[str]) -> Step:
     )
 
 
-def exporting(site: Site, name: str, bundle: str, *options: str) -> Step:
-    """An experiment's newest run as a bundle."""
+def export(site: Site, name: str, bundle: str, *options: str) -> Step:
+    """Step that exports the newest run of an experiment as a bundle."""
     bundles = site.out / "bundles"
     place = (f"bundles={bundles}", f"name={bundle}")
     return Step(
@@ -245,22 +249,22 @@ def exporting(site: Site, name: str, bundle: str, *options: str) -> Step:
     )
 
 
-def halved(site: Site, name: str) -> Step:
-    """An experiment's newest run with its ONNX graphs in float16 too."""
+def export_fp16(site: Site, name: str) -> Step:
+    """Step that exports the newest run of an experiment as ONNX in float32 and float16."""
     return replace(
-        exporting(site, name, f"{name}_fp16", "formats=onnx", "precisions=fp32,fp16"),
+        export(site, name, f"{name}_fp16", "formats=onnx", "precisions=fp32,fp16"),
         devices=("cuda",),
         skip=skip(site) or ("" if site.provider == "cuda" else "onnxruntime-gpu is not installed"),
     )
 
 
 def module(name: str, *arguments: str | Path) -> list[str | Path]:
-    """The command line of a module."""
+    """Command line that runs a Python module."""
     return [sys.executable, "-m", name, *arguments]
 
 
 def train(site: Site, name: str, overrides: list[str], begun: bool) -> list[str | Path]:
-    """Train anew, or go on with what an earlier call began if it got as far as a checkpoint."""
+    """Command line of a training; resumes the newest run if an earlier call started one and it has a checkpoint."""
     if begun:
         with contextlib.suppress(LookupError):
             return module("assay_research.commands.train", f"resume='{site.newest_run(name)}'")
@@ -268,38 +272,46 @@ def train(site: Site, name: str, overrides: list[str], begun: bool) -> list[str 
 
 
 def bench(site: Site, name: str, *arguments: str | Path) -> list[str | Path]:
-    """Part of the benchmark suite; on a CPU only as much as shows that it works."""
+    """Command line of a part of the benchmark suite; on a CPU with ``--quick``, as a functional check."""
     quick = ["--quick"] * (site.device == "cpu")
     return module("pytest", *arguments, *quick, "--report", site.out / "bench" / name)
 
 
 def environment() -> dict[str, Any]:
-    """The answer of `benchmarks.measure.environment`, from another process: this one holds no GPU memory."""
+    """Run `benchmarks.measure.environment` in another process, so that this one allocates no GPU memory."""
     ran = subprocess.run(module("benchmarks.measure.environment"), capture_output=True, text=True, check=False)  # noqa: S603
     if ran.returncode:
-        sys.exit(f"gpu suite: torch cannot be asked what is here:\n{ran.stderr}")
+        sys.exit(f"gpu suite: cannot describe this machine:\n{ran.stderr}")
     found = json.loads(ran.stdout)
     assert isinstance(found, dict)
     return found
 
 
 def main() -> None:
-    """The command line."""
+    """Run the command line of the GPU suite."""
     start = time.monotonic()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--budget", type=float, default=600, metavar="SECONDS", help="of this call; default 600")
-    parser.add_argument("--out", type=Path, default=Path("gpu"), metavar="FOLDER", help="default gpu")
-    parser.add_argument("--data", type=Path, metavar="FOLDER", help="train/<class>/ and test/<class>/ of images")
-    parser.add_argument("--bccd", type=Path, metavar="FOLDER", help="JPEGImages/ and Annotations/ of blood cells")
-    parser.add_argument("--airbench", type=Path, metavar="FILE", help="airbench94_muon.py, to race it; needs --data")
-    parser.epilog = f"exit codes: 0 all is done; 1 a step failed; {UNFINISHED} call again; 2 wrong usage"
+    parser.add_argument(
+        "--budget", type=float, default=600, metavar="SECONDS", help="time limit of this call; default 600"
+    )
+    parser.add_argument(
+        "--out", type=Path, default=Path("gpu"), metavar="FOLDER", help="folder of all outputs; default gpu"
+    )
+    parser.add_argument("--data", type=Path, metavar="FOLDER", help="images in train/<class>/ and test/<class>/")
+    parser.add_argument("--bccd", type=Path, metavar="FOLDER", help="data set BCCD, with JPEGImages/ and Annotations/")
+    parser.add_argument(
+        "--airbench", type=Path, metavar="FILE", help="script airbench94_muon.py to compare with; needs --data"
+    )
+    parser.epilog = (
+        f"exit codes: 0 all steps are done; 1 a step failed; {UNFINISHED} call again to continue; 2 wrong usage"
+    )
     arguments = parser.parse_args()
     if arguments.data and not all((arguments.data / part).is_dir() for part in ("train", "test")):
         parser.error(f"--data '{arguments.data}' has no folders train/ and test/")
     if arguments.bccd and not (arguments.bccd / "Annotations").is_dir():
         parser.error(f"--bccd '{arguments.bccd}' has no folder Annotations/")
     if arguments.airbench and not (arguments.data and arguments.airbench.is_file()):
-        parser.error(f"--airbench '{arguments.airbench}' has to be a file, and to go with --data")
+        parser.error(f"--airbench '{arguments.airbench}' must be an existing file, together with --data")
     out: Path = arguments.out.resolve()
     out.mkdir(parents=True, exist_ok=True)
     given = (arguments.data, arguments.airbench, arguments.bccd)
@@ -320,9 +332,9 @@ def main() -> None:
     except ValueError as error:
         sys.exit(f"gpu suite: {error}")
     except Timeout:
-        sys.exit(f"gpu suite: another call is at work in '{out}'")
+        sys.exit(f"gpu suite: another call is already running in '{out}'")
     except KeyboardInterrupt:
-        sys.exit(f"gpu suite: interrupted; call again with --out {out}")
+        sys.exit(f"gpu suite: interrupted; to continue, call again with --out {out}")
     print(f"records: {ledger.json}, {ledger.markdown}")  # noqa: T201
     sys.exit(code)
 

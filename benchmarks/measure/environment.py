@@ -1,4 +1,4 @@
-"""The machine, the versions and the commit that a figure belongs to."""
+"""Description of the machine, the package versions and the commit, stored with every figure."""
 
 import json
 import os
@@ -15,17 +15,17 @@ from assay_research.training.device import hardware
 
 
 def devices() -> list[str]:
-    """Every device that is there, in torch's words."""
+    """Available devices, by torch's names."""
     return ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 
 
 def describe() -> dict[str, Any]:
-    """What to put beside every figure, ready for JSON.
+    """Describe the machine and the software, ready for JSON.
 
     Returns:
-        ``hardware``: a name for each device that is there, ``cpu`` and perhaps ``cuda``; ``threads`` that each
-        engine is given; ``load``, how many processes wanted a core in the last minute; ``versions``; ``commit``,
-        "" outside a checkout.
+        ``hardware``: name of each available device, ``cpu`` and possibly ``cuda``; ``threads``: threads of each
+        engine; ``load``: load average of the last minute, None if unknown; ``versions``: package versions by name;
+        ``commit``: git commit, "" outside a checkout.
     """
     names = devices()
     found = versions() | installed_runtimes() | {"system": f"{platform.system()} {platform.machine()}"}

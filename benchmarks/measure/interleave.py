@@ -1,4 +1,4 @@
-"""Time two ways to do one thing in turns, so that what slows the machine slows both and their ratio stands."""
+"""Time two functions in alternation, so that disturbances of the machine affect both and not their ratio."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,17 +11,17 @@ from pytest_benchmark.fixture import BenchmarkFixture
 T = TypeVar("T")
 
 SHORT = 0.02
-"""Seconds; a shorter call is timed right after an untimed one of its own. The idle threads of torch and of ONNX
-Runtime spin for some milliseconds and take the cores from whoever comes next: on two cores ONNX Runtime took
+"""Duration in seconds below which a call is timed right after an untimed call of the same function. Idle threads of
+torch and ONNX Runtime spin for some milliseconds and occupy the cores of the next call: on two cores, ONNX Runtime took
 0.08 ms for an image by itself, 0.32 ms straight after eager torch, and 0.14 ms with an untimed call between."""
 
 WARM_UP = 3
-"""Calls before anything is timed: CUDA loads its kernels in the first, TorchScript compiles in the first two."""
+"""Calls before the timing starts: CUDA loads its kernels in the first, TorchScript compiles in the first two."""
 
 
 @dataclass(frozen=True)
 class Effort:
-    """How long a comparison may take: `seconds` to fill with rounds, but at `least` and at `most` so many."""
+    """Limits of a comparison: `seconds` to fill with rounds, but between `least` and `most` rounds."""
 
     seconds: float
     least: int
@@ -41,15 +41,15 @@ def compare(
     images: Sequence[int],
     prime: bool = False,
 ) -> None:
-    """Time the baseline and then the target in every round, and put what comes of it into ``benchmark.extra_info``.
+    """Time the baseline and then the target in every round, and store the figures in ``benchmark.extra_info``.
 
     Args:
-        benchmark: the fixture; its own statistics are the target's.
-        baseline: returns once its work is done, which on CUDA means synchronised.
-        target: likewise.
-        inputs: of the rounds; both get the same.
-        images: how many each input is.
-        prime: call each once, untimed, right before it is timed.
+        benchmark: the fixture; its own statistics are those of the target.
+        baseline: function to compare with; it must return only when its work is done (synchronised on CUDA).
+        target: function to measure, with the same requirement.
+        inputs: one input per round, given to both functions.
+        images: number of images of each input.
+        prime: call each function once, untimed, right before it is timed.
     """
     seconds: list[float] = []
     turns = iter(inputs)
@@ -73,7 +73,7 @@ def compare(
 def rounds(
     baseline: Callable[[T], object], target: Callable[[T], object], given: T, effort: Effort
 ) -> tuple[int, bool]:
-    """Warm both up; how many rounds the effort allows them, and whether `compare` should prime them."""
+    """Warm up both functions; return the number of rounds within the effort, and whether `compare` should prime."""
     for _ in range(WARM_UP):
         start = perf_counter()
         baseline(given)
@@ -84,16 +84,16 @@ def rounds(
 
 
 def figures(baseline: Sequence[float], target: Sequence[float], images: Sequence[int]) -> dict[str, Any]:
-    """What a report says of paired timings, ready for JSON.
+    """Summarize paired timings for the report, ready for JSON.
 
     Args:
-        baseline: seconds of each round.
-        target: seconds of the same rounds.
-        images: how many each round had.
+        baseline: seconds of each round of the baseline.
+        target: seconds of each round of the target.
+        images: number of images in each round.
 
     Returns:
-        ``ratio``, the baseline's seconds by the target's round by round, so that 2 is twice as fast, with its
-        quartiles and extremes; and of both, milliseconds a round and the median of the images a second.
+        ``ratio``: median, quartiles and extremes of the baseline's seconds divided by the target's in each round, so
+        that 2 is twice as fast; and for both, milliseconds per round and median images per second.
     """
     low, q1, median, q3, high = np.quantile(np.divide(baseline, target), (0, 0.25, 0.5, 0.75, 1)).tolist()
     return {

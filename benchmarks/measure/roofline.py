@@ -1,4 +1,4 @@
-"""How near a training step comes to what its device can do: FLOPs and bytes counted, ceilings measured."""
+"""Roofline of a training step: counted FLOPs and bytes, measured ceilings of the device."""
 
 import copy
 from collections.abc import Callable
@@ -13,27 +13,27 @@ from torch.utils.flop_counter import FlopCounterMode
 from assay_research.tasks.classification.trainer import ClassifierTrainer
 
 RULE = """\
-Roofline: FLOPs are those of convolutions and matrix products, forward and backward, two a multiply-add. Bytes are the
-fewest that have to move: each output of a convolution or linear layer written once and read once by the backward pass,
-in the training precision (whatever follows it up to the next such layer, and the gradients on the way back, are taken
-to stay on the chip); each weight, its gradient and its optimizer state read once and written once; each image read
-once, as uint8. The two ceilings were measured in the same run: the fastest of ten products of two large square matrices
-in the training precision, and the fastest of ten copies of a large tensor, bytes read and written. A step cannot be
-faster than either allows.
+Roofline: FLOPs are those of convolutions and matrix products, forward and backward, two per multiply-add. Bytes are the
+minimum that has to be moved: each output of a convolution or linear layer is written once and read once by the backward
+pass, in the training precision (other layers' outputs and the gradients are assumed to stay on the chip); each weight,
+its gradient and its optimizer state are read once and written once; each image is read once, as uint8. The two ceilings
+were measured in the same run: the fastest of ten products of two large square matrices in the training precision, and
+the fastest of ten copies of a large tensor, counting bytes read and written. A step cannot be faster than either
+ceiling allows.
 """
 
-SIDE = {"cpu": 2048, "cuda": 8192}
-"""Of the square matrices whose product is timed."""
+MATRIX_SIDE = {"cpu": 2048, "cuda": 8192}
+"""Side of the square matrices whose product is timed, by device."""
 
-COPIED = {"cpu": 256 << 20, "cuda": 1 << 30}
-"""Bytes of the tensor whose copy is timed: more than the caches hold."""
+COPY_BYTES = {"cpu": 256 << 20, "cuda": 1 << 30}
+"""Bytes of the tensor whose copy is timed, by device: larger than the caches."""
 
 REPEATS = 10
 
 
 @dataclass(frozen=True)
 class Work:
-    """What one training step takes at the least, as `RULE` counts it."""
+    """FLOPs and bytes that a training step needs at least, counted as described in `RULE`."""
 
     flops: int
     bytes: int
@@ -41,7 +41,7 @@ class Work:
 
 @dataclass(frozen=True)
 class Ceilings:
-    """What a device does in a second at the most."""
+    """Maximum FLOPs and bytes per second of a device, as measured."""
 
     flops: float
     bytes: float
@@ -50,13 +50,13 @@ class Ceilings:
 def count(
     model: nn.Module, images: tuple[int, int, int, int], optimizer: torch.optim.Optimizer, dtype: torch.dtype
 ) -> Work:
-    """The work of a step, as `RULE` counts it.
+    """Count the work of a training step as described in `RULE`.
 
     Args:
-        model: from float32 images to anything; it is copied, and nothing is computed.
-        images: ``[batch, channels, height, width]`` of them.
-        optimizer: over the model's parameters; it has taken a step, or it has no state to count.
-        dtype: what layers put out.
+        model: the model, which takes float32 images; a copy without data is used, so nothing is computed.
+        images: shape of the images, ``[batch, channels, height, width]``.
+        optimizer: optimizer of the model's parameters; its state exists only after its first step.
+        dtype: dtype of the layers' outputs.
     """
     twin = copy.deepcopy(model).to("meta").train()
     outputs: list[int] = []
@@ -72,21 +72,21 @@ def count(
         twin(batch).sum().backward()
     weights = sum(weight.nbytes for weight in model.parameters() if weight.requires_grad)
     states = (value for state in optimizer.state.values() for value in state.values())
-    kept = sum(value.nbytes for value in states if isinstance(value, Tensor))
-    # Of weights, gradients, state and activations alike: one read and one write.
-    return Work(counter.get_total_flops(), 2 * (weights + weights + kept + sum(outputs)) + batch.numel())
+    state = sum(value.nbytes for value in states if isinstance(value, Tensor))
+    # Weights, gradients, optimizer state and activations: one read and one write each.
+    return Work(counter.get_total_flops(), 2 * (weights + weights + state + sum(outputs)) + batch.numel())
 
 
 def measure(device: torch.device, dtype: torch.dtype, side: int | None = None, copied: int | None = None) -> Ceilings:
-    """Measure both ceilings.
+    """Measure both ceilings of a device.
 
     Args:
-        device: where.
-        dtype: of the matrices.
-        side: of the matrices; `SIDE` by default.
-        copied: bytes of the tensor; `COPIED` by default.
+        device: the device to measure.
+        dtype: dtype of the matrices.
+        side: side of the matrices; None for `MATRIX_SIDE`.
+        copied: bytes of the copied tensor; None for `COPY_BYTES`.
     """
-    side, copied = side or SIDE[device.type], copied or COPIED[device.type]
+    side, copied = side or MATRIX_SIDE[device.type], copied or COPY_BYTES[device.type]
     left, right = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
     product = torch.empty_like(left)
     multiplied = _fastest(lambda: torch.mm(left, right, out=product), device)
@@ -97,19 +97,19 @@ def measure(device: torch.device, dtype: torch.dtype, side: int | None = None, c
 
 
 class Rooflines:
-    """Where trainings stand, a row each; the ceilings of a device and precision are measured once."""
+    """Collector of roofline rows, one per training; the ceilings of a device and precision are measured once."""
 
     def __init__(self) -> None:
         self.rows: list[dict[str, Any]] = []
         self.ceilings: dict[tuple[torch.device, torch.dtype], Ceilings] = {}
 
     def add(self, named: dict[str, str], trainer: ClassifierTrainer, images_per_second: float) -> None:
-        """Note a speed, unless the same training at the same batch size has its row.
+        """Add a row for a measured speed, unless the same training at the same batch size already has one.
 
         Args:
-            named: ``target`` and ``device``, in words.
-            trainer: has trained; its images are on the canvas of its data.
-            images_per_second: as measured.
+            named: names for the report: ``target`` and ``device``.
+            trainer: the trainer, after at least one training step.
+            images_per_second: measured training speed.
         """
         canvas, batch = trainer.data.canvas, trainer.batch_size
         named = {**named, "precision": str(trainer.dtype).removeprefix("torch.")}
@@ -120,11 +120,11 @@ class Rooflines:
         if place not in self.ceilings:
             self.ceilings[place] = measure(*place)
         work = count(trainer.model, (batch, 3, canvas.height, canvas.width), trainer.optimizer, trainer.dtype)
-        self.rows.append(row | standing(work, self.ceilings[place], batch, images_per_second))
+        self.rows.append(row | roofline_row(work, self.ceilings[place], batch, images_per_second))
 
 
 def _fastest(action: Callable[[], object], device: torch.device) -> float:
-    """Seconds of the fastest call."""
+    """Seconds of the fastest of `REPEATS` calls."""
 
     def once() -> float:
         start = now(device)
@@ -135,24 +135,25 @@ def _fastest(action: Callable[[], object], device: torch.device) -> float:
 
 
 def now(device: torch.device) -> float:
-    """Seconds on a clock that starts anywhere, once the device has done all it was given."""
+    """Wait until the device has finished its work, then return the time of a monotonic clock in seconds."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     return perf_counter()
 
 
-def standing(work: Work, ceilings: Ceilings, batch: int, images_per_second: float) -> dict[str, Any]:
-    """Where a measured speed stands under its roofline, ready for JSON.
+def roofline_row(work: Work, ceilings: Ceilings, batch: int, images_per_second: float) -> dict[str, Any]:
+    """Compare a measured speed with its roofline, ready for JSON.
 
     Args:
-        work: of a step.
-        ceilings: of the device it ran on.
-        batch: images a step.
-        images_per_second: as measured.
+        work: work of a training step.
+        ceilings: ceilings of the device.
+        batch: images per step.
+        images_per_second: measured training speed.
 
     Returns:
-        ``mflop`` and ``kb`` an image; ``tflops`` and ``gbs``, the ceilings; ``by_flops`` and ``by_bytes``, the
-        images a second that each allows; ``images_per_second``; ``fraction`` of the lower of the two.
+        ``mflop`` and ``kb``: work per image; ``tflops`` and ``gbs``: the ceilings; ``by_flops`` and ``by_bytes``:
+        images per second that each ceiling allows; ``images_per_second``; ``fraction``: the measured speed divided by
+        the lower of the two.
     """
     by_flops, by_bytes = batch * ceilings.flops / work.flops, batch * ceilings.bytes / work.bytes
     return {

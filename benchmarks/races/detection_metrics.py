@@ -1,9 +1,9 @@
-"""Time the metrics of a detector beside pycocotools on the same detections, whose figures have to be the same.
+"""Compare the speed of the detection metrics with pycocotools on the same detections; the figures must be equal.
 
     python -m benchmarks.races.detection_metrics [--rounds 15] [--report bench]
 
-Both begin with boxes in tensors and end with COCO's twelve figures; converting boxes to annotations is the same code.
-Boxes and scores are drawn at random, in the numbers that BCCD's test split and COCO's validation split have.
+Both start with boxes in tensors and end with COCO's twelve figures; they share the code that converts boxes to
+annotations. Boxes and scores are random; their numbers are those of BCCD's test split and COCO's validation split.
 """
 
 import argparse
@@ -35,14 +35,14 @@ TOLERANCE = 1e-6
 
 @dataclass(frozen=True)
 class Size:
-    """How much there is to match.
+    """Size of a random data set.
 
     Attributes:
-        like: which data set has about as much.
-        images: how many.
-        classes: of objects.
-        objects: an image, on average.
-        detections: an image.
+        like: name of a real data set of about this size.
+        images: number of images.
+        classes: number of object classes.
+        objects: average number of objects per image.
+        detections: number of detections per image.
     """
 
     like: str
@@ -52,18 +52,18 @@ class Size:
     detections: int
 
     def __str__(self) -> str:
-        return f"{self.classes} classes, {self.detections} detections an image, as {self.like}"
+        return f"{self.classes} classes, {self.detections} detections per image, like {self.like}"
 
 
 SIZES = (Size("BCCD", 72, 3, 13, 100), Size("COCO", 5000, 80, 7, 100))
 
 
 def draw(size: Size, canvas: Canvas) -> tuple[list[Found], BoxSplit]:
-    """Objects anywhere, and detections about them: four in five moved a little, one in five of another class.
+    """Draw random objects and detections near them: four in five slightly moved, one in five with a random class.
 
     Args:
-        size: how many.
-        canvas: of the images, which are as large.
+        size: numbers of images, classes, objects and detections.
+        canvas: canvas of the images; all images have its size.
     """
     random = torch.Generator().manual_seed(0)
     counts = torch.randint(1, 2 * size.objects, (size.images,), generator=random).tolist()
@@ -77,11 +77,11 @@ def draw(size: Size, canvas: Canvas) -> tuple[list[Found], BoxSplit]:
         noise = torch.where(torch.rand(size.detections, 1, generator=random) < 0.8, 0.08, 0.8)
         moved = box[about] + noise * sides * (torch.rand(size.detections, 4, generator=random) - 0.5)
         other = torch.randint(size.classes, (size.detections,), generator=random)
-        kept = torch.rand(size.detections, generator=random) < 0.8
+        correct = torch.rand(size.detections, generator=random) < 0.8
         scores = torch.rand(size.detections, generator=random).sort(descending=True).values
         boxes.append(box)
         labels.append(label)
-        found.append(Found(moved, scores, torch.where(kept, label[about], other)))
+        found.append(Found(moved, scores, torch.where(correct, label[about], other)))
     split = BoxSplit(
         images=torch.zeros(size.images, 1, 1, 3, dtype=torch.uint8),
         boxes=tuple(boxes),
@@ -94,7 +94,7 @@ def draw(size: Size, canvas: Canvas) -> tuple[list[Found], BoxSplit]:
 
 
 def measure_with_pycocotools(found: Sequence[Found], split: BoxSplit, canvas: Canvas, classes: int) -> list[float]:
-    """COCO's twelve figures, NaN where there is nothing to measure by."""
+    """Return COCO's twelve figures by pycocotools; NaN where there are no objects to evaluate."""
     truth, detections = annotations(found, split, canvas)
     coco = COCO()
     coco.dataset = {
@@ -113,14 +113,14 @@ def measure_with_pycocotools(found: Sequence[Found], split: BoxSplit, canvas: Ca
 
 
 def compare(size: Size, rounds: int) -> dict[str, Any]:
-    """Time both in turns, and hold their figures together.
+    """Time both in alternation and check that their figures are equal.
 
     Args:
-        size: of the data.
-        rounds: how many.
+        size: size of the random data set.
+        rounds: number of rounds.
 
     Raises:
-        ValueError: their figures differ.
+        ValueError: the figures differ by more than `TOLERANCE`.
     """
     canvas = Canvas(480, 640)
     found, split = draw(size, canvas)
@@ -143,10 +143,17 @@ def compare(size: Size, rounds: int) -> dict[str, Any]:
 
 
 def main(typed: Sequence[str] | None = None) -> None:
-    """The command line."""
+    """Run the command line of this benchmark."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=15, help="of the smaller; the larger has a third; default 15")
-    parser.add_argument("--report", type=Path, default=Path("bench"), metavar="FOLDER", help="default bench")
+    parser.add_argument(
+        "--rounds",
+        type=int,
+        default=15,
+        help="rounds of the smaller data set, a third of them for the larger; default 15",
+    )
+    parser.add_argument(
+        "--report", type=Path, default=Path("bench"), metavar="FOLDER", help="folder of the report; default bench"
+    )
     arguments = parser.parse_args(typed)
     if arguments.rounds < 1:
         parser.error(f"--rounds must be at least 1, got {arguments.rounds}")
@@ -154,11 +161,11 @@ def main(typed: Sequence[str] | None = None) -> None:
     try:
         small, large = SIZES
         timings = [compare(small, arguments.rounds), compare(large, math.ceil(arguments.rounds / 3))]
-        said = {
+        subject = {
             "what": "COCO's twelve figures",
             **{name: version(name) for name in ("faster-coco-eval", "pycocotools")},
         }
-        document = report.document(environment, said, timings=timings)
+        document = report.document(environment, subject, timings=timings)
         report.show(document, arguments.report)
     except (ValueError, OSError) as error:
         sys.exit(f"detection_metrics: {error}")

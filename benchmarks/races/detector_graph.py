@@ -1,11 +1,11 @@
-"""Time exported detectors in ONNX Runtime beside torchvision's own code, to see what selections of fixed size cost.
+"""Compare the speed of exported detectors in ONNX Runtime with torchvision's code: the cost of fixed-size selections.
 
     python -m benchmarks.races.detector_graph [--models retinanet_small ...] [--rounds 11] [--report bench]
 
-Weights are random, and one image of noise is looked at. Torchvision's code looks at the candidates there are, the
-graph at as many as there can be: of one stage boxes, which are cheap, of two stages 1,000 proposals, each of which goes
-through the second stage. So a detector is timed where nearly all of its candidates are there, and where none is. Before
-anything is timed both have to give one answer.
+Weights are random, and the input is one image of noise. Torchvision's code processes only the candidates that exist.
+The graph always processes the maximum number: boxes in one-stage detectors, which are cheap, or 1,000 proposals in
+two-stage detectors, each of which is processed by the second stage. So each detector is timed with nearly all
+candidates and with none. Before the timing, the outputs of both are compared.
 """
 
 import argparse
@@ -39,18 +39,19 @@ from benchmarks.report import document as report
 
 CANVAS = Canvas(240, 320)
 ALLOWED = {**TOLERANCES[DETECTION, "onnx", "fp32"], "labels": 0.05}
-"""What the gate allows, but for the share of boxes that only one of both finds: random weights place hundreds of them
-with like scores and overlaps, and rounding decides between two."""
+"""Tolerances of the export gate, except for the share of unmatched boxes: random weights give hundreds of boxes with
+similar scores and overlaps, and rounding decides which of two remains."""
 
 MODELS = ("retinanet_small", "retinanet_resnet50", "faster_rcnn_mobilenet", "faster_rcnn_resnet50")
 
 
 def build(name: str, candidates: bool) -> Normalized:
-    """A detector of the zoo for two classes, with random weights.
+    """Build a detector of the zoo for two classes, with random weights.
 
     Args:
-        name: as ``model=`` takes it.
-        candidates: whether there are any: proposals of the first of two stages, boxes above the threshold of one.
+        name: name of the model for ``model=``.
+        candidates: whether there are candidates: proposals of the first stage, or boxes above the score threshold of a
+            one-stage detector.
     """
     torch.manual_seed(0)
     model = build_model(compose(["experiment=diatoms_smoke", f"model={name}"]).model, 2)
@@ -59,7 +60,7 @@ def build(name: str, candidates: bool) -> Normalized:
     for module in detector.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.momentum = 1.0
-    with torch.no_grad():  # with statistics of images like the one to come, or its features are all alike
+    with torch.no_grad():  # batch norm statistics of similar images; otherwise all features are alike
         detector.train().model.backbone(torch.rand(4, 3, CANVAS.height, CANVAS.width))
     model.eval()
     if detector.background:
@@ -73,15 +74,15 @@ def build(name: str, candidates: bool) -> Normalized:
 
 
 def compare(name: str, candidates: bool, rounds: int) -> dict[str, Any]:
-    """Time torchvision's code and the graph in turns, and hold their answers together.
+    """Time torchvision's code and the graph in alternation, and check that their outputs agree.
 
     Args:
-        name: of the detector.
-        candidates: see `build`.
-        rounds: how many.
+        name: name of the detector.
+        candidates: whether there are candidates, see `build`.
+        rounds: number of rounds.
 
     Raises:
-        ValueError: their answers differ by more than `ALLOWED`.
+        ValueError: the outputs differ by more than `ALLOWED`.
     """
     model = build(name, candidates)
     what = f"{name}, {'many candidates' if candidates else 'no candidate'}"
@@ -98,9 +99,9 @@ def compare(name: str, candidates: bool, rounds: int) -> dict[str, Any]:
     with torch.inference_mode():
         expected = {key: each.numpy() for key, each in eager(image)._asdict().items()}
         found = dict(zip(BOXES, session.run(list(BOXES), given), strict=True))
-        apart = detection_differences(found, expected)
-        if not all(apart[key] <= ALLOWED[key] for key in ALLOWED):
-            raise ValueError(f"{what}: the answers differ by {apart}, allowed {ALLOWED}")
+        differences = detection_differences(found, expected)
+        if not all(differences[key] <= ALLOWED[key] for key in ALLOWED):
+            raise ValueError(f"{what}: the outputs differ by {differences}, allowed {ALLOWED}")
         for _ in range(WARM_UP + rounds):
             start = perf_counter()
             eager(image)
@@ -109,26 +110,28 @@ def compare(name: str, candidates: bool, rounds: int) -> dict[str, Any]:
             baseline.append(between - start)
             target.append(perf_counter() - between)
     boxes = int(np.sum(expected["labels"] >= 0))
-    sys.stdout.write(f"{what}: {boxes} boxes, {apart['labels']:.1%} of their scores by one alone\n")
+    sys.stdout.write(f"{what}: {boxes} boxes, {differences['labels']:.1%} of the total score unmatched\n")
     named = {"group": "Detectors as graphs", "device": "cpu", "target": what, "baseline": "torchvision"}
     return named | figures(baseline[WARM_UP:], target[WARM_UP:], [1] * rounds)
 
 
 def main(typed: Sequence[str] | None = None) -> None:
-    """The command line."""
+    """Run the command line of this benchmark."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     known = [name for name in choices("model") if name.startswith(("retinanet", "faster_rcnn"))]
     parser.add_argument("--models", nargs="+", choices=known, default=MODELS, metavar="MODEL", help=", ".join(known))
-    parser.add_argument("--rounds", type=int, default=11, help="default 11")
-    parser.add_argument("--report", type=Path, default=Path("bench"), metavar="FOLDER", help="default bench")
+    parser.add_argument("--rounds", type=int, default=11, help="number of rounds; default 11")
+    parser.add_argument(
+        "--report", type=Path, default=Path("bench"), metavar="FOLDER", help="folder of the report; default bench"
+    )
     arguments = parser.parse_args(typed)
     if arguments.rounds < 1:
         parser.error(f"--rounds must be at least 1, got {arguments.rounds}")
     environment = describe()
     try:
         timings = [compare(name, there, arguments.rounds) for name in arguments.models for there in (True, False)]
-        said = {"what": f"one image of noise, {CANVAS.width}x{CANVAS.height} pixels, random weights"}
-        document = report.document(environment, said, timings=timings)
+        subject = {"what": f"one image of noise, {CANVAS.width}x{CANVAS.height} pixels, random weights"}
+        document = report.document(environment, subject, timings=timings)
         report.show(document, arguments.report)
     except (ValueError, OSError) as error:
         sys.exit(f"detector_graph: {error}")

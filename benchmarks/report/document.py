@@ -1,4 +1,4 @@
-"""Turn what the suite measured into one table, one JSON document and one figure."""
+"""Write the measurements of the suite as a Markdown table, a JSON document and a figure."""
 
 import importlib.util
 import json
@@ -17,29 +17,29 @@ Finding = dict[str, Any]
 Document = dict[str, Any]
 
 NOTE = """\
-Ratio: how many times as fast as what it is compared with, both timed in turns in one run: the median of the rounds
-and their quartiles. Below 1 is slower; a row compared with itself shows what chance does. Engines compute in float32
-without TF32, take images from host memory and leave answers there. A training computes as `assay-train` does by
-default; the loop it is compared with in float32, on CUDA with TF32 where torch has it on by default.
+Ratio: speed relative to the baseline, both timed in alternation in one run: the median of the rounds and their
+quartiles. Below 1 is slower; a row with itself as the baseline shows the random variation. Engines compute in float32
+without TF32, with inputs and outputs in host memory. Trainings use the default settings of `assay-train`; their
+baseline uses float32, on CUDA with TF32 where torch enables it by default.
 """
 
 RACE = """\
-Seconds are from the first to the last training step, all work but loading and compiling included; beside them the same
-with the scoring of the test images. Top-1 is that of the last weights on the test images, over all views: no
-contender chooses a checkpoint. All train on the same images on the same device, one contender after the other.
+Seconds are from the first to the last training step and include all work except loading and compiling; "with scoring"
+also includes the scoring of the test images. Top-1 is the accuracy of the last weights on the test images, over all
+views: no contender chooses a checkpoint. All train on the same images and device, one contender after the other.
 """
 
-TIMING_COLUMNS = ("what", "compared with", "device", "images", "ratio", "images/s", "ms", "ms, p95", "rounds")
-PARITY_COLUMNS = ("what", "device", "data", "images", "top-1 eager", "top-1", "changed")
+TIMING_COLUMNS = ("target", "baseline", "device", "images", "ratio", "images/s", "ms", "ms, p95", "rounds")
+PARITY_COLUMNS = ("target", "device", "data", "images", "top-1 eager", "top-1", "changed")
 ROOFLINE_COLUMNS = (
-    *("what", "batch", "device", "precision", "MFLOP/image", "kB/image", "TFLOP/s", "GB/s"),
+    *("model", "batch", "device", "precision", "MFLOP/image", "kB/image", "TFLOP/s", "GB/s"),
     *("FLOPs allow, images/s", "bytes allow, images/s", "measured, images/s", "of the roofline"),
 )
-RACE_COLUMNS = ("what", "device", "data", "training images", "runs", "top-1", "target", "seconds", "with scoring")
-RUN_COLUMNS = ("what", "run", "top-1", "seconds", "with scoring")
+RACE_COLUMNS = ("contender", "device", "data", "training images", "runs", "top-1", "target", "seconds", "with scoring")
+RUN_COLUMNS = ("contender", "run", "top-1", "seconds", "with scoring")
 
 PALETTE = (BLUE, ORANGE, GREEN, PINK, SKY, VERMILION)
-"""Okabe and Ito's colours, which the colour-blind can tell apart."""
+"""Okabe and Ito's colours, which colour-blind readers can distinguish."""
 
 
 def document(
@@ -51,23 +51,23 @@ def document(
     rooflines: Sequence[Finding] = (),
     races: Sequence[Finding] = (),
 ) -> Document:
-    """Everything a report says, ready for JSON.
+    """Collect the content of a report, ready for JSON.
 
     Args:
-        environment: from `benchmarks.measure.environment.describe`.
-        subject: what was measured, as a name for each word of the report: bundle, run, effort.
-        timings: one for each comparison: its group, target, baseline, device, and what
-            `benchmarks.measure.interleave.figures` gives.
-        parity: one for each artifact, device and data set: target, device, dataset, n, top1_eager, top1, changed.
-        rooflines: one for each training, from `benchmarks.measure.roofline.Rooflines`.
-        races: one for each contender, from `benchmarks.races.speedrun.Contender`.
+        environment: description of the machine from `benchmarks.measure.environment.describe`.
+        subject: names of what was measured, by their label in the report: bundle, run, effort.
+        timings: one entry per comparison: its group, target, baseline, device, and the figures from
+            `benchmarks.measure.interleave.figures`.
+        parity: one entry per artifact, device and data set: target, device, dataset, n, top1_eager, top1, changed.
+        rooflines: one entry per training, from `benchmarks.measure.roofline.Rooflines`.
+        races: one entry per contender, from `benchmarks.races.speedrun.contender`.
     """
     findings = {"timings": timings, "parity": parity, "rooflines": rooflines, "races": races}
     return {**environment, "subject": subject, **{name: list(found) for name, found in findings.items()}}
 
 
 def markdown(found: Document) -> str:
-    """The report as text."""
+    """Format the report as Markdown."""
     versions = ", ".join(f"{name} {number}" for name, number in found["versions"].items())
     lines = [
         "# Benchmarks",
@@ -96,12 +96,12 @@ def markdown(found: Document) -> str:
 
 
 def write(found: Document, folder: Path) -> list[Path]:
-    """Write ``bench.md``, ``bench.json`` and, where there is matplotlib and something to draw, ``bench.png``."""
+    """Write ``bench.md``, ``bench.json`` and, if there are timings and matplotlib is installed, ``bench.png``."""
     folder.mkdir(parents=True, exist_ok=True)
     table, data, image = (folder / f"bench.{suffix}" for suffix in ("md", "json", "png"))
     table.write_text(markdown(found), encoding="utf-8")
     data.write_text(json.dumps(found, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-    image.unlink(missing_ok=True)  # of an earlier report
+    image.unlink(missing_ok=True)  # remove the figure of an earlier report
     if found["timings"] and importlib.util.find_spec("matplotlib"):
         _draw(found, image)
         return [table, data, image]
@@ -109,13 +109,13 @@ def write(found: Document, folder: Path) -> list[Path]:
 
 
 def show(found: Document, folder: Path) -> None:
-    """Print the report, write it, and say where."""
+    """Print the report, write it to files and print their paths."""
     sys.stdout.write(markdown(found))
     sys.stdout.writelines(f"{path}\n" for path in write(found, folder))
 
 
 def _table(columns: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> list[str]:
-    """Markdown that is aligned as plain text too."""
+    """Format a Markdown table with aligned columns."""
     cells = [columns, *rows]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     lines = ["| " + " | ".join(map(str.ljust, row, widths)) + " |" for row in cells]
@@ -188,13 +188,13 @@ def _run_rows(race: Finding) -> list[tuple[str, ...]]:
 
 
 def spread(values: Sequence[float], form: str) -> str:
-    """The mean of some values and, of several, their sample standard deviation."""
+    """Format the mean of the values and, if there are several, their sample standard deviation."""
     mean = format(fmean(values), form)
     return mean if len(values) == 1 else f"{mean} ± {format(stdev(values), form)}"
 
 
 def _draw(found: Document, path: Path) -> None:
-    """A panel for each group and device: a bar for each target and number of images, whiskers at the quartiles."""
+    """Plot a panel for each group and device: a bar for each target and number of images, whiskers at the quartiles."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
@@ -216,7 +216,7 @@ def _draw(found: Document, path: Path) -> None:
             axis.text(max(ratio["q3"], 1), y, f"  {ratio['median']:.2f}", va="center", fontsize=8)
         axis.set_yticks(range(len(timings)), _labels(timings))
         axis.set_ylim(len(timings) - 0.4, -0.6)
-        axis.set_xscale("log")  # so that half and twice as fast are bars of one length
+        axis.set_xscale("log")  # so that half and twice as fast have bars of equal length
         low = min(0.7, *(timing["ratio"]["q1"] for timing in timings))
         high = max(1.4, *(timing["ratio"]["q3"] for timing in timings))
         axis.set_xlim(low / (high / low) ** 0.05, high * (high / low) ** 0.15)  # room for the number at a bar's end
@@ -225,13 +225,13 @@ def _draw(found: Document, path: Path) -> None:
         axis.xaxis.set_minor_locator(NullLocator())
         axis.tick_params(labelsize=8)
         axis.axvline(1, color="black", linewidth=0.8)
-        axis.set_title(f"{group}: what, and how many images; {found['hardware'][device]}", fontsize=9, loc="left")
-    axes[-1].set_xlabel("times as fast as what it is compared with (median and quartiles of the rounds)", fontsize=8)
+        axis.set_title(f"{group}: target and number of images; {found['hardware'][device]}", fontsize=9, loc="left")
+    axes[-1].set_xlabel("speed relative to the baseline (median and quartiles of the rounds)", fontsize=8)
     figure.savefig(path, dpi=150)
 
 
 def _labels(timings: list[Timing]) -> list[str]:
-    """What each bar is; with what it is compared only where the panel has another bar of that name."""
+    """Labels of the bars; the baseline is added only if the panel has several bars of the same name."""
     names = [f"{timing['target']}, {timing['images']}" for timing in timings]
     return [
         f"{name}, against\n{timing['baseline']}" if names.count(name) > 1 else name

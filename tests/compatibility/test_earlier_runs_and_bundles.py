@@ -129,4 +129,4 @@ def test_an_earlier_bundle_predicts(kind: str, bundle: Path, tmp_path: Path) -> 
     images = sorted((tmp_path / "images").rglob("*.png"))[:3]
     told = command(tmp_path, "assay_deploy", "predict", str(folder), *map(str, images), "--json").stdout
     assert [json.loads(line)["path"] for line in told.splitlines()] == list(map(str, images))
-    assert command(tmp_path, "assay_deploy", "doctor", str(folder)).stdout.endswith("Nothing is wrong.\n")
+    assert command(tmp_path, "assay_deploy", "doctor", str(folder)).stdout.endswith("No problems found.\n")

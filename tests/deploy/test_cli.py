@@ -226,7 +226,7 @@ def test_a_label_that_the_bundle_does_not_have_is_refused(
 ) -> None:
     write_manifest(replace(read_manifest(detector_bundle), labels=("one",)), detector_bundle)
     assert main(["predict", str(detector_bundle), str(slides)]) == 2
-    assert "the graph gives label 1, but the bundle has 1" in capsys.readouterr().err
+    assert "the graph returned class index 1, but the bundle has 1 labels" in capsys.readouterr().err
 
 
 def test_a_detectors_json_has_every_image(
@@ -244,8 +244,8 @@ def test_a_detectors_json_has_every_image(
 @pytest.mark.parametrize(
     ("which", "options", "message"),
     [
-        ("detector_bundle", ["--top", "2"], "holds a detector, which has no --top; --score says what"),
-        ("bundle", ["--score", "0.2"], "holds a classifier, which has no --score; --top says what"),
+        ("detector_bundle", ["--top", "2"], "contains a detector, which does not take --top. Its own options: --score"),
+        ("bundle", ["--score", "0.2"], "contains a classifier, which does not take --score. Its own options: --top"),
         ("bundle", ["--precision", "int8"], "has no plain int8 onnx graph; it has model.onnx (onnx, fp32, plain)"),
     ],
 )

@@ -42,11 +42,11 @@ def test_a_sound_bundle_has_nothing_wrong(bundle: Path, capsys: pytest.CaptureFi
         "Conv 1",
         "onnxruntime",
         "pillow",
-        "Nothing is wrong.",
+        "No problems found.",
     ):
         assert words in text
-    assert "ok      probe logits off by" in text
-    assert "ok      probe probabilities off by" in text
+    assert "ok      probe logits differs by" in text
+    assert "ok      probe probabilities differs by" in text
     assert "not in the manifest" not in text
 
 
@@ -74,10 +74,10 @@ def test_every_damaged_file_is_a_problem_and_the_rest_is_examined(
     text = capsys.readouterr().out
     assert "FAILED  model.onnx" in text
     assert "FAILED  parity.json" in text
-    assert "2 things are wrong:" in text
+    assert "2 problems:" in text
     assert f"{bundle / 'model.onnx'}: not the file that was proven" in text
-    assert "FAILED  probe logits not replayed" in text
-    assert "ok      probe probabilities off by" in text
+    assert "FAILED  probe logits not run" in text
+    assert "ok      probe probabilities differs by" in text
 
 
 def test_a_graph_that_no_longer_gives_the_probe_is_a_problem(bundle: Path, manifest: Manifest) -> None:
@@ -90,7 +90,10 @@ def test_a_graph_that_no_longer_gives_the_probe_is_a_problem(bundle: Path, manif
     assert plain["differences"]["logits"] == pytest.approx(2e-3, rel=0.05)
     assert tta["ok"]
     assert len(report["problems"]) == 1
-    assert "model.onnx: its logits are up to 0.00" in report["problems"][0]
+    assert (
+        "model.onnx: on the probe images, output 'logits' differs from the eager model's by up to 0.00"
+        in report["problems"][0]
+    )
 
 
 def test_a_probe_with_nan_is_a_problem(bundle: Path, manifest: Manifest) -> None:
@@ -125,7 +128,7 @@ def test_a_refused_manifest_is_the_problem(bundle: Path, capsys: pytest.CaptureF
     (bundle / "manifest.json").write_text('{"version": 9}')
     assert main(["doctor", str(bundle)]) == 1
     text = capsys.readouterr().out
-    assert "1 thing is wrong:" in text
+    assert "1 problem:" in text
     assert "manifest version 9" in text
     assert "versions" in text
 
@@ -157,7 +160,7 @@ def test_what_was_proven_elsewhere_is_noted_and_no_problem(
     plain, tta = manifest.artifacts
     write_manifest(replace(manifest, artifacts=(plain, replace(tta, precision="fp16", device="cuda"))), bundle)
     assert main(["doctor", str(bundle)]) == 0
-    assert "note    not tried here: " in capsys.readouterr().out
+    assert "note    skipped: " in capsys.readouterr().out
     assert main(["doctor", str(bundle), "--provider", "cuda"]) == 1
 
 
@@ -169,7 +172,10 @@ def test_a_detector_is_replayed_by_its_boxes(detector_bundle: Path) -> None:
     probe = dict(np.load(detector_bundle / "probe.npz"))
     probe["boxes"][:, 0, 2] += 0.3
     _replace_probe(detector_bundle, read_manifest(detector_bundle), _npz(**probe))
-    assert "model.onnx: its boxes are up to 0.3 off" in examine(detector_bundle)["problems"][0]
+    assert (
+        "model.onnx: on the probe images, output 'boxes' differs from the eager model's by up to 0.3"
+        in examine(detector_bundle)["problems"][0]
+    )
 
 
 def test_weights_beside_a_graph_are_examined(
@@ -200,4 +206,4 @@ def test_a_bundle_without_a_graph_for_the_engine_is_a_problem(bundle: Path, mani
     artifacts = tuple(replace(artifact, precision="int8") for artifact in manifest.artifacts)
     write_manifest(replace(manifest, artifacts=artifacts), bundle)
     (problem,) = examine(bundle, engine="openvino")["problems"]
-    assert "has no graph that OpenVINO runs; it has onnx in int8" in problem
+    assert "has no graph that OpenVINO can run; it has onnx in int8" in problem

@@ -65,7 +65,7 @@ def test_the_wheel_alone_predicts_without_torch(python: Path, wheel: Path, bundl
     _install(python, f"assay-deploy[cpu] @ {wheel.as_uri()}")
     assert len(_check(command, "predict", bundle, images).splitlines()) == 40
     assert len(_check(python, "-m", "assay_deploy", "predict", bundle, images, "--tta", "--json").splitlines()) == 40
-    assert "Nothing is wrong." in _check(command, "doctor", bundle)
+    assert "No problems found." in _check(command, "doctor", bundle)
 
     found = _check(
         python,
@@ -86,7 +86,7 @@ def test_the_wheel_predicts_with_openvino_which_reports_nothing(
         "sys.exit(code or any(name.startswith('openvino_telemetry') for name in there) or 'openvino' not in there)"
     )
     assert len(_check(python, "-c", code, "predict", bundle, images, "--engine", "openvino").splitlines()) == 40
-    assert "Nothing is wrong." in _check(python, "-c", code, "doctor", bundle, "--engine", "openvino")
+    assert "No problems found." in _check(python, "-c", code, "doctor", bundle, "--engine", "openvino")
 
 
 def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:

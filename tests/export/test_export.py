@@ -92,8 +92,8 @@ def test_probe_replays_through_deploy(bundle):
         if artifact.format == "onnx":
             session = Session.load(bundle.folder, bundle.manifest, artifact, provider="cpu")
             (output,) = artifact.outputs
-            found = session.run(probe[artifact.probed(IMAGES)])[output]
-            difference = np.abs(found - probe[artifact.probed(output)]).max()
+            found = session.run(probe[artifact.probe_name(IMAGES)])[output]
+            difference = np.abs(found - probe[artifact.probe_name(output)]).max()
             assert difference <= artifact.tolerances[output]
 
 
@@ -110,7 +110,7 @@ def test_any_batch_size_runs_in_every_format(bundle, batch):
         run = formats.start(bundle.folder, bundle.manifest, artifact, default_place(artifact, "cpu"))
         found = (run if artifact.dense is None else enlarged(run, artifact.dense))(images)[output]
         assert found.shape == (batch, 10)
-        expected = bundle.references[artifact.look].test[output][:batch]
+        expected = bundle.references[artifact.variant].test[output][:batch]
         assert np.abs(found - expected).max() <= artifact.tolerances[output]
 
 

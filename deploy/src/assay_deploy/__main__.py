@@ -1,4 +1,4 @@
-"""`python -m assay_deploy` is `assay-deploy`."""
+"""Entry point of `python -m assay_deploy`, the same as the command `assay-deploy`."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Examine a bundle on this machine: every hash, where each graph would run, whether its probe still gives the same."""
+"""Check a bundle on this machine: file hashes, the device of each graph, and its outputs on the probe images."""
 
 import io
 import platform
@@ -15,7 +15,7 @@ from assay_deploy._version import __version__
 from assay_deploy.bundle.folder import CHECKSUM, MANIFEST, read_manifest, read_verified
 from assay_deploy.bundle.manifest import IMAGES, Artifact, Manifest
 from assay_deploy.bundle.strict_json import encode
-from assay_deploy.engines.engine import Engine, Loaded
+from assay_deploy.engines.engine import Engine, LoadedGraph
 from assay_deploy.engines.machine import available_cores
 from assay_deploy.engines.registry import DEFAULT, ENGINES
 from assay_deploy.errors import AssayError, BundleError, RuntimeUnavailableError
@@ -25,16 +25,16 @@ from assay_deploy.tasks.registry import TASKS
 def examine(
     bundle: Path, *, engine: str = DEFAULT, provider: str = "auto", allow_fallback: bool = False
 ) -> dict[str, Any]:
-    """Examine everything, going on after each fault.
+    """Check a bundle and collect all problems instead of stopping at the first.
 
     Args:
         bundle: the bundle's folder.
-        engine: which of `ENGINES` replays the probe.
-        provider: as `assay_deploy.engines.engine.Engine.load` takes it.
-        allow_fallback: as that takes it.
+        engine: name of the engine that runs the graphs, a key of `ENGINES`.
+        provider: requested device, as for `assay_deploy.engines.engine.Engine.load`.
+        allow_fallback: accept compute nodes on the CPU, as for `assay_deploy.engines.engine.Engine.load`.
 
     Returns:
-        What was found, ready for JSON. ``problems`` lists what is wrong and what to do, and is empty if nothing is.
+        The report, ready for JSON. ``problems`` lists each problem with its fix; it is empty if there are none.
     """
     problems: list[str] = []
     chosen = ENGINES[engine]
@@ -46,7 +46,7 @@ def examine(
             "numpy": np.__version__,
             "pillow": PIL.__version__,
             **chosen.versions(),
-            "system": f"{platform.system()} {platform.machine()}, {available_cores()} cores to use",
+            "system": f"{platform.system()} {platform.machine()}, {available_cores()} usable cores",
         },
         "engine": chosen.title,
         "wanted": provider,
@@ -71,7 +71,9 @@ def examine(
         ]
         if not graphs:
             have = ", ".join(sorted({f"{each.format} in {each.precision}" for each in manifest.artifacts}))
-            problems.append(f"{bundle}: has no graph that {chosen.title} runs; it has {have}. Export one")
+            problems.append(
+                f"{bundle}: has no graph that {chosen.title} can run; it has {have}. Export one that it can"
+            )
     return report
 
 
@@ -101,7 +103,7 @@ def _graph(
     allow_fallback: bool,
     problems: list[str],
 ) -> dict[str, Any]:
-    """Load a graph and replay the probe through it."""
+    """Load a graph, run it on the probe images and report its placement, differences and problems."""
     found: dict[str, Any] = {"path": artifact.path, "views": artifact.views, "dense": artifact.dense}
     found |= {"tolerances": artifact.tolerances, "precision": artifact.precision, "ok": False, "skipped": ""}
     try:
@@ -116,28 +118,28 @@ def _graph(
         found["differences"] = _replay(session, artifact, bundle, manifest)
     except AssayError as error:
         if isinstance(error, RuntimeUnavailableError) and artifact.device not in ("any", provider):
-            found["skipped"] = str(error)  # it was proven elsewhere, and nobody asked for that here
-        elif str(error) not in problems:  # a damaged file is a problem of its own already
+            found["skipped"] = str(error)  # proven on another device, which was not requested here
+        elif str(error) not in problems:  # a damaged file is already among the problems
             problems.append(str(error))
         return found
     off = {name: each for name, each in found["differences"].items() if not each <= artifact.tolerances[name]}  # or NaN
     found["ok"] = not off
     for name, difference in off.items():
         problems.append(
-            f"{artifact.path}: its {name} are up to {difference:.3g} off what the eager model gave for the probe, "
-            f"tolerance {artifact.tolerances[name]:.3g}: on this machine it is not the model that was proven. Try "
-            f"--provider cpu, or the version of {engine.title} that the manifest's toolchain names"
+            f"{artifact.path}: on the probe images, output '{name}' differs from the eager model's by up to "
+            f"{difference:.3g}, tolerance {artifact.tolerances[name]:.3g}: on this machine the graph does not compute "
+            f"what was proven. Try --provider cpu, or the version of {engine.title} listed in the manifest's toolchain"
         )
     return found
 
 
-def _replay(session: Loaded, artifact: Artifact, bundle: Path, manifest: Manifest) -> dict[str, float]:
-    """Of each output, the difference from the eager model's on the probe."""
+def _replay(session: LoadedGraph, artifact: Artifact, bundle: Path, manifest: Manifest) -> dict[str, float]:
+    """Difference of each output from the eager model's on the probe images, by output name."""
     content = read_verified(bundle, manifest.probe)
     try:
         with np.load(io.BytesIO(content), allow_pickle=False) as probe:
-            images = probe[artifact.probed(IMAGES)]
-            expected = {output: probe[artifact.probed(output)] for output in artifact.outputs}
+            images = probe[artifact.probe_name(IMAGES)]
+            expected = {output: probe[artifact.probe_name(output)] for output in artifact.outputs}
         return TASKS[manifest.task].differences(session.run(images), expected)
     except AssayError:
         raise
@@ -146,7 +148,7 @@ def _replay(session: Loaded, artifact: Artifact, bundle: Path, manifest: Manifes
 
 
 def render(report: dict[str, Any]) -> str:
-    """The report as text for a terminal."""
+    """Format the report as text for a terminal."""
     lines = [f"bundle      {report['path']}"]
     if "manifest" in report:
         lines += _manifest_lines(report["manifest"])
@@ -154,20 +156,20 @@ def render(report: dict[str, Any]) -> str:
         for file in report["files"]:
             size = f"{file['bytes']:>12,} bytes" if file["ok"] else ""
             lines.append(f"  {_verdict(file['ok'])}  {file['path']:<24}{size}".rstrip())
-        lines += [f"  note    {path}: not in the manifest, not used" for path in report["unlisted"]]
+        lines += [f"  note    {path}: not in the manifest, ignored" for path in report["unlisted"]]
     lines += ["", "versions"]
     lines += [f"  {name:<16}{number}" for name, number in report["versions"].items()]
     if "providers" in report:
         lines += [
             "",
-            f"providers   wanted: {report['wanted']}; this {report['engine']} has: {', '.join(report['providers'])}",
+            f"providers   requested: {report['wanted']}; {report['engine']} has: {', '.join(report['providers'])}",
         ]
     for graph in report.get("graphs", []):
         lines += ["", *_graph_lines(graph)]
     problems = report["problems"]
     if not problems:
-        return "\n".join([*lines, "", "Nothing is wrong.\n"])
-    lines += ["", "1 thing is wrong:" if len(problems) == 1 else f"{len(problems)} things are wrong:"]
+        return "\n".join([*lines, "", "No problems found.\n"])
+    lines += ["", "1 problem:" if len(problems) == 1 else f"{len(problems)} problems:"]
     lines += [f"  {number}. {problem}" for number, problem in enumerate(problems, 1)]
     return "\n".join(lines) + "\n"
 
@@ -180,7 +182,7 @@ def _manifest_lines(manifest: dict[str, Any]) -> Iterator[str]:
     yield f"canvas      {canvas['height']}x{canvas['width']} pixels, {canvas['fit']}"
     yield f"labels      {len(labels)}: {', '.join(labels[:10])}{', ...' if len(labels) > 10 else ''}"
     for view in manifest["views"]:
-        size = "as it is" if view["size"] is None else f"resized to {view['size']}, {view['crop']} crop"
+        size = "unchanged" if view["size"] is None else f"resized to {view['size']}, {view['crop']} crop"
         yield f"view        {size}{', mirrored' if view['flip'] else ''}"
     for expected in manifest["expected"]:
         yield (
@@ -190,12 +192,12 @@ def _manifest_lines(manifest: dict[str, Any]) -> Iterator[str]:
 
 
 def _graph_lines(graph: dict[str, Any]) -> Iterator[str]:
-    look = f"{graph['views']} view{'s' * (graph['views'] > 1)}"
+    variant = f"{graph['views']} view{'s' * (graph['views'] > 1)}"
     if graph["dense"] is not None:
-        look = f"dense, an answer every {graph['dense']} pixels"
-    yield f"graph       {graph['path']}, {graph['precision']}, {look}"
+        variant = f"dense, stride {graph['dense']} pixels"
+    yield f"graph       {graph['path']}, {graph['precision']}, {variant}"
     if graph["skipped"]:
-        yield f"  note    not tried here: {graph['skipped']}"
+        yield f"  note    skipped: {graph['skipped']}"
         return
     if "provider" in graph:
         yield f"  runs on {graph['provider']}{': ' if graph['fallback'] else ''}{graph['fallback']}"
@@ -205,7 +207,7 @@ def _graph_lines(graph: dict[str, Any]) -> Iterator[str]:
         for node in graph["stray"]:
             yield f"  note    compute node {node['op']} '{node['name']}' is on {node['provider']}"
     for name, tolerance in graph["tolerances"].items():
-        difference = f"off by {graph['differences'][name]:.3g}" if "differences" in graph else "not replayed"
+        difference = f"differs by {graph['differences'][name]:.3g}" if "differences" in graph else "not run"
         yield f"  {_verdict(graph['ok'])}  probe {name} {difference}, tolerance {tolerance:.3g}"
 
 

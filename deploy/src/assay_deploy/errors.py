@@ -1,17 +1,17 @@
-"""The errors a caller can act on: each says what was given, what was expected and what to do."""
+"""Errors that a caller can act on: each message gives the input, what was expected and what to do."""
 
 
 class AssayError(Exception):
-    """Base of every error that is the input's or the machine's fault; printed without a traceback."""
+    """Base class of errors caused by the input or the machine; printed without a traceback."""
 
 
 class BundleError(AssayError):
-    """A bundle that is missing, malformed, altered or from a newer Assay."""
+    """Error for a bundle that is missing, malformed, altered or from a newer Assay."""
 
 
 class ImageError(AssayError):
-    """A file that cannot be read as an image."""
+    """Error for a file that cannot be read as an image."""
 
 
 class RuntimeUnavailableError(AssayError):
-    """An engine is missing, doubled, or cannot run the graph where it was asked to."""
+    """Error for an engine that is missing, installed twice, or unable to run the graph on the requested device."""

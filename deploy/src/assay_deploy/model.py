@@ -6,7 +6,7 @@ from pathlib import Path
 
 from assay_deploy.bundle.folder import read_manifest
 from assay_deploy.bundle.manifest import Manifest
-from assay_deploy.engines.engine import Loaded
+from assay_deploy.engines.engine import LoadedGraph
 from assay_deploy.engines.registry import DEFAULT, ENGINES
 from assay_deploy.errors import AssayError
 from assay_deploy.images.source import Source
@@ -20,11 +20,11 @@ class Model:
 
     Attributes:
         manifest: description of the bundle: task, labels, preprocessing, expected scores, hashes.
-        session: the loaded graph; `Loaded.run` takes uint8 ``[batch, height, width, 3]`` of the canvas' size.
+        session: the loaded graph; `LoadedGraph.run` takes uint8 ``[batch, height, width, 3]`` of the canvas' size.
     """
 
     manifest: Manifest
-    session: Loaded
+    session: LoadedGraph
 
     @property
     def labels(self) -> tuple[str, ...]:

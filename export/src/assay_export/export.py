@@ -12,7 +12,7 @@ import numpy as np
 from torch import Tensor
 
 from assay_deploy.bundle.folder import read_manifest, read_verified, sha256, write_manifest
-from assay_deploy.bundle.manifest import DENSE, IMAGES, TTA, Artifact, File, Manifest, probed
+from assay_deploy.bundle.manifest import DENSE, IMAGES, TTA, Artifact, File, Manifest, variant_name
 from assay_deploy.engines.onnxruntime.runtime import import_runtime
 from assay_deploy.engines.registry import DEFAULT
 from assay_export._version import __version__
@@ -228,7 +228,7 @@ def _prove(
     for artifact in manifest.artifacts:
         for place in places(artifact, engines):
             with _stage(f"prove {artifact.path} on {place}", say):
-                reference = references[artifact.look]
+                reference = references[artifact.variant]
                 verdicts.append(prove(folder, manifest, artifact, place, subject.task, probe, subject.data, reference))
     return verdicts
 
@@ -244,8 +244,8 @@ def _without(folder: Path, manifest: Manifest, paths: set[str], say: Say) -> Man
 def _write_probe(folder: Path, probe: Tensor, references: dict[str, Reference]) -> File:
     arrays = {}
     for variant, reference in references.items():
-        arrays[probed(IMAGES, variant)] = probe_for(variant, probe).numpy()
-        arrays |= {probed(name, variant): array for name, array in reference.probe.items()}
+        arrays[variant_name(IMAGES, variant)] = probe_for(variant, probe).numpy()
+        arrays |= {variant_name(name, variant): array for name, array in reference.probe.items()}
     buffer = io.BytesIO()
     np.savez(buffer, allow_pickle=False, **arrays)
     return _write(folder, "probe.npz", buffer.getvalue())
@@ -274,7 +274,7 @@ def _refuse_failed(
     failed = [verdict for verdict in verdicts if not verdict.passed]
     if not failed:
         return
-    variants = {artifact.path: artifact.look for artifact in manifest.artifacts}
+    variants = {artifact.path: artifact.variant for artifact in manifest.artifacts}
     for verdict in failed:
         variant = variants[verdict.path]
         with _stage(f"find drift in {verdict.path}", say):

@@ -96,7 +96,7 @@ def write_repository(bundle: Path, manifest: Manifest, repository: Path, *, max_
 
 
 def _name(bundle: str, artifact: Artifact) -> str:
-    suffixes = ((artifact.look, artifact.look != PLAIN), (artifact.precision, artifact.precision != "fp32"))
+    suffixes = ((artifact.variant, artifact.variant != PLAIN), (artifact.precision, artifact.precision != "fp32"))
     return "_".join([bundle, *(suffix for suffix, there in suffixes if there)])
 
 

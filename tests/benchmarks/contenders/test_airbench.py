@@ -9,7 +9,7 @@ from assay_deploy.images.canvas import Canvas
 from assay_research.data.classification import ClassificationData, Split
 from assay_research.errors import ConfigError
 from benchmarks.contenders import airbench
-from benchmarks.contenders.airbench import Finish
+from benchmarks.contenders.airbench import RunResult
 
 HEAD = "|  run     |  epoch  |  train_acc  |  val_acc  |  tta_val_acc  |  time_seconds  |"
 CLASSES = tuple("abcdefghij")
@@ -36,7 +36,7 @@ def test_a_table_is_read_run_by_run_without_the_one_that_warms_up() -> None:
     for run, seconds in (("warmup", 9.0), (0, 2.0), (1, 2.5)):
         lines += [row(run, 0, 0.5, 0.4, "", seconds / 2), row("", 1, 0.9, 0.8, "", seconds)]
         lines += [row("", "eval", 0.9, 0.8, 0.85, seconds + 0.1)]
-    assert list(airbench.read_finishes(lines)) == [Finish(0.85, 2.0, 2.1), Finish(0.85, 2.5, 2.6)]
+    assert list(airbench.read_results(lines)) == [RunResult(0.85, 2.0, 2.1), RunResult(0.85, 2.5, 2.6)]
 
 
 def test_every_image_is_written_once_with_its_label_in_a_mixed_order(data: ClassificationData, tmp_path: Path) -> None:
@@ -61,8 +61,8 @@ for run in itertools.chain(["warmup"], itertools.count()):
     print({row("%s", 0, 0.5, 0.4, "", 1.5)!r} % run)
     print({row("", "eval", 0.5, 0.4, 0.45, 2.0)!r})
 """)
-    said: list[Finish] = []
-    assert airbench.run(script, data, 3, said.append) == [Finish(0.45, 1.5, 2.0)] * 3 == said
+    said: list[RunResult] = []
+    assert airbench.run(script, data, 3, said.append) == [RunResult(0.45, 1.5, 2.0)] * 3 == said
 
 
 def test_a_script_that_fails_is_quoted(data: ClassificationData, tmp_path: Path) -> None:

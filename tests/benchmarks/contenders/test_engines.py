@@ -85,7 +85,7 @@ def test_a_run_elsewhere_has_to_be_named(place: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ([], "no bundle under 'bundles': make one with `nox -s export`, or name one with --bundle"),
+        ([], "no bundle under 'bundles': make one with `nox -s export`, or give its folder with --bundle"),
         (["--bundle", "nowhere"], "no bundle at 'nowhere'"),
         (["--report", "file"], "--report 'file' is not a folder"),
     ],

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.gpu.stepwise import DONE, FAILED, GRACE, INTERRUPTED, SKIPPED, UNFINISHED, Ledger, Step, do, work
+from benchmarks.gpu.stepwise import DONE, FAILED, GRACE, INTERRUPTED, SKIPPED, UNFINISHED, Ledger, Step, run_step, work
 
 ROOT = Path(__file__).parents[3]
 HERE = {"hardware": {"cpu": "Abacus 5"}, "versions": {"python": "3.12.1"}, "commit": "abc"}
@@ -85,7 +85,7 @@ def test_a_resumable_step_is_told_to_go_on(tmp_path: Path) -> None:
 
     step = Step("training", command, resumable=True)
     ledger = Ledger([step], tmp_path, "gpu", HERE)
-    do(step, ledger, seconds=0.5, whole=True)
+    run_step(step, ledger, seconds=0.5, full_budget=True)
     assert statuses(ledger) == [INTERRUPTED]
     code, ledger = call([step], tmp_path)
     assert (code, told) == (0, [False, True])
@@ -102,7 +102,7 @@ print("ready", flush=True)
 time.sleep(600)
 """
     step = Step("training", python(code), resumable=True)
-    do(step, Ledger([step], tmp_path, "gpu", HERE), seconds=3, whole=False)
+    run_step(step, Ledger([step], tmp_path, "gpu", HERE), seconds=3, full_budget=False)
     assert (tmp_path / "training.log").read_text().split() == ["ready", "saved"]
 
 
@@ -112,7 +112,7 @@ def test_a_step_that_cannot_resume_fails_only_if_a_whole_call_is_too_short(
 ) -> None:
     step = Step("long", python(SLEEPY))
     ledger = Ledger([step], tmp_path, "gpu", HERE)
-    do(step, ledger, seconds=0.5, whole=whole)
+    run_step(step, ledger, seconds=0.5, full_budget=whole)
     assert statuses(ledger) == [status]
 
 

@@ -13,7 +13,7 @@ from assay_research.optim import sgd
 from assay_research.schedules import Constant
 from assay_research.tasks.classification.trainer import ClassifierTrainer
 from benchmarks.measure import roofline
-from benchmarks.measure.roofline import Ceilings, Rooflines, Work, count, measure, standing
+from benchmarks.measure.roofline import Ceilings, Rooflines, Work, count, measure, roofline_row
 
 IMAGES = (2, 3, 8, 8)
 FORWARD = 2 * (2 * 8 * 8) * 4 * (3 * 9)
@@ -60,11 +60,11 @@ def test_counting_leaves_the_model_as_it_is() -> None:
 
 def test_a_speed_stands_under_the_lower_ceiling() -> None:
     work = Work(flops=8_000_000, bytes=4_000)
-    by_flops = standing(work, Ceilings(flops=1e9, bytes=1e9), batch=4, images_per_second=250)
+    by_flops = roofline_row(work, Ceilings(flops=1e9, bytes=1e9), batch=4, images_per_second=250)
     assert by_flops["by_flops"] == 500
     assert by_flops["by_bytes"] == 1e6
     assert by_flops["fraction"] == 0.5
-    assert standing(work, Ceilings(flops=1e15, bytes=1e6), batch=4, images_per_second=250)["fraction"] == 0.25
+    assert roofline_row(work, Ceilings(flops=1e15, bytes=1e6), batch=4, images_per_second=250)["fraction"] == 0.25
 
 
 @pytest.mark.parametrize(("side", "copied"), [(16, 100), (64, 4000)])

@@ -17,7 +17,7 @@ def test_a_comparison_has_a_ratio_for_reports(candidates: bool, boxes: int, caps
     assert 0 < found["ratio"]["min"] <= found["ratio"]["median"] <= found["ratio"]["max"]
     assert found["baseline"] == "torchvision"
     json.dumps(found, allow_nan=False)
-    assert f"{boxes} boxes, 0.0% of their scores by one alone" in capsys.readouterr().out
+    assert f"{boxes} boxes, 0.0% of the total score unmatched" in capsys.readouterr().out
 
 
 def test_answers_that_differ_are_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -28,7 +28,7 @@ def test_answers_that_differ_are_not_timed(monkeypatch: pytest.MonkeyPatch) -> N
         return graph
 
     monkeypatch.setattr("benchmarks.races.detector_graph.exportable", of_another)
-    with pytest.raises(ValueError, match="retinanet_small, many candidates: the answers differ by"):
+    with pytest.raises(ValueError, match="retinanet_small, many candidates: the outputs differ by"):
         compare("retinanet_small", True, rounds=1)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from benchmarks.measure.interleave import figures
-from benchmarks.measure.roofline import RULE, Ceilings, Work, standing
+from benchmarks.measure.roofline import RULE, Ceilings, Work, roofline_row
 from benchmarks.report import document as report
 
 ENVIRONMENT = {
@@ -74,7 +74,7 @@ def test_groups_are_sections(found: report.Document) -> None:
 
 
 def test_a_roofline_is_a_table_below_its_rule() -> None:
-    row = standing(Work(flops=8_000_000, bytes=4_000), Ceilings(1e12, 1e9), batch=4, images_per_second=250_000)
+    row = roofline_row(Work(flops=8_000_000, bytes=4_000), Ceilings(1e12, 1e9), batch=4, images_per_second=250_000)
     named = {"target": "tinyvgg_a, eager", "device": "cuda", "precision": "bfloat16", "batch": 4}
     text = report.markdown(report.document(ENVIRONMENT, {}, rooflines=[named | row]))
     assert RULE in text

@@ -46,7 +46,7 @@ def test_what_only_one_finds_counts_by_its_score():
 def test_another_label_or_place_is_another_detection():
     found = answers()
     found["labels"][0, 0] = 1
-    assert match_detections(found, answers()).alone.tolist() == pytest.approx([0.9, 0.9])
+    assert match_detections(found, answers()).unmatched.tolist() == pytest.approx([0.9, 0.9])
     found = answers()
     found["boxes"][0, 0] += 2
     assert len(match_detections(found, answers()).ious) == 2
@@ -57,7 +57,7 @@ def test_a_double_has_no_partner():
     found["boxes"][0, 2], found["labels"][0, 2] = BOXES[0, 0], 0
     match = match_detections(found, answers())
     assert len(match.ious) == 2
-    assert match.alone.tolist() == pytest.approx([0.5, 0.5])
+    assert match.unmatched.tolist() == pytest.approx([0.5, 0.5])
 
 
 def test_empty_places_and_images_are_equal():

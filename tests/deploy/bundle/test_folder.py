@@ -75,7 +75,7 @@ def test_a_truncated_manifest_is_refused_wherever_it_ends(bundle: Path) -> None:
 )
 def test_a_manifest_that_was_altered_is_refused(bundle: Path, change: Callable[[Document], object]) -> None:
     edit(bundle, change, signed=False)
-    with pytest.raises(BundleError, match=r"not the manifest that was written: .* Fetch or export the bundle again"):
+    with pytest.raises(BundleError, match=r"altered after it was written: .* Fetch or export the bundle again"):
         read_manifest(bundle)
     sign(bundle)
     read_manifest(bundle)
@@ -98,7 +98,7 @@ def test_a_manifest_that_was_altered_is_refused(bundle: Path, change: Callable[[
 def test_a_checksum_that_is_not_the_manifests_is_refused(bundle: Path, change: Callable[[bytes], bytes]) -> None:
     path = bundle / CHECKSUM
     path.write_bytes(change(path.read_bytes()))
-    with pytest.raises(BundleError, match=r"not the manifest that was written"):
+    with pytest.raises(BundleError, match=r"altered after it was written"):
         read_manifest(bundle)
 
 
@@ -106,7 +106,7 @@ def test_a_checksum_that_is_not_the_manifests_is_refused(bundle: Path, change: C
 def test_a_checksum_that_is_no_file_is_refused(bundle: Path, put: Callable[[Path], object]) -> None:
     (bundle / CHECKSUM).unlink()
     put(bundle / CHECKSUM)
-    with pytest.raises(BundleError, match=r"there is no manifest\.sha256 beside it"):
+    with pytest.raises(BundleError, match=r"there is no manifest\.sha256 in its folder"):
         read_manifest(bundle)
 
 
@@ -215,8 +215,8 @@ def test_what_is_no_file_is_refused(bundle: Path) -> None:
     os.mkfifo(bundle / "pipe")
     (bundle / "circle").symlink_to("circle")
     for path, message in (
-        ("folder", "not a file"),
-        ("pipe", "not a file"),
+        ("folder", "not a regular file"),
+        ("pipe", "not a regular file"),
         ("circle", "Too many levels"),
         ("gone", "No such"),
     ):

@@ -24,7 +24,7 @@ def test_files_beside_an_artifact_are_files_of_the_bundle(bundle: Path, manifest
     found = read_manifest(bundle)
     assert found.artifacts == artifacts
     assert [entry.path for entry in found.files].count("weights/model.data") == 1
-    with pytest.raises(BundleError, match=r"weights/model\.data: the manifest names it, but it cannot be read"):
+    with pytest.raises(BundleError, match=r"weights/model\.data: listed in the manifest, but cannot be read"):
         read_verified(bundle, weights)
     (bundle / "weights").mkdir()
     (bundle / "weights" / "model.data").write_bytes(b"weights")

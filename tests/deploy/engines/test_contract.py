@@ -1,4 +1,4 @@
-"""Whatever engine loads it, a graph is held to what the manifest says of it."""
+"""Whatever engine loads it, a graph is held to what the manifest declares of it."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -36,23 +36,23 @@ def test_outputs_of_another_shape_are_refused(engine: Engine, bundle: Path, mani
     outputs = tuple(replace(tensor, shape=("batch", 4)) for tensor in manifest.outputs)
     session = engine.load(bundle, replace(manifest, outputs=outputs), manifest.artifact("onnx"))
     with pytest.raises(
-        BundleError, match=r"model\.onnx: gives logits of the shape \[2, 5\], the manifest says \[2, 4\]"
+        BundleError, match=r"model\.onnx: output logits has the shape \[2, 5\], but the manifest declares \[2, 4\]"
     ):
         session.run(np.zeros((2, 8, 8, 3), np.uint8))
 
 
 def test_a_graph_that_is_not_the_manifests_is_refused(engine: Engine, bundle: Path, manifest: Manifest) -> None:
     artifact = manifest.artifact("onnx")
-    with pytest.raises(BundleError, match=r"gives .*logits.*the manifest says probabilities"):
+    with pytest.raises(BundleError, match=r"gives .*logits.*the manifest declares probabilities"):
         engine.load(bundle, manifest, replace(artifact, outputs=("probabilities",)))
     outputs = tuple(replace(tensor, dtype="int64") for tensor in manifest.outputs)
-    with pytest.raises(BundleError, match=r"gives .*'logits': 'float32'.*the manifest says logits \(int64\)"):
+    with pytest.raises(BundleError, match=r"gives .*'logits': 'float32'.*the manifest declares logits \(int64\)"):
         engine.load(bundle, replace(manifest, outputs=outputs), artifact)
-    with pytest.raises(BundleError, match=r"gives .*logits.*the manifest says odds \(None\)"):
+    with pytest.raises(BundleError, match=r"gives .*logits.*the manifest declares odds \(None\)"):
         engine.load(bundle, manifest, replace(artifact, outputs=("odds",)))
     for change in ({"name": "pixels"}, {"dtype": "float32"}):
         other = replace(manifest, inputs=(replace(manifest.inputs[0], **change),))
-        with pytest.raises(BundleError, match=r"takes .*images.*the manifest says (pixels|images \(float32\))"):
+        with pytest.raises(BundleError, match=r"takes .*images.*the manifest declares (pixels|images \(float32\))"):
             engine.load(bundle, other, artifact)
     with pytest.raises(BundleError, match="torchscript file"):
         engine.load(bundle, manifest, replace(artifact, format="torchscript"))
@@ -61,9 +61,9 @@ def test_a_graph_that_is_not_the_manifests_is_refused(engine: Engine, bundle: Pa
 def test_an_artifact_runs_only_where_it_was_proven(engine: Engine, bundle: Path, manifest: Manifest) -> None:
     artifact = replace(manifest.artifact("onnx"), device="cpu")
     assert engine.load(bundle, manifest, artifact).provider == "cpu"
-    with pytest.raises(RuntimeUnavailableError, match="fp32 and was proven on cpu alone"):
+    with pytest.raises(RuntimeUnavailableError, match="fp32 graph was proven only on cpu"):
         engine.load(bundle, manifest, artifact, provider="cuda")
-    with pytest.raises(RuntimeUnavailableError, match="fp32 and was proven on cuda alone"):
+    with pytest.raises(RuntimeUnavailableError, match="fp32 graph was proven only on cuda"):
         engine.load(bundle, manifest, replace(artifact, device="cuda"), provider="cpu")
     with pytest.raises(ValueError, match="provider must be one of auto, cuda, cpu, got 'tpu'"):
         engine.load(bundle, manifest, artifact, provider="tpu")

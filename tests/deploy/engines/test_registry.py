@@ -36,7 +36,7 @@ def test_an_engine_reproduces_the_probe(engine: Engine, which: str, request: pyt
     probe = np.load(bundle / "probe.npz")
     for artifact in manifest.artifacts:
         session = engine.load(bundle, manifest, artifact, provider="cpu")
-        expected = {name: probe[artifact.probed(name)] for name in session.outputs}
+        expected = {name: probe[artifact.probe_name(name)] for name in session.outputs}
         found = session.run(probe["images"])
         assert {name: array.dtype for name, array in found.items()} == {n: a.dtype for n, a in expected.items()}
         off = TASKS[manifest.task].differences(found, expected)

@@ -5,15 +5,15 @@ from typing import Any
 
 import pytest
 
-from assay_deploy.tasks.options import Option, fraction, positive, shown
+from assay_deploy.tasks.options import Option, fraction, option_values, positive
 
 OPTIONS = (Option("top", "K", positive, "", in_text=1, in_json=5), Option("score", "S", fraction, "", 0.5, 0.25))
 
 
 def test_what_is_not_given_is_the_default() -> None:
-    assert shown(OPTIONS, {}, as_json=False) == {"top": 1, "score": 0.5}
-    assert shown(OPTIONS, {"top": None}, as_json=True) == {"top": 5, "score": 0.25}
-    assert shown(OPTIONS, {"top": 3, "score": 0.0, "other": 1}, as_json=True) == {"top": 3, "score": 0.0}
+    assert option_values(OPTIONS, {}, as_json=False) == {"top": 1, "score": 0.5}
+    assert option_values(OPTIONS, {"top": None}, as_json=True) == {"top": 5, "score": 0.25}
+    assert option_values(OPTIONS, {"top": 3, "score": 0.0, "other": 1}, as_json=True) == {"top": 3, "score": 0.0}
 
 
 @pytest.mark.parametrize(("parse", "text", "value"), [(positive, "12", 12), (fraction, "0", 0.0), (fraction, "1", 1.0)])

@@ -18,10 +18,10 @@ from assay_deploy.bundle.folder import read_manifest, sha256, write_manifest
 from assay_deploy.bundle.manifest import Artifact, File, Manifest, Tensor
 from assay_deploy.cli import main
 from assay_deploy.errors import BundleError
-from assay_deploy.tasks.options import Option, Shown, positive
+from assay_deploy.tasks.options import Option, OptionValues, positive
 from assay_deploy.tasks.registry import TASKS
 from assay_deploy.tasks.result import columns
-from assay_deploy.tasks.task import Demanded, ImageInfo, Outputs
+from assay_deploy.tasks.task import ImageInfo, Outputs, RequiredTensor
 
 SIDE = 8
 ENGINES = ("onnxruntime", "openvino")
@@ -39,30 +39,30 @@ class Blobs:
     """Counts bright pixels: one number an image."""
 
     name = "blobs"
-    holds = "counter"
+    model_kind = "counter"
     dense = False
     options = (Option("digits", "D", positive, "of a counter: digits behind the point", in_text=1, in_json=3),)
 
-    def outputs(self, manifest: Manifest) -> list[Demanded]:
+    def outputs(self, manifest: Manifest) -> list[RequiredTensor]:
         (count,) = manifest.outputs
         if count.name != "count":
             raise BundleError(f"outputs {[count.name]}, expected count")
         return [(count, "float32", ("batch",))]
 
-    def computed(self, manifest: Manifest) -> list[tuple[str, ...]]:
+    def artifact_outputs(self, manifest: Manifest) -> list[tuple[str, ...]]:
         return [("count",)]
 
-    def answers(self, outputs: Outputs, read: Sequence[ImageInfo], manifest: Manifest) -> Iterator[Count]:
+    def results(self, outputs: Outputs, read: Sequence[ImageInfo], manifest: Manifest) -> Iterator[Count]:
         for image, count in zip(read, outputs["count"], strict=True):
             yield Count(image.path, float(count))
 
     def differences(self, found: Outputs, expected: Outputs) -> dict[str, float]:
         return largest_differences(found, expected)
 
-    def text(self, result: Count, options: Shown) -> str:
+    def text(self, result: Count, options: OptionValues) -> str:
         return columns(result.path, f"{result.pixels:.{options['digits']}f}")
 
-    def json(self, result: Count, options: Shown) -> dict[str, Any]:
+    def json(self, result: Count, options: OptionValues) -> dict[str, Any]:
         return {"path": str(result.path), "count": round(result.pixels, options["digits"])}
 
 
@@ -145,7 +145,7 @@ def test_a_registered_tasks_rules_hold_for_manifests(blobs_bundle: Path) -> None
     for lie, message in (
         ({"outputs": (replace(output, shape=("batch", 1)),)}, r"'count' must be float32 \['batch'\], not float32"),
         ({"outputs": (replace(output, name="sum"),)}, r"outputs \['sum'\], expected count"),
-        ({"artifacts": (replace(manifest.artifacts[0], dense=4),)}, "only a classifier's plain graph can be"),
+        ({"artifacts": (replace(manifest.artifacts[0], dense=4),)}, "only a classifier can be dense"),
         ({"artifacts": (replace(manifest.artifacts[0], outputs=("sum",)),)}, r"computes \['sum'\]"),
     ):
         write_manifest(replace(manifest, **lie), blobs_bundle)
@@ -177,7 +177,7 @@ def test_the_doctor_replays_a_registered_task(
     assert main(["doctor", str(blobs_bundle), "--engine", engine]) == 0
     text = capsys.readouterr().out
     assert "tiny, blobs, manifest version 3" in text
-    assert "ok      probe count off by" in text
+    assert "ok      probe count differs by" in text
     probe = dict(np.load(blobs_bundle / "probe.npz"))
     probe["count"][1] += 0.5
     buffer = io.BytesIO()
@@ -186,7 +186,7 @@ def test_the_doctor_replays_a_registered_task(
     manifest = replace(read_manifest(blobs_bundle), probe=File("probe.npz", sha256(buffer.getvalue())))
     write_manifest(manifest, blobs_bundle)
     assert main(["doctor", str(blobs_bundle), "--engine", engine]) == 1
-    assert "its count are up to 0.5 off" in capsys.readouterr().out
+    assert "output 'count' differs from the eager model's by up to 0.5" in capsys.readouterr().out
 
 
 @pytest.mark.usefixtures("registered")
@@ -194,8 +194,8 @@ def test_every_task_refuses_the_options_of_the_others(
     blobs_bundle: Path, master_bundle: Path, slide: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for bundle, option, message in (
-        (blobs_bundle, "--top", "holds a counter, which has no --top; --digits says what of its answer is shown"),
-        (master_bundle, "--digits", "holds a classifier, which has no --digits; --top says what"),
+        (blobs_bundle, "--top", "contains a counter, which does not take --top. Its own options: --digits"),
+        (master_bundle, "--digits", "contains a classifier, which does not take --digits. Its own options: --top"),
     ):
         assert main(["predict", str(bundle), str(slide), option, "1"]) == 2
         assert message in capsys.readouterr().err

@@ -47,7 +47,7 @@ def dense_graph(config: str, stride: int, norm: bool = False) -> Views:
 
 
 def dense(bundle) -> list[Artifact]:
-    found = [artifact for artifact in bundle.manifest.artifacts if artifact.look == DENSE]
+    found = [artifact for artifact in bundle.manifest.artifacts if artifact.variant == DENSE]
     assert {artifact.format for artifact in found} == {"torchscript", "onnx", "exported_program"}
     return found
 

@@ -56,7 +56,7 @@ class Graph:
 def classifier(bundle: Any, views: int) -> Graph:
     """That of the bundle, and images in colour, in white and in black."""
     artifact = bundle.manifest.artifact("onnx", tta=views > 1)
-    eager = module_runner(bundle.graphs[artifact.look], artifact.outputs)
+    eager = module_runner(bundle.graphs[artifact.variant], artifact.outputs)
     images = np.ascontiguousarray(bundle.probe.numpy()[-3:][::-1])
     return Graph(read_verified(bundle.folder, artifact), eager, artifact.tolerances, images)
 

@@ -30,7 +30,7 @@ def judge(bundle, artifact, content: bytes, folder, tolerance: float | None = No
     (folder / artifact.path).write_bytes(content)
     artifacts = tuple(altered if one == artifact else one for one in bundle.manifest.artifacts)
     manifest = replace(bundle.manifest, artifacts=artifacts)
-    reference = bundle.references[artifact.look]
+    reference = bundle.references[artifact.variant]
     return prove(
         folder,
         manifest,
@@ -255,7 +255,7 @@ def test_what_was_exported_passes(bundle, position, tmp_path):
     (output,) = artifact.outputs
     assert verdict.differences[output] < verdict.tolerances[output] / 5, "too little room for another processor"
     assert verdict.relative[output] == pytest.approx(
-        verdict.differences[output] / np.abs(bundle.references[artifact.look].probe[output]).max()
+        verdict.differences[output] / np.abs(bundle.references[artifact.variant].probe[output]).max()
     )
     assert verdict.task.agreement == 1
     assert verdict.task.difference == 0
@@ -339,7 +339,7 @@ def test_altered_file_under_the_old_hash_fails(bundle, tmp_path):
     artifact = bundle.manifest.artifact("onnx")
     content = alter_onnx(onnx_scaled_kernel)((bundle.folder / artifact.path).read_bytes())
     (tmp_path / artifact.path).write_bytes(content)
-    reference = bundle.references[artifact.look]
+    reference = bundle.references[artifact.variant]
     verdict = prove(
         tmp_path,
         bundle.manifest,

@@ -1,1 +1,1 @@
-"""A bundle: its folder, its manifest, and how two answers are compared."""
+"""Bundle folders and manifests, and the comparison of a graph's outputs with expected ones."""

@@ -1,4 +1,4 @@
-"""A bundle is a folder whose manifest names, hashes and explains all others; it is read and guarded here."""
+"""Read and write the manifest of a bundle folder, and verify the SHA-256 of its files."""
 
 import hashlib
 import json
@@ -16,7 +16,7 @@ MAX_MANIFEST_BYTES = 1 << 20
 
 
 def sha256(content: bytes) -> str:
-    """Hex digest of these bytes."""
+    """SHA-256 of the bytes as a hex string."""
     return hashlib.sha256(content).hexdigest()
 
 
@@ -27,17 +27,20 @@ def read_manifest(bundle: Path) -> Manifest:
         bundle: the bundle's folder.
 
     Raises:
-        BundleError: no such folder, no manifest, not JSON, an unknown version, not the bytes that `CHECKSUM` names,
-            an unknown key, a wrong type, or a path that leaves the bundle.
+        BundleError: the folder or the manifest does not exist, the manifest is not JSON, has an unknown version,
+            differs from its checksum in `CHECKSUM`, has an unknown key or a wrong type, or a path that leaves the
+            bundle.
     """
     path = bundle / MANIFEST
     try:
         if not bundle.is_dir():
-            raise BundleError(f"no bundle at '{bundle}': expected a folder that holds {MANIFEST}")
+            raise BundleError(f"no bundle at '{bundle}': expected a folder that contains {MANIFEST}")
         if not path.is_file():
-            raise BundleError(f"'{bundle}' is no bundle: it has no {MANIFEST}. `assay-export` makes one from a run")
+            raise BundleError(
+                f"'{bundle}' is not a bundle: it has no {MANIFEST}. `assay-export` makes a bundle from a run"
+            )
         if path.stat().st_size > MAX_MANIFEST_BYTES:
-            raise BundleError(f"{path}: larger than {MAX_MANIFEST_BYTES} bytes, which no manifest is")
+            raise BundleError(f"{path}: larger than {MAX_MANIFEST_BYTES} bytes, the limit for a manifest")
         content = _read(path, bundle)
         document = decode(content)
     except OSError as error:
@@ -60,62 +63,64 @@ def read_manifest(bundle: Path) -> Manifest:
 
 
 def write_manifest(manifest: Manifest, bundle: Path) -> None:
-    """Write ``manifest.json``, and first `CHECKSUM`, into the bundle's folder."""
+    """Write the checksum file `CHECKSUM` and then ``manifest.json`` into the bundle's folder."""
     content = (json.dumps(encode(manifest), indent=2, allow_nan=False) + "\n").encode()
     (bundle / CHECKSUM).write_bytes(checksum(content))
     (bundle / MANIFEST).write_bytes(content)
 
 
 def checksum(manifest: bytes) -> bytes:
-    """What `CHECKSUM` holds for these bytes of a manifest: the line of ``sha256sum manifest.json``."""
+    """Content of the file `CHECKSUM` for a manifest's bytes: the output line of ``sha256sum manifest.json``."""
     return f"{sha256(manifest)}  {MANIFEST}\n".encode()
 
 
 def read_verified(bundle: Path, entry: File | Artifact) -> bytes:
-    """Bytes of a file of the bundle, once its hash is found to be the manifest's.
+    """Read a file of the bundle and verify its SHA-256 against the manifest.
 
-    The bytes that were hashed are the bytes returned, so nothing can change between the check and the use.
+    The bytes that were hashed are the bytes returned, so the file cannot change between the check and the use.
+
+    Args:
+        bundle: the bundle's folder.
+        entry: the manifest's entry for the file.
 
     Raises:
-        BundleError: the file is missing or not the one the manifest describes.
+        BundleError: the file is missing, cannot be read, or its hash differs from the manifest's.
     """
     path = bundle / entry.path
     try:
         content = _read(path, bundle)
     except OSError as error:
-        raise BundleError(f"{path}: the manifest names it, but it cannot be read ({error.strerror})") from error
+        raise BundleError(f"{path}: listed in the manifest, but cannot be read ({error.strerror})") from error
     found = sha256(content)
     if found != entry.sha256:
         raise BundleError(
-            f"{path}: not the file that was proven: its sha256 is {found[:12]}..., the manifest says "
+            f"{path}: not the file that was proven: its sha256 is {found[:12]}..., the manifest has "
             f"{entry.sha256[:12]}.... Fetch or export the bundle again"
         )
     return content
 
 
 def _read(path: Path, bundle: Path) -> bytes:
-    """Bytes of a file that lies in the bundle, wherever links lead."""
+    """Read a file; raise BundleError unless its real path, with links resolved, is inside the bundle."""
     # not Path.resolve, which raises RuntimeError for a circle of links before Python 3.13
     real = Path(os.path.realpath(path, strict=True))
     if not real.is_relative_to(os.path.realpath(bundle, strict=True)):
-        raise BundleError(f"{path}: leads out of the bundle; refused")
+        raise BundleError(f"{path}: leads out of the bundle, which is not allowed")
     if not real.is_file():
-        raise BundleError(f"{path}: is named as a file of the bundle, but is not a file")
+        raise BundleError(f"{path}: listed as a file of the bundle, but is not a regular file")
     return real.read_bytes()
 
 
 def _refuse_altered(manifest: bytes, bundle: Path) -> None:
-    """Refuse bytes of a manifest that are not those of the checksum beside it."""
+    """Raise BundleError unless the manifest's bytes match the checksum file `CHECKSUM`."""
     path, line = bundle / CHECKSUM, checksum(manifest)
     try:
         if not path.is_file():
-            problem = f"there is no {CHECKSUM} beside it to tell whether it was altered"
+            problem = f"cannot be verified: there is no {CHECKSUM} in its folder"
         elif path.stat().st_size != len(line) or _read(path, bundle) != line:
-            problem = (
-                f"not the manifest that was written: its sha256 is {line[:12].decode()}..., {CHECKSUM} names another"
-            )
+            problem = f"altered after it was written: its sha256 is {line[:12].decode()}..., {CHECKSUM} has another"
         else:
             return
     except OSError as error:
-        problem = f"{CHECKSUM} beside it cannot be read ({error.strerror})"
+        problem = f"{CHECKSUM} in its folder cannot be read ({error.strerror})"
     raise BundleError(f"{bundle / MANIFEST}: {problem}. Fetch or export the bundle again")

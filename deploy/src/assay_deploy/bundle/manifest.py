@@ -1,4 +1,4 @@
-"""The types and words of a bundle's manifest; `assay_deploy.bundle.rules` holds the rules that they must obey."""
+"""Data types and constants of a bundle's manifest; see `assay_deploy.bundle.rules` for its validation."""
 
 from dataclasses import dataclass, field
 
@@ -15,29 +15,29 @@ DEVICES = ("any", "cpu", "cuda")
 CLASSIFICATION, DETECTION = "classification", "detection"
 
 IMAGES = "images"
-"""Name of the probe's images."""
+"""Name of the array of the probe file that contains the images."""
 
-SCORES_OF_CLASSES = ("logits", "probabilities")
-"""The outputs of classifiers: of the plain view, and averaged over all views."""
+CLASSIFIER_OUTPUTS = ("logits", "probabilities")
+"""Output names of classifiers: logits of the plain view, and probabilities averaged over all views."""
 
 BOXES = ("boxes", "scores", "labels")
-"""The outputs of detectors."""
+"""Output names of detectors."""
 
 PLAIN, TTA, DENSE = "plain", "tta", "dense"
-"""The ways a graph looks at images: through the first view, through all, or sliding over larger images."""
+"""Variants of a graph: the first view, all views (test-time augmentation), or sliding over larger images."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """Where the model comes from.
+    """Origin of the model: run, checkpoint, code and data.
 
     Attributes:
-        run: name of the run, ``<experiment>/<time>``; never a path of the machine that trained it.
-        checkpoint: which checkpoint of the run, ``best`` or ``last``.
-        commit: git commit of the code that trained it, with ``+dirty`` where the tree had changes; "" if unknown.
-        config_sha256: of the run's ``config.yaml``.
-        weights_sha256: of the checkpoint file.
-        data_sha256: fingerprint of the data set it was trained on: images, labels and splits.
+        run: name of the run, ``<experiment>/<time>``; never a path of the training machine.
+        checkpoint: checkpoint of the run, ``best`` or ``last``.
+        commit: git commit of the training code, with ``+dirty`` if the tree had changes; "" if unknown.
+        config_sha256: SHA-256 of the run's ``config.yaml``, hex.
+        weights_sha256: SHA-256 of the checkpoint file, hex.
+        data_sha256: fingerprint of the training data set: images, labels and splits.
     """
 
     run: str
@@ -55,8 +55,8 @@ class Tensor:
     Attributes:
         name: the tensor's name in every artifact.
         dtype: ``uint8``, ``float32`` or ``int64``.
-        shape: sizes in order; a name (``batch``) stands for a dynamic one.
-        meaning: what the numbers are, in one sentence.
+        shape: sizes of the axes; a name (``batch``) stands for a dynamic size.
+        meaning: description of the numbers in one sentence.
     """
 
     name: str
@@ -75,25 +75,26 @@ class File:
 
 @dataclass(frozen=True)
 class Artifact:
-    """One exported model: a file, and those it needs beside it.
+    """One exported graph: its main file, and further files that it needs.
 
     Attributes:
         format: one of `FORMATS`.
-        precision: one of `PRECISIONS`: what it computes in; its inputs and outputs are the same in all of them.
-        device: where it runs, and where its verdict was reached: ``any``, ``cpu`` or ``cuda``.
-        views: how many of the manifest's views the graph runs: the first, or all of them, averaged or fused.
-        dense: None where the graph takes the canvas; else it slides over larger images, both sides at least so many
-            pixels longer than the canvas', with an answer every so many pixels, and averages them.
-        outputs: names of the tensors it computes, in order.
-        tolerances: of each output, the largest difference from the probe's that counts as the same model; see
+        precision: one of `PRECISIONS`: numeric precision of the computation; inputs and outputs have the same dtypes in
+            all precisions.
+        device: device on which the graph was proven and may run: ``any``, ``cpu`` or ``cuda``.
+        views: number of the manifest's views that the graph runs: 1 (the first), or all, averaged or fused.
+        dense: stride in pixels of a dense graph, which slides over images whose sides are at least that much longer
+            than the canvas' and averages the outputs; None if the graph takes images of the canvas' size.
+        outputs: names of the tensors that the graph computes, in order.
+        tolerances: largest allowed difference from the expected output on the probe, by output name; see
             `assay_deploy.tasks.task.Task.differences`.
-        reproducible: whether exporting the same run again, with the same toolchain, gives the same bytes.
-        requires: what machine code needs of the machine that runs it, see `assay_export.formats.aoti.requirements`;
-            empty for all other formats.
-        path: file, relative to the bundle.
-        sha256: of the file's bytes, hex.
-        beside: files that the main one needs, weights too large for it for example; the manifest has no such key
-            where there are none.
+        reproducible: whether exporting the same run again with the same toolchain gives the same bytes.
+        requires: requirements of compiled code on the machine that runs it, see
+            `assay_export.formats.aoti.requirements`; empty for other formats.
+        path: path of the main file, relative to the bundle.
+        sha256: SHA-256 of the main file, hex.
+        beside: further files that the main one needs, such as weights too large for it; the manifest omits this key if
+            there are none.
     """
 
     format: str
@@ -110,28 +111,28 @@ class Artifact:
     beside: tuple[File, ...] = field(default=(), metadata=OPTIONAL)
 
     @property
-    def look(self) -> str:
-        """How it looks at images: `PLAIN`, `TTA` or `DENSE`."""
+    def variant(self) -> str:
+        """Variant of the graph: `PLAIN`, `TTA` or `DENSE`."""
         if self.dense is not None:
             return DENSE
         return PLAIN if self.views == 1 else TTA
 
-    def probed(self, tensor: str) -> str:
-        """Name of the array of the probe that is this input, ``images``, or that this output has to equal."""
-        return probed(tensor, self.look)
+    def probe_name(self, tensor: str) -> str:
+        """Name of the array of the probe file for an input (``images``), or with the expected values of an output."""
+        return variant_name(tensor, self.variant)
 
 
 @dataclass(frozen=True)
 class Expected:
-    """What the model scored when it was exported.
+    """Score of the eager model at export, which the artifacts have to reproduce.
 
     Attributes:
         dataset: name of the data set and split, ``cifar10-jpeg/test``.
         metric: ``top1`` (fraction of images whose highest score is their class) or ``map`` (COCO's mean average
-            precision at IoU 0.50 to 0.95), with ``_tta`` behind it over all views.
+            precision at IoU 0.50 to 0.95); with the suffix ``_tta`` if computed over all views.
         value: the eager model's score.
         n: number of images.
-        tolerance: how far an artifact may be from `value`.
+        tolerance: largest allowed difference of an artifact's score from `value`.
     """
 
     dataset: str
@@ -143,25 +144,25 @@ class Expected:
 
 @dataclass(frozen=True)
 class Manifest:
-    """Everything a client has to know of a bundle, as ``manifest.json`` holds it.
+    """Description of a bundle: the content of ``manifest.json``.
 
     Attributes:
-        version: of this format; `MANIFEST_VERSION`.
-        name: of the bundle.
-        task: name of one of `assay_deploy.tasks.registry.TASKS`.
-        source: where the model comes from.
-        toolchain: package name -> version that made the artifacts.
+        version: version of the manifest format, `MANIFEST_VERSION`.
+        name: name of the bundle.
+        task: name of the task, a key of `assay_deploy.tasks.registry.TASKS`.
+        source: origin of the model.
+        toolchain: versions of the packages that made the artifacts, by package name.
         artifacts: the exported model files.
-        probe: ``.npz`` with images and what the eager model makes of them, named as `Artifact.probed` says.
-        parity: ``parity.json``, the gate's verdict.
-        report: ``parity.html``, the same for people.
+        probe: ``.npz`` file with images and the eager model's outputs for them, named by `Artifact.probe_name`.
+        parity: ``parity.json``, the result of the export gate.
+        report: ``parity.html``, the same result as a page.
         sbom: ``sbom.spdx.json``, the packages that made the artifacts, in SPDX 2.3.
-        inputs: of every artifact; one that is `Artifact.dense` takes other heights and widths too.
-        outputs: of the artifacts; each computes those it names.
-        preprocess: the canvas an image is put on before it enters the graph.
-        labels: class names, in the order of the outputs' last axis.
-        views: what the graphs look at; the first is the plain one.
-        expected: scores to be reached again.
+        inputs: input tensors of every artifact; a dense artifact takes larger heights and widths too.
+        outputs: output tensors; each artifact computes those listed in its `Artifact.outputs`.
+        preprocess: canvas on which an image is placed before it enters the graph.
+        labels: class names, in the order of the class indices.
+        views: views of the canvas that the graphs evaluate; the first is the plain one.
+        expected: scores that the artifacts have to reproduce.
     """
 
     version: int
@@ -183,33 +184,37 @@ class Manifest:
 
     @property
     def files(self) -> "tuple[Artifact | File, ...]":
-        """Every file of the bundle but the manifest and its checksum."""
-        beside = dict.fromkeys(file for artifact in self.artifacts for file in artifact.beside)  # some share them
-        return (*self.artifacts, *beside, self.probe, self.parity, self.report, self.sbom)
+        """All files of the bundle except the manifest and its checksum."""
+        # artifacts may share files
+        external_data = dict.fromkeys(file for artifact in self.artifacts for file in artifact.beside)
+        return (*self.artifacts, *external_data, self.probe, self.parity, self.report, self.sbom)
 
     def artifact(
         self,
-        format: str,  # noqa: A002 - the field's own name
+        format: str,  # noqa: A002 - the name of the field
         *,
         tta: bool = False,
         precision: str = "fp32",
     ) -> Artifact:
-        """The artifact of that format and precision that runs the plain view or, with `tta`, all views of the canvas.
+        """Return the plain artifact or, with `tta`, the artifact with all views, of a format and precision.
 
         Raises:
-            BundleError: the bundle has none.
+            BundleError: the bundle has no such artifact.
         """
         for artifact in self.artifacts:
-            if (artifact.format, artifact.precision, artifact.look) == (format, precision, TTA if tta else PLAIN):
+            if (artifact.format, artifact.precision, artifact.variant) == (format, precision, TTA if tta else PLAIN):
                 return artifact
-        have = ", ".join(f"{each.path} ({each.format}, {each.precision}, {each.look})" for each in self.artifacts)
+        have = ", ".join(f"{each.path} ({each.format}, {each.precision}, {each.variant})" for each in self.artifacts)
         wanted = (
             f"{precision} {format} graph with test-time augmentation" if tta else f"plain {precision} {format} graph"
         )
         raise BundleError(f"bundle '{self.name}' has no {wanted}; it has {have}")
 
 
-def probed(tensor: str, look: str) -> str:
-    """Name of the probe's array for an input or output of a graph that looks at images that way."""
-    same = look == PLAIN or (look == TTA and tensor == IMAGES)
-    return tensor if same else f"{tensor}_{look}"
+def variant_name(name: str, variant: str) -> str:
+    """Name for a variant of a graph: unchanged for `PLAIN`, else with the variant as suffix (``logits_dense``).
+
+    The images of `TTA` are those of `PLAIN`, so `IMAGES` is unchanged for both.
+    """
+    same = variant == PLAIN or (variant == TTA and name == IMAGES)
+    return name if same else f"{name}_{variant}"

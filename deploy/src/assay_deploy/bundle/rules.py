@@ -1,4 +1,4 @@
-"""The rules that a well-formed manifest must obey; a task tells its own part of them."""
+"""Validation rules for a parsed manifest; each task adds its own rules for the outputs."""
 
 from pathlib import Path, PurePosixPath
 
@@ -8,14 +8,14 @@ from assay_deploy.tasks.registry import TASKS
 
 
 def check(manifest: Manifest, path: Path) -> None:
-    """Refuse what is well-formed but cannot be a bundle.
+    """Raise BundleError if a well-formed manifest breaks a rule.
 
     Args:
-        manifest: as it was read.
-        path: of its file, for what is said.
+        manifest: the parsed manifest.
+        path: path of the manifest's file, for error messages.
 
     Raises:
-        BundleError: it cannot be.
+        BundleError: the manifest breaks a rule.
     """
     if manifest.task not in TASKS:
         raise BundleError(f"{path}: unknown task {manifest.task!r}; known are {' and '.join(TASKS)}")
@@ -56,9 +56,12 @@ def _check_artifact(artifact: Artifact, manifest: Manifest, path: Path) -> None:
     if artifact.views not in (1, len(manifest.views)):
         raise BundleError(f"{where} runs {artifact.views} views, but the manifest lists {len(manifest.views)}")
     if artifact.dense is not None and (artifact.views != 1 or artifact.dense < 1 or not task.dense):
-        able = " or ".join(f"a {each.holds}'s" for each in TASKS.values() if each.dense)
-        raise BundleError(f"{where} is dense, every {artifact.dense} pixels, which only {able} plain graph can be")
-    if artifact.outputs not in task.computed(manifest):
+        able = " or ".join(f"a {each.model_kind}" for each in TASKS.values() if each.dense)
+        raise BundleError(
+            f"{where} is dense with stride {artifact.dense} and {artifact.views} views; only {able} can be dense, with "
+            "a stride of at least 1 and one view"
+        )
+    if artifact.outputs not in task.artifact_outputs(manifest):
         names = [tensor.name for tensor in manifest.outputs]
         raise BundleError(f"{where} computes {list(artifact.outputs)}, the manifest's outputs are {names}")
     if set(artifact.tolerances) != set(artifact.outputs) or min(artifact.tolerances.values()) <= 0:

@@ -1,4 +1,4 @@
-"""JSON to frozen dataclasses and back, refusing every key, type and value that they do not describe."""
+"""Strict conversion between JSON and frozen dataclasses; unknown keys and wrong types or values raise ValueError."""
 
 import json
 import math
@@ -11,18 +11,18 @@ from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 T = TypeVar("T")
 
 OPTIONAL = {"optional": True}
-"""Metadata of a dataclass field that an object may leave out, and does leave out where it is the field's default. A
-default alone does not make a field optional: another reader would have to know it."""
+"""Metadata of a dataclass field that JSON may omit; `encode` omits it if its value is the default. A default alone does
+not make a field optional: other readers of the JSON would have to know the default."""
 
 
 def decode(content: bytes) -> Any:
-    """What the JSON text says.
+    """Decode JSON text.
 
     Raises:
-        ValueError: it is not JSON, or a key occurs twice in one object.
-        RecursionError: it is nested too deeply.
+        ValueError: the text is not JSON, or a key occurs twice in one object.
+        RecursionError: the text is nested too deeply.
     """
-    return json.loads(content, object_pairs_hook=_unique)
+    return json.loads(content, object_pairs_hook=_object_without_duplicates)
 
 
 def parse(cls: type[T], value: Any, where: str) -> T:
@@ -31,10 +31,10 @@ def parse(cls: type[T], value: Any, where: str) -> T:
     Args:
         cls: a dataclass of strings, numbers, booleans, tuples, dicts and dataclasses.
         value: the decoded object.
-        where: what to call it in an error.
+        where: name of the value in error messages.
 
     Raises:
-        ValueError: a key is unknown, or missing and not `OPTIONAL`, or a value is not of its type.
+        ValueError: a key is unknown, or missing and not `OPTIONAL`, or a value has the wrong type.
     """
     if not isinstance(value, Mapping):
         raise ValueError(f"{where}: expected an object, got {_kind(value)}")
@@ -51,16 +51,16 @@ def parse(cls: type[T], value: Any, where: str) -> T:
 
 
 def encode(value: Any) -> Any:
-    """The dataclass as dicts, lists and plain values, ready for JSON; `parse` reads it back."""
+    """Convert a dataclass to dicts, lists and plain values, ready for JSON; the inverse of `parse`."""
     if is_dataclass(value):
-        kept = (each for each in fields(value) if not _left_out(each, value))
-        return {each.name: encode(getattr(value, each.name)) for each in kept}
+        written = (each for each in fields(value) if not _is_omitted(each, value))
+        return {each.name: encode(getattr(value, each.name)) for each in written}
     if isinstance(value, Mapping):
         return {key: encode(each) for key, each in value.items()}
     return [encode(each) for each in value] if isinstance(value, tuple) else value
 
 
-def _left_out(field: Field[Any], owner: Any) -> bool:
+def _is_omitted(field: Field[Any], owner: Any) -> bool:
     return bool(field.metadata.get("optional") and getattr(owner, field.name) == field.default)
 
 
@@ -80,13 +80,13 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
     choices = args if origin in (Union, UnionType) else (hint,)
     if float in choices and type(value) is int and abs(value) <= 1 << 53:
         return float(value)
-    if type(value) not in choices:  # exact, for True is an int
+    if type(value) not in choices:  # exact type, because True is an int
         expected = " or ".join("null" if choice is type(None) else choice.__name__ for choice in choices)
         raise ValueError(f"{where}: expected {expected}, got {_kind(value)}")
     if type(value) is float and not math.isfinite(value):
         raise ValueError(f"{where}: expected a number, got {value}")
     if type(value) is str and not value.isprintable() and {"Cc", "Cs"} & set(map(unicodedata.category, value)):
-        raise ValueError(f"{where}: {value!r} holds a control character or half a surrogate pair")
+        raise ValueError(f"{where}: {value!r} contains a control character or half a surrogate pair")
     return value
 
 
@@ -95,9 +95,9 @@ def _kind(value: Any) -> str:
     return f"{type(value).__name__} {text if len(text) <= 40 else text[:37] + '...'}"
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object of the document; of two keys with one name another reader might take the other."""
+def _object_without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Make a dict of an object's pairs; raise ValueError for a duplicate key, which readers treat differently."""
     document = dict(pairs)
     if len(document) < len(pairs):
-        raise ValueError(f"a key occurs twice among {', '.join(repr(name) for name, _ in pairs)}")
+        raise ValueError(f"a key occurs twice in the object with keys {', '.join(repr(name) for name, _ in pairs)}")
     return document

@@ -1,1 +1,1 @@
-"""Run a graph of a bundle: one file or folder an engine."""
+"""Inference engines that run the graphs of a bundle: one file or folder per engine."""

@@ -1,4 +1,4 @@
-"""The inputs and outputs that the manifest promises of a graph, checked on the loaded graph by every engine."""
+"""Checks of a loaded graph's inputs and outputs against the manifest, shared by all engines."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,40 +12,46 @@ from assay_deploy.errors import BundleError, RuntimeUnavailableError
 
 
 class Contract:
-    """Input and outputs of one artifact, as the manifest has them."""
+    """Input and outputs of one artifact as declared by the manifest."""
 
     def __init__(self, manifest: Manifest, artifact: Artifact) -> None:
         self.input = manifest.inputs[0].name
         self.outputs = artifact.outputs
         self._path = artifact.path
         self._dense = artifact.dense
-        self._taken = {tensor.name: tensor.dtype for tensor in manifest.inputs}
+        self._input_dtypes = {tensor.name: tensor.dtype for tensor in manifest.inputs}
         self._canvas = manifest.preprocess
-        self._given = {tensor.name: tensor for tensor in manifest.outputs}
+        self._output_tensors = {tensor.name: tensor for tensor in manifest.outputs}
 
     def check_graph(self, inputs: Mapping[str, str], outputs: Mapping[str, str]) -> None:
-        """Refuse a graph with another input, or without an output that it should compute.
+        """Raise BundleError unless a graph has the declared inputs and outputs.
 
         Args:
-            inputs: dtype of each of the graph's inputs, by name, in the manifest's words as far as it has one.
-            outputs: the same of its outputs.
+            inputs: dtypes of the graph's inputs by name, as the manifest spells them; the engine's own name for a dtype
+                that the manifest does not have.
+            outputs: dtypes of the graph's outputs by name, likewise.
 
         Raises:
-            BundleError: it is not the graph that the manifest describes.
+            BundleError: the inputs differ, or an output is missing or has another dtype.
         """
-        if inputs != self._taken:
-            wanted = ", ".join(f"{name} ({dtype})" for name, dtype in self._taken.items())
-            raise BundleError(f"{self._path}: takes {dict(inputs)}, the manifest says {wanted}")
-        described = {name: self._given[name].dtype if name in self._given else None for name in self.outputs}
+        if inputs != self._input_dtypes:
+            wanted = ", ".join(f"{name} ({dtype})" for name, dtype in self._input_dtypes.items())
+            raise BundleError(f"{self._path}: takes the inputs {dict(inputs)}, but the manifest declares {wanted}")
+        described = {
+            name: self._output_tensors[name].dtype if name in self._output_tensors else None for name in self.outputs
+        }
         if any(dtype is None or outputs.get(name) != dtype for name, dtype in described.items()):
             wanted = ", ".join(f"{name} ({dtype})" for name, dtype in described.items())
-            raise BundleError(f"{self._path}: gives {dict(outputs)}, the manifest says {wanted}")
+            raise BundleError(f"{self._path}: gives the outputs {dict(outputs)}, but the manifest declares {wanted}")
 
     def check_images(self, images: NDArray[np.uint8]) -> None:
-        """Refuse what is no batch of canvases or, for a dense graph, of larger images.
+        """Raise ValueError unless an array is a batch of canvas-sized images or, for a dense graph, larger ones.
+
+        Args:
+            images: expected uint8 ``[batch, height, width, 3]``.
 
         Raises:
-            ValueError: the array has another type or shape.
+            ValueError: the array has another dtype or shape.
         """
         height, width = (side + (self._dense or 0) for side in (self._canvas.height, self._canvas.width))
         valid = images.dtype == np.uint8 and images.ndim == 4 and images.shape[3] == 3
@@ -57,25 +63,37 @@ class Contract:
             )
 
     def check_outputs(self, outputs: Mapping[str, NDArray[Any]], batch: int) -> None:
-        """Refuse outputs of another shape.
+        """Raise BundleError unless each output has the declared shape.
+
+        Args:
+            outputs: outputs of the graph by name.
+            batch: number of images.
 
         Raises:
-            BundleError: one has not the shape that the manifest says.
+            BundleError: an output has another shape.
         """
         for name, output in outputs.items():
-            shape = (batch, *self._given[name].shape[1:])
+            shape = (batch, *self._output_tensors[name].shape[1:])
             if output.shape != shape:
                 raise BundleError(
-                    f"{self._path}: gives {name} of the shape {list(output.shape)}, the manifest says {list(shape)}"
+                    f"{self._path}: output {name} has the shape {list(output.shape)}, but the manifest declares "
+                    f"{list(shape)}"
                 )
 
 
 def proven_provider(artifact: Artifact, wanted: str) -> str:
-    """The device for an artifact: the wanted one, but only where its verdict was reached.
+    """Return the device for an artifact, which must be one on which it was proven.
+
+    Args:
+        artifact: the artifact to run.
+        wanted: requested device, one of `PROVIDERS`.
+
+    Returns:
+        ``cpu``, ``cuda``, or ``auto`` if the engine may choose.
 
     Raises:
-        ValueError: no such provider.
-        RuntimeUnavailableError: the verdict was reached elsewhere.
+        ValueError: unknown provider.
+        RuntimeUnavailableError: the artifact was not proven on the requested device.
     """
     if wanted not in PROVIDERS:
         raise ValueError(f"provider must be one of {', '.join(PROVIDERS)}, got {wanted!r}")
@@ -84,6 +102,6 @@ def proven_provider(artifact: Artifact, wanted: str) -> str:
     if wanted == "auto":
         return artifact.device
     raise RuntimeUnavailableError(
-        f"{artifact.path}: it is {artifact.precision} and was proven on {artifact.device} alone. "
+        f"{artifact.path}: this {artifact.precision} graph was proven only on {artifact.device}, not on {wanted}. "
         f"Use --provider {artifact.device}, or another --precision"
     )

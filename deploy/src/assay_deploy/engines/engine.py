@@ -1,4 +1,4 @@
-"""The protocol of an engine: it loads a proven artifact, runs batches, and says where each node runs."""
+"""Protocols of an engine and of a loaded graph, which runs batches and reports the device of each node."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,28 +11,28 @@ from numpy.typing import NDArray
 from assay_deploy.bundle.manifest import Artifact, Manifest
 
 PROVIDERS = ("auto", "cuda", "cpu")
-"""Devices that can be asked for."""
+"""Devices that can be requested."""
 
 
 @dataclass(frozen=True)
 class Node:
-    """A node of a graph and the place an engine gave it: its ``name``, operator type ``op`` and ``provider``."""
+    """Node of a graph: its ``name``, operator type ``op``, and assigned ``provider`` (device)."""
 
     name: str
     op: str
     provider: str
 
 
-class Loaded(Protocol):
-    """An artifact that is ready to run, in several threads at once.
+class LoadedGraph(Protocol):
+    """Loaded artifact, ready to run; `run` may be called from several threads at once.
 
     Attributes:
-        provider: where it runs, ``cuda`` or ``cpu``.
-        threads: how many CPU threads one `run` may use.
-        outputs: names of what `run` returns.
-        placement: the provider of each node.
-        stray: those of the compute nodes that are elsewhere than on `provider`.
-        fallback: why ``auto`` did not take CUDA; "" if it did or was not asked to choose.
+        provider: device of the graph, ``cuda`` or ``cpu``.
+        threads: number of CPU threads that one `run` may use.
+        outputs: names of the outputs that `run` returns.
+        placement: all nodes with their providers.
+        stray: compute nodes that are not on `provider`.
+        fallback: reason why ``auto`` did not choose CUDA; "" if it did, or if a device was requested.
     """
 
     @property
@@ -52,26 +52,26 @@ class Loaded(Protocol):
         """Compute the graph's outputs.
 
         Args:
-            images: uint8 ``[batch, height, width, 3]``, RGB, of the canvas' size; for a dense graph larger, see
-                `assay_deploy.bundle.manifest.Artifact`.
+            images: uint8 ``[batch, height, width, 3]``, RGB, with the canvas' height and width; larger for a dense
+                graph, see `assay_deploy.bundle.manifest.Artifact`.
 
         Returns:
-            `outputs` by name, of the types and shapes that the manifest says.
+            The `outputs` by name, with the dtypes and shapes of the manifest.
 
         Raises:
-            ValueError: the array has another type or shape.
-            BundleError: the graph gives an output of another shape.
+            ValueError: the array has another dtype or shape.
+            BundleError: an output has another shape than the manifest declares.
             RuntimeUnavailableError: the engine failed; on a GPU, most likely out of memory.
         """
         ...
 
 
 class Engine(Protocol):
-    """Software that runs artifacts; imported when it is first used, not before.
+    """Inference engine that loads and runs artifacts; its package is imported at first use.
 
     Attributes:
-        name: as ``--engine`` takes it.
-        title: as its makers write it.
+        name: name for ``--engine``.
+        title: official name, for messages.
     """
 
     @property
@@ -80,23 +80,23 @@ class Engine(Protocol):
     def title(self) -> str: ...  # noqa: D102
 
     def installed(self) -> bool:
-        """True if a distribution of it is there; `devices` tells if it works."""
+        """Return True if one of the engine's distributions is installed; `devices` checks that it works."""
         ...
 
     def versions(self) -> dict[str, str]:
-        """Of its distributions that are installed, by name."""
+        """Versions of the engine's installed distributions, by distribution name."""
         ...
 
     def devices(self) -> list[str]:
-        """Names of the devices it can run graphs on here, in its own words.
+        """Devices available to the engine on this machine, as the engine names them.
 
         Raises:
-            RuntimeUnavailableError: it is not installed, or not usable; says what to install.
+            RuntimeUnavailableError: the engine is not installed or not usable; the message says what to install.
         """
         ...
 
     def runs(self, artifact: Artifact) -> bool:
-        """True if it runs artifacts of that format and precision."""
+        """Return True if the engine can run the artifact's format and precision."""
         ...
 
     def load(
@@ -108,20 +108,21 @@ class Engine(Protocol):
         provider: str = "auto",
         threads: int | None = None,
         allow_fallback: bool = False,
-    ) -> Loaded:
+    ) -> LoadedGraph:
         """Check the hashes of an artifact's files and load it.
 
         Args:
             bundle: the bundle's folder.
-            manifest: what `read_manifest` made of it.
-            artifact: which of its graphs.
-            provider: ``cpu``; ``cuda``, which is an error where it cannot be had; ``auto``, the best there is.
-            threads: CPU threads for one run; by default as many as `available_cores`.
+            manifest: the bundle's manifest, from `read_manifest`.
+            artifact: the artifact to load.
+            provider: ``cpu``; ``cuda``, an error if not available; ``auto``, the best available device.
+            threads: CPU threads for one run; None for `available_cores`.
             allow_fallback: with ``cuda``, accept compute nodes that are placed on the CPU.
 
         Raises:
-            BundleError: a file is missing, altered, nothing the engine runs, or not the one the manifest describes.
-            RuntimeUnavailableError: the engine is not usable, cannot run the graph as asked, or would run it where it
-                was not proven.
+            BundleError: a file is missing or altered, or the graph is not one that the engine runs or that the manifest
+                describes.
+            RuntimeUnavailableError: the engine is not usable, cannot run the graph as requested, or the graph was not
+                proven on the requested device.
         """
         ...

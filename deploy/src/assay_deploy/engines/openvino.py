@@ -1,4 +1,4 @@
-"""OpenVINO as an engine: ONNX artifacts in float32, on the CPU."""
+"""OpenVINO engine: runs float32 ONNX artifacts on the CPU."""
 
 import logging
 import sys
@@ -22,28 +22,28 @@ MINIMUM = "2026.0"
 INSTALL = f'pip install "openvino>={MINIMUM}"'
 
 DTYPES = {"u8": "uint8", "f32": "float32", "i64": "int64"}
-"""What the manifest calls OpenVINO's types."""
+"""Dtypes of the manifest by OpenVINO's type names."""
 
-NO_NODES = frozenset(("Const", "Input", "Output"))
-"""Layers of a compiled graph that compute nothing."""
+NON_COMPUTE_LAYERS = frozenset(("Const", "Input", "Output"))
+"""Layer types of a compiled graph that compute nothing."""
 
-ELSEWHERE = b"\n\x08location\x12"
-"""In a file of ONNX, before the name of another that holds weights. OpenVINO 2026.4 reads that one from the folder
-where the process runs."""
+EXTERNAL_DATA_FIELD = b"\n\x08location\x12"
+"""Bytes that precede the name of an external data file in an ONNX file. OpenVINO 2026.4 reads such files from the
+working directory of the process."""
 
 log = logging.getLogger(__name__)
 
 
 class OpenVinoSession:
-    """A compiled graph that is ready to run; `OpenVino` makes it.
+    """Compiled graph, ready to run; created by `OpenVino.load`.
 
     Attributes:
-        provider: where it runs, ``cpu``.
-        threads: how many CPU threads one `run` may use.
-        outputs: names of what `run` returns.
-        placement: the device of each node of the compiled graph.
-        stray: the compute nodes that are elsewhere than on the CPU: none.
-        fallback: why ``auto`` did not take CUDA: OpenVINO has none, so "".
+        provider: device of the graph, always ``cpu``.
+        threads: number of CPU threads that one `run` may use.
+        outputs: names of the outputs that `run` returns.
+        placement: all nodes of the compiled graph with their devices.
+        stray: compute nodes that are not on the CPU; always empty.
+        fallback: always "", because OpenVINO has no CUDA to fall back from.
     """
 
     provider = "cpu"
@@ -58,13 +58,13 @@ class OpenVinoSession:
         self._contract = contract
 
     def run(self, images: NDArray[np.uint8]) -> dict[str, NDArray[Any]]:
-        """Compute the graph's outputs; see `assay_deploy.engines.engine.Loaded.run`."""
+        """Compute the graph's outputs; see `assay_deploy.engines.engine.LoadedGraph.run`."""
         self._contract.check_images(images)
         try:
-            # a request of its own, for one runs once at a time; 3 of 77 us of the smallest graph there is
+            # a request per call, because a request runs one call at a time; 3 of 77 us for the smallest graph
             results = self._compiled.create_infer_request().infer({self._contract.input: images})
             outputs = {name: results[name] for name in self.outputs}
-        except Exception as error:  # its errors are RuntimeErrors of no class of their own
+        except Exception as error:  # its errors are plain RuntimeErrors
             raise RuntimeUnavailableError(
                 f"OpenVINO failed on a batch of {len(images)} ({error}). A smaller --batch needs less memory"
             ) from error
@@ -73,29 +73,29 @@ class OpenVinoSession:
 
 
 class OpenVino:
-    """The engine OpenVINO; its methods are those of `assay_deploy.engines.engine.Engine`."""
+    """OpenVINO as an `assay_deploy.engines.engine.Engine`."""
 
     name = "openvino"
     title = "OpenVINO"
 
     def installed(self) -> bool:
-        """Whether its distribution is there."""
+        """Return True if its distribution is installed."""
         return bool(self.versions())
 
     def versions(self) -> dict[str, str]:
-        """Of its distribution."""
+        """Version of its distribution by name; empty if it is not installed."""
         try:
             return {"openvino": version("openvino")}
         except PackageNotFoundError:
             return {}
 
     def devices(self) -> list[str]:
-        """All that OpenVINO finds; graphs run on the CPU alone, where they were tried."""
+        """Devices that OpenVINO finds; graphs run only on the CPU, where they were tested."""
         devices: list[str] = import_openvino().Core().available_devices
         return devices
 
     def runs(self, artifact: Artifact) -> bool:
-        """ONNX in float32; what is proven in less may be computed in other steps than those that were proven."""
+        """Return True for float32 ONNX artifacts; OpenVINO may compute lower precisions in unproven steps."""
         return (artifact.format, artifact.precision) == ("onnx", "fp32")
 
     def load(
@@ -111,25 +111,26 @@ class OpenVino:
         """Check an artifact's hash and compile it; see `assay_deploy.engines.engine.Engine.load`."""
         if not self.runs(artifact):
             raise BundleError(
-                f"{artifact.path}: a {artifact.format} file in {artifact.precision}, OpenVINO runs onnx in fp32 alone"
+                f"{artifact.path}: a {artifact.format} file in {artifact.precision}, "
+                "but OpenVINO runs only onnx in fp32"
             )
         if proven_provider(artifact, provider) == "cuda":
             raise RuntimeUnavailableError(
                 f"{artifact.path}: OpenVINO has no CUDA. Use --provider cpu, or --engine onnxruntime"
             )
         content = read_verified(bundle, artifact)
-        if artifact.beside or ELSEWHERE in content:
+        if artifact.beside or EXTERNAL_DATA_FIELD in content:
             raise BundleError(
-                f"{artifact.path}: keeps weights in other files, which OpenVINO would read without their hashes. Use "
-                "--engine onnxruntime"
+                f"{artifact.path}: has weights in external files, which OpenVINO would read without verifying their "
+                "hashes. Use --engine onnxruntime"
             )
         package = import_openvino()
         threads = threads or available_cores()
         streams = max(available_cores() // threads, 1)
         options = {
-            # Where a processor has bfloat16, graphs of float32 would be computed in it.
+            # On processors with bfloat16, OpenVINO would compute float32 graphs in it.
             "INFERENCE_PRECISION_HINT": "f32",
-            # All threads together; a stream is what one of several runs at once gets of them.
+            # INFERENCE_NUM_THREADS counts all threads; each of several concurrent runs gets one stream of them.
             "NUM_STREAMS": streams,
             "INFERENCE_NUM_THREADS": streams * threads,
         }
@@ -140,24 +141,24 @@ class OpenVino:
             contract.check_graph(_dtypes(compiled.inputs), _dtypes(compiled.outputs))
             session = OpenVinoSession(compiled, contract, threads)
         except UnicodeDecodeError as error:
-            raise BundleError(f"{bundle / artifact.path}: a name in the graph is no text ({error})") from error
-        except RuntimeError as error:  # of no class of its own
-            said = " ".join(str(error).split())
+            raise BundleError(f"{bundle / artifact.path}: a name in the graph is not valid UTF-8 ({error})") from error
+        except RuntimeError as error:  # OpenVINO has no error class of its own
+            message = " ".join(str(error).split())
             raise RuntimeUnavailableError(
-                f"{bundle / artifact.path}: openvino {package.__version__} cannot load it ({said})"
+                f"{bundle / artifact.path}: openvino {package.__version__} cannot load it ({message})"
             ) from error
         log.info("%s: on OpenVINO's CPU, %d threads a run", artifact.path, threads)
         return session
 
 
 def import_openvino() -> Any:
-    """The module ``openvino``, imported here and nowhere else.
+    """Import and return the module ``openvino``; nothing else imports it.
 
     Raises:
-        RuntimeUnavailableError: it is not installed, or cannot be imported.
+        RuntimeUnavailableError: OpenVINO is not installed or cannot be imported.
     """
-    # The package `openvino_telemetry`, which `pip install openvino` brings, reports to OpenVINO's makers when openvino
-    # is imported. An entry of None lets it not be found, and openvino takes its own stub for it.
+    # The package `openvino_telemetry`, installed by `pip install openvino`, sends usage data to Intel when openvino is
+    # imported. With an entry of None its import fails, and openvino uses its own stub instead.
     sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
     try:
         return import_module("openvino")
@@ -166,20 +167,20 @@ def import_openvino() -> Any:
         if not found:
             raise RuntimeUnavailableError(f"OpenVINO is not installed: `{INSTALL}`") from error
         raise RuntimeUnavailableError(
-            f"openvino {found['openvino']} is installed but cannot be imported ({error}). Install it anew: "
+            f"openvino {found['openvino']} is installed but cannot be imported ({error}). Reinstall it: "
             f"`pip uninstall -y openvino`, then `{INSTALL}`"
         ) from error
 
 
 def _dtypes(ports: Iterable[Any]) -> dict[str, str]:
-    """Of a graph's inputs or outputs, by each of their names, in the manifest's words where it has one."""
+    """Dtypes of a graph's inputs or outputs by each of their names, as the manifest spells them if it has them."""
     kinds = [(port.names, port.element_type.get_type_name()) for port in ports]
     return {name: DTYPES.get(kind, kind) for names, kind in kinds for name in names}
 
 
 def _placement(compiled: Any) -> tuple[Node, ...]:
-    """Where the nodes of a compiled graph are: all on the one device that it was compiled for."""
+    """Nodes of a compiled graph with their device, which is the one it was compiled for."""
     (device,) = compiled.get_property("EXECUTION_DEVICES")
     layers = compiled.get_runtime_model().get_ops()
     nodes = (Node(op.get_friendly_name(), op.get_rt_info()["layerType"].astype(str), device) for op in layers)
-    return tuple(node for node in nodes if node.op not in NO_NODES)
+    return tuple(node for node in nodes if node.op not in NON_COMPUTE_LAYERS)

@@ -1,1 +1,1 @@
-"""From an image file to the model's canvas; training reads images the same way."""
+"""Finding, reading and resizing of images, shared by training and serving."""

@@ -1,4 +1,4 @@
-"""Put an image on the canvas, stretched or letterboxed in grey: one implementation for training and serving."""
+"""Resize images to a model's input size, stretched or letterboxed, and map boxes accordingly."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -16,25 +16,25 @@ CROPS = {
     "bottom_left": (1.0, 0.0),
     "bottom_right": (1.0, 1.0),
 }
-"""Where a crop sits, as fractions (vertical, horizontal) of the room there is."""
+"""Position of each crop as fractions (vertical, horizontal) of the free space."""
 
 FITS = ("stretch", "letterbox")
 
 GREY = 114
-"""What a letterbox is filled with, in every channel: the grey that detectors have been given since YOLOv3's PyTorch
-ports, near the mean of natural images."""
+"""Padding value of a letterbox in every channel: the grey used for detectors since YOLOv3's PyTorch ports, near the
+mean of natural images."""
 
 
 @dataclass(frozen=True)
 class Canvas:
-    """The fixed-size image a model takes.
+    """Fixed-size input image of a model.
 
     Attributes:
-        height: pixels.
-        width: pixels.
-        fit: how an image of another size is put on it. The whole image is resized with Pillow's antialiased
-            bilinear filter; ``stretch``: to the canvas, its aspect ratio given up; ``letterbox``: to the largest
-            size that fits, its aspect ratio kept to the nearest pixel, in the middle of a canvas of `GREY`.
+        height: height in pixels.
+        width: width in pixels.
+        fit: how an image of another size is placed on the canvas. The whole image is resized with Pillow's antialiased
+            bilinear filter. ``stretch``: to the canvas size, without keeping the aspect ratio. ``letterbox``: to the
+            largest size that fits, keeping the aspect ratio to the nearest pixel, centred on a canvas of `GREY`.
     """
 
     height: int
@@ -43,14 +43,14 @@ class Canvas:
 
     def __post_init__(self) -> None:
         if self.height < 1 or self.width < 1:
-            raise ValueError(f"a canvas needs at least one pixel a side, got {self.height}x{self.width}")
+            raise ValueError(f"a canvas needs at least one pixel on each side, got {self.height}x{self.width}")
         if self.height * self.width > MAX_PIXELS:
             raise ValueError(f"a canvas has at most {MAX_PIXELS:,} pixels, got {self.height}x{self.width}")
         if self.fit not in FITS:
             raise ValueError(f"canvas fit must be {' or '.join(FITS)}, got {self.fit!r}")
 
     def window(self, height: int, width: int) -> tuple[int, int, int, int]:
-        """Where an image of that size lies on the canvas: top, left, height and width in canvas pixels."""
+        """Position of an image of the given size on the canvas: top, left, height and width in canvas pixels."""
         if self.fit == "stretch":
             return 0, 0, self.height, self.width
         scale = min(self.height / height, self.width / width)
@@ -60,12 +60,12 @@ class Canvas:
 
 @dataclass(frozen=True)
 class View:
-    """What a model is shown of its canvas: the canvas resized, cropped to its own size again, maybe mirrored.
+    """Test-time view of the canvas: resized, cropped to the canvas size, and optionally mirrored.
 
     Attributes:
         size: the test size Q of Simonyan and Zisserman (arXiv:1409.1556, section 3.2): the canvas' shorter
-            side after the resize, in pixels; at least the canvas' own. None leaves the canvas as it is.
-        crop: which canvas-sized part of the resized image is taken, one of `CROPS`.
+            side after the resize, in pixels; at least the canvas' own. None: no resize.
+        crop: position of the canvas-sized crop of the resized image, a key of `CROPS`.
         flip: whether the crop is mirrored left to right.
     """
 
@@ -75,7 +75,7 @@ class View:
 
     def __post_init__(self) -> None:
         if self.size is not None and (not isinstance(self.size, int) or self.size < 1):
-            raise ValueError(f"a view's size must be at least 1 pixel, and whole, got {self.size!r}")
+            raise ValueError(f"a view's size must be a whole number of at least 1 pixel, got {self.size!r}")
         if self.crop not in CROPS:
             raise ValueError(f"a view's crop must be one of {', '.join(CROPS)}, got {self.crop!r}")
         if not isinstance(self.flip, bool):
@@ -83,17 +83,17 @@ class View:
 
 
 def place(image: NDArray[np.uint8], canvas: Canvas) -> NDArray[np.uint8]:
-    """Put one image on the canvas.
+    """Resize one image to the canvas.
 
     Args:
         image: uint8 ``[height, width, 3]``, RGB, any size.
-        canvas: where it goes.
+        canvas: the target canvas.
 
     Returns:
-        uint8 ``[canvas.height, canvas.width, 3]``; the very same array where the size already fits.
+        uint8 ``[canvas.height, canvas.width, 3]``; the same array, not a copy, if the image already has this size.
 
     Raises:
-        ValueError: the array is no uint8 RGB image with at least one pixel.
+        ValueError: the array is not a uint8 RGB image with at least one pixel.
     """
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
         raise ValueError(
@@ -111,12 +111,12 @@ def place(image: NDArray[np.uint8], canvas: Canvas) -> NDArray[np.uint8]:
 
 
 def boxes_to_canvas(boxes: NDArray[Any], size: tuple[int, int], canvas: Canvas) -> NDArray[np.float32]:
-    """Take boxes along when their image is put on the canvas.
+    """Convert boxes from image pixels to canvas pixels.
 
     Args:
-        boxes: ``[n, 4]``, left, top, right, bottom in the image's own pixels.
-        size: height and width of the image, pixels.
-        canvas: where it goes.
+        boxes: ``[n, 4]``, left, top, right, bottom in pixels of the original image.
+        size: height and width of the image in pixels.
+        canvas: the canvas on which the image is placed.
 
     Returns:
         float32 ``[n, 4]``, in canvas pixels.
@@ -126,15 +126,15 @@ def boxes_to_canvas(boxes: NDArray[Any], size: tuple[int, int], canvas: Canvas) 
 
 
 def boxes_from_canvas(boxes: NDArray[Any], size: tuple[int, int], canvas: Canvas) -> NDArray[np.float32]:
-    """Bring boxes on the canvas back to the image, cut off at its edges.
+    """Convert boxes from canvas pixels to image pixels, clipped to the image.
 
     Args:
         boxes: ``[n, 4]``, left, top, right, bottom in canvas pixels.
-        size: height and width of the image, pixels.
-        canvas: what it was put on.
+        size: height and width of the image in pixels.
+        canvas: the canvas on which the image was placed.
 
     Returns:
-        float32 ``[n, 4]``, in the image's own pixels.
+        float32 ``[n, 4]``, in pixels of the original image.
     """
     scale, offset = _mapping(size, canvas)
     height, width = size
@@ -142,6 +142,6 @@ def boxes_from_canvas(boxes: NDArray[Any], size: tuple[int, int], canvas: Canvas
 
 
 def _mapping(size: tuple[int, int], canvas: Canvas) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Factor and offset, ``[4]`` each, from an image's own x, y, x, y to the canvas'."""
+    """Scale and offset, ``[4]`` each, that map x, y, x, y from image pixels to canvas pixels."""
     top, left, height, width = canvas.window(*size)
     return np.array([width / size[1], height / size[0]] * 2), np.array([left, top] * 2, np.float64)

@@ -1,4 +1,4 @@
-"""Read an image file of any kind as RGB."""
+"""Read image files of the common formats as RGB arrays."""
 
 import os
 import stat
@@ -27,24 +27,24 @@ FORMATS = {
     "JPEG2000": "Jpeg2KImagePlugin",
     "AVIF": "AvifImagePlugin",
 }
-"""Formats that are read, likeliest first, by Pillow's names for them and for their modules. Not all that it knows:
-some of the others start programs (EPS runs Ghostscript), or have no signature and take any file for theirs (TGA)."""
+"""Supported formats, most likely first: Pillow's name of the format -> name of its module. Other formats of Pillow are
+left out: some start programs (EPS runs Ghostscript), or have no signature and accept any file (TGA)."""
 
 
 MAX_PIXELS = 89_478_485
-"""An image that declares more is refused before it is decoded. It is the size from which Pillow itself warns
-of decompression bombs, a quarter of a GiB of RGB; ours because Pillow's is a global any code may lift."""
+"""Maximum number of pixels of an image; a larger one is rejected before it is decoded. This is Pillow's own limit for
+decompression bomb warnings, a quarter of a GiB of RGB; defined here because any code can change Pillow's global."""
 
 
 MAX_FILE_BYTES = 1 << 30
-"""A larger file is not read into memory; `MAX_PIXELS` of 16-bit RGBA, uncompressed, are smaller."""
+"""Maximum size of an image file; `MAX_PIXELS` of uncompressed 16-bit RGBA are smaller."""
 
 
-NO_WAITING = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-"""Opens a named pipe without waiting for its other end (POSIX), and any file as bytes (Windows)."""
+OPEN_FLAGS = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+"""Flags for `os.open`: do not wait for the other end of a named pipe (POSIX); read bytes unchanged (Windows)."""
 
 
-UPRIGHT: dict[object, Image.Transpose] = {
+ORIENTATIONS: dict[object, Image.Transpose] = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -53,54 +53,54 @@ UPRIGHT: dict[object, Image.Transpose] = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-"""EXIF orientation -> what turns the stored pixels upright."""
+"""EXIF orientation -> transpose that turns the stored image upright."""
 
 
 def read_image(path: Path) -> NDArray[np.uint8]:
-    """Read an image file of any kind as RGB.
+    """Read an image file as RGB.
 
     Args:
-        path: the file; its content decides what it is, not its suffix.
+        path: the file; its format is detected from the content, not the suffix.
 
     Returns:
-        uint8 ``[height, width, 3]``, not to be written to; see `decode_image` for what becomes of unusual images.
+        uint8 ``[height, width, 3]``, read-only; see `decode_image` for the conversion of unusual images.
 
     Raises:
-        ImageError: there is no such file, it may not be read, or it is not an image that can be read; the
-            message begins with the path.
+        ImageError: the file does not exist, cannot be read, or is not a readable image; the message begins with the
+            path.
     """
     try:
         content = _read_bytes(path)
-    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+    except (OSError, ValueError) as error:  # ValueError: the name contains NUL
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise ImageError(f"{path}: cannot be read ({reason})") from error
     return decode_image(content, str(path))
 
 
 def decode_image(content: bytes, name: str) -> NDArray[np.uint8]:
-    """Decode an image of any kind to RGB.
+    """Decode the content of an image file to RGB.
 
     ============================  =====================================================================
     EXIF orientation              turned upright; a damaged EXIF block is ignored
-    alpha, transparent colour     composited on white, as a viewer shows it: what lies under full
-                                  transparency was never meant to be seen, and is often black or noise
+    alpha, transparent colour     composited on white, as image viewers do: pixels under full
+                                  transparency are often black or noise
     palette, 1 bit, grey          expanded to RGB
     CMYK, YCCK, LAB, YCbCr        Pillow's conversion; ICC profiles are ignored
-    16 bits a channel             the high byte, as Pillow itself takes it of RGB; grey is not clipped
-    32-bit integers               taken for 16-bit grey if no pixel is outside 0 to 65535, else refused
-    floats                        0 to 1 is black to white; anything outside is refused
-    animations, several pages     the first
+    16 bits per channel           the high byte, as Pillow converts RGB; grey is not clipped
+    32-bit integers               read as 16-bit grey if all pixels are in 0 to 65535, else an error
+    floats                        0 to 1 is black to white; values outside are an error
+    animations, several pages     the first frame or page
     ============================  =====================================================================
 
     Args:
         content: the file's bytes.
-        name: what to call it in an error.
+        name: name of the image in error messages.
 
     Returns:
-        uint8 ``[height, width, 3]``, not to be written to.
+        uint8 ``[height, width, 3]``, read-only.
 
     Raises:
-        ImageError: empty, truncated, damaged, too many pixels, or no image in any of `FORMATS`.
+        ImageError: the content is empty, truncated, damaged, has too many pixels, or is not in one of `FORMATS`.
     """
     if not content:
         raise ImageError(f"{name}: an empty file (0 bytes), not an image")
@@ -109,22 +109,24 @@ def decode_image(content: bytes, name: str) -> NDArray[np.uint8]:
             if image.width * image.height > MAX_PIXELS:
                 raise ImageError(_oversized(name, f"{image.width}x{image.height} pixels"))
             image.load()
-            turn = UPRIGHT.get(_orientation(image))
+            turn = ORIENTATIONS.get(_orientation(image))
             return _rgb(image if turn is None else image.transpose(turn), name)
     except ImageError:
         raise
     except UnidentifiedImageError as error:
         known = ", ".join(_formats())
-        raise ImageError(f"{name}: not an image ({known}); it begins with {content[:8]!r}") from error
+        raise ImageError(
+            f"{name}: not an image in a supported format ({known}); it begins with {content[:8]!r}"
+        ) from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ImageError(_oversized(name, str(error))) from error
-    except Exception as error:  # damage makes decoders raise anything: OSError, SyntaxError, MemoryError, ...
+    except Exception as error:  # decoders raise any error on damaged files: OSError, SyntaxError, MemoryError, ...
         raise ImageError(f"{name}: damaged or truncated ({str(error) or type(error).__name__})") from error
 
 
 def _read_bytes(path: Path) -> bytes:
-    """The file's content by four system calls: of a small image, the opening is a good part of the work."""
-    descriptor = os.open(path, os.O_RDONLY | NO_WAITING)
+    """Read a regular file with four system calls: for small images, opening the file is a large part of the time."""
+    descriptor = os.open(path, os.O_RDONLY | OPEN_FLAGS)
     try:
         status = os.fstat(descriptor)
         size = status.st_size
@@ -133,7 +135,7 @@ def _read_bytes(path: Path) -> bytes:
         if not stat.S_ISREG(status.st_mode):
             raise ImageError(f"{path}: not a regular file")
         if size > MAX_FILE_BYTES:
-            raise ImageError(f"{path}: {size:,} bytes; the limit is {MAX_FILE_BYTES:,}")
+            raise ImageError(f"{path}: {size:,} bytes; the limit is {MAX_FILE_BYTES:,} bytes")
         content = os.read(descriptor, size)
         while len(content) < size and (more := os.read(descriptor, size - len(content))):
             content += more
@@ -144,14 +146,14 @@ def _read_bytes(path: Path) -> bytes:
 
 @cache
 def suffixes() -> frozenset[str]:
-    """File name endings, in lower case with their dot, of the formats that are read."""
+    """File name suffixes of the supported formats, lower case with the dot."""
     _formats()
     return frozenset(suffix for suffix, kind in Image.EXTENSION.items() if kind in FORMATS)
 
 
 @cache
 def _formats() -> tuple[str, ...]:
-    """Those of `FORMATS` that this Pillow opens; naming another to it would be a KeyError."""
+    """Formats among `FORMATS` that the installed Pillow supports; others would raise KeyError when opening."""
     for module in FORMATS.values():
         with suppress(ImportError):  # Pillow has AVIF since 11.3
             import_module(f"PIL.{module}")
@@ -165,12 +167,12 @@ def _oversized(name: str, found: str) -> str:
 def _orientation(image: Image.Image) -> object:
     try:
         return image.getexif().get(ExifTags.Base.Orientation)
-    except Exception:  # the parser raises whatever a damaged block leads it to, and the pixels are still good
+    except Exception:  # a damaged block can raise any error, but the pixels are still valid
         return None
 
 
 def _rgb(image: Image.Image, name: str) -> NDArray[np.uint8]:
-    """The loaded image as uint8 ``[height, width, 3]``."""
+    """Convert a loaded image to RGB, uint8 ``[height, width, 3]``."""
     if image.mode == "RGB" and "transparency" not in image.info:
         return np.asarray(image)
     if image.mode == "F" or image.mode.startswith("I"):
@@ -184,13 +186,13 @@ def _rgb(image: Image.Image, name: str) -> NDArray[np.uint8]:
 
 
 def _eight_bits(grey: NDArray[Any], name: str) -> NDArray[np.uint8]:
-    """Scale grey ``[height, width]`` of a deeper kind, full range to full range."""
+    """Scale a grey image ``[height, width]`` of floats or wider integers from its full range to 0 to 255."""
     floats = grey.dtype.kind == "f"
     limit = 1 if floats else 65535
     low, high = grey.min(), grey.max()
-    if not (low >= 0 and high <= limit):  # put so that NaN is refused too
+    if not (low >= 0 and high <= limit):  # written so that NaN is rejected too
         raise ImageError(
-            f"{name}: {grey.dtype} pixels from {low:g} to {high:g}, where 0 to {limit} were expected; "
+            f"{name}: {grey.dtype} pixels from {low:g} to {high:g}, expected 0 to {limit}; "
             "scale them, or save the image with 8 or 16 bits"
         )
     scaled: NDArray[Any] = np.rint(grey * 255) if floats else grey >> 8

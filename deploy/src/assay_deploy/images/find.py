@@ -1,4 +1,4 @@
-"""Find the images that files, folders and globs stand for."""
+"""Find image files given as files, folders and globs."""
 
 import glob
 import os
@@ -10,23 +10,28 @@ from assay_deploy.images.decode import suffixes
 
 
 def find_images(arguments: Iterable[str]) -> list[Path]:
-    """Resolve files, folders and globs to images.
+    """Resolve files, folders and globs to the paths of image files.
 
-    A file is taken whatever its suffix, also one that a glob matches or that does not exist: reading it will tell.
-    A folder stands for all files under it, in sorted order, whose suffix is that of an image; names that begin
-    with a dot are left out, links to folders are followed. A glob may hold ``**``.
+    A file is accepted with any suffix, also if a glob matches it or if it does not exist: reading it reports the error.
+    A folder stands for all files in it and its subfolders with the suffix of a supported format, in sorted order;
+    names that begin with a dot are skipped, links to folders are followed. A glob may contain ``**``.
+
+    Args:
+        arguments: paths of files and folders, and glob patterns.
 
     Raises:
-        AssayError: a glob or folder yields nothing, or a folder cannot be listed.
+        AssayError: a glob or folder contains no image, or a folder cannot be listed.
     """
     found: list[Path] = []
     for argument in arguments:
-        # os.path answers False where Path raises: no permission, a circle of links
+        # os.path returns False where Path raises: no permission, circular links
         if os.path.isdir(argument):  # noqa: PTH112
             paths = list(_images_under(argument, set()))
-            problem = f"no images under '{argument}'; looked for {' '.join(sorted(suffixes()))}"
+            problem = (
+                f"no images under '{argument}'; searched for files with the suffixes {' '.join(sorted(suffixes()))}"
+            )
         elif glob.has_magic(argument) and not os.path.lexists(argument):
-            # Path.glob takes no absolute pattern
+            # Path.glob does not accept absolute patterns
             paths = sorted(map(Path, glob.iglob(argument, recursive=True)))  # noqa: PTH207
             paths = [path for path in paths if not path.is_dir()]
             problem = f"no file matches '{argument}'"
@@ -39,7 +44,7 @@ def find_images(arguments: Iterable[str]) -> list[Path]:
 
 
 def _images_under(folder: str, visited: set[tuple[int, int]]) -> Iterator[Path]:
-    """Image files in sorted order; each real folder is visited once, for links may form a circle."""
+    """Yield the image files under a folder in sorted order; visit each real folder once, as links may be circular."""
     try:
         with os.scandir(folder) as listing:
             entries = sorted((entry for entry in listing if not entry.name.startswith(".")), key=lambda e: e.name)

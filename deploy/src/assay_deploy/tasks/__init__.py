@@ -1,1 +1,1 @@
-"""From a model's answer to Python, text and JSON: one file a task."""
+"""Tasks: conversion of a graph's outputs to results, text and JSON, one file per task."""

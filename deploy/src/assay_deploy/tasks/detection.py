@@ -1,4 +1,4 @@
-"""Detection: a detector's rules for a manifest, and its answer to an image as Python, text and JSON."""
+"""Detection task: manifest rules of detectors, and their results as objects, text and JSON."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -12,22 +12,22 @@ from assay_deploy.bundle.difference import detection_differences
 from assay_deploy.bundle.manifest import BOXES, DETECTION, Manifest
 from assay_deploy.errors import BundleError
 from assay_deploy.images.canvas import boxes_from_canvas
-from assay_deploy.tasks.options import Option, Shown, fraction
-from assay_deploy.tasks.result import columns, named
-from assay_deploy.tasks.task import Demanded, ImageInfo, Outputs
+from assay_deploy.tasks.options import Option, OptionValues, fraction
+from assay_deploy.tasks.result import columns, path_text
+from assay_deploy.tasks.task import ImageInfo, Outputs, RequiredTensor
 
 
 @dataclass(frozen=True)
 class Detected:
-    """What a detector finds in one image, by falling score.
+    """Detections of a detector in one image, by falling score.
 
     Attributes:
         path: the image's file; None for bytes and arrays.
-        size: height and width of the image, pixels.
-        boxes: float32 ``[detections, 4]``: left, top, right, bottom in the image's own pixels.
-        scores: float32 ``[detections]``.
-        indices: int64 ``[detections]``: of the labels.
-        labels: their names.
+        size: height and width of the image in pixels.
+        boxes: float32 ``[detections, 4]``: left, top, right, bottom in pixels of the original image.
+        scores: confidence scores, float32 ``[detections]``.
+        indices: class indices, int64 ``[detections]``.
+        labels: class names, one for each detection.
     """
 
     path: Path | None
@@ -39,39 +39,45 @@ class Detected:
 
 
 class Detection:
-    """Detectors: boxes with a score and a label, a fixed number of places for them an image."""
+    """Detection task: the graph computes a fixed number of boxes per image, each with a score and a label."""
 
     name = DETECTION
-    holds = "detector"
+    model_kind = "detector"
     dense = False
-    options = (Option("score", "S", fraction, "of a detector: least score of what is shown", in_text=0.5, in_json=0.5),)
+    options = (
+        Option(
+            "score", "S", fraction, "detectors only: minimum score of the objects to print", in_text=0.5, in_json=0.5
+        ),
+    )
 
-    def outputs(self, manifest: Manifest) -> list[Demanded]:
-        """Boxes float32 ``[batch, places, 4]``, scores float32 and labels int64 ``[batch, places]``."""
+    def outputs(self, manifest: Manifest) -> list[RequiredTensor]:
+        """Return the required outputs: boxes float32 ``[batch, n, 4]``, scores float32, labels int64 ``[batch, n]``."""
         names = tuple(tensor.name for tensor in manifest.outputs)
         if names != BOXES:
             raise BundleError(f"outputs {list(names)}, expected {', '.join(BOXES)}")
         boxes, scores, labels = manifest.outputs
-        places = scores.shape[1] if len(scores.shape) == 2 and isinstance(scores.shape[1], int) else 1
+        slots = scores.shape[1] if len(scores.shape) == 2 and isinstance(scores.shape[1], int) else 1
         return [
-            (boxes, "float32", ("batch", places, 4)),
-            (scores, "float32", ("batch", places)),
-            (labels, "int64", ("batch", places)),
+            (boxes, "float32", ("batch", slots, 4)),
+            (scores, "float32", ("batch", slots)),
+            (labels, "int64", ("batch", slots)),
         ]
 
-    def computed(self, manifest: Manifest) -> list[tuple[str, ...]]:
-        """All three."""
+    def artifact_outputs(self, manifest: Manifest) -> list[tuple[str, ...]]:
+        """Return all outputs together: an artifact computes all three."""
         return [tuple(tensor.name for tensor in manifest.outputs)]
 
-    def answers(self, outputs: Outputs, read: Sequence[ImageInfo], manifest: Manifest) -> Iterator[Detected]:
-        """What is there of each image, its boxes brought back from the canvas."""
+    def results(self, outputs: Outputs, read: Sequence[ImageInfo], manifest: Manifest) -> Iterator[Detected]:
+        """Yield the detections of each image, with boxes in pixels of the original image."""
         for image, boxes, scores, labels in zip(
             read, outputs["boxes"], outputs["scores"], outputs["labels"], strict=True
         ):
             there = labels >= 0
             indices = labels[there]
             if indices.max(initial=0) >= len(manifest.labels):
-                raise BundleError(f"the graph gives label {indices.max()}, but the bundle has {len(manifest.labels)}")
+                raise BundleError(
+                    f"the graph returned class index {indices.max()}, but the bundle has {len(manifest.labels)} labels"
+                )
             yield Detected(
                 path=image.path,
                 size=image.size,
@@ -82,19 +88,19 @@ class Detection:
             )
 
     def differences(self, found: Outputs, expected: Outputs) -> dict[str, float]:
-        """Those of paired detections; see `detection_differences`."""
+        """Return the differences between matched detections; see `detection_differences`."""
         return detection_differences(found, expected)
 
-    def text(self, result: Detected, options: Shown) -> str:
-        """A line an object: path, label, score, left, top, right and bottom."""
+    def text(self, result: Detected, options: OptionValues) -> str:
+        """Format one line per object: path, label, score, left, top, right and bottom."""
         return "".join(
             columns(result.path, label, f"{score:.4f}", *(f"{side:.1f}" for side in box))
             for label, score, box in zip(result.labels, result.scores, result.boxes, strict=True)
             if score >= options["score"]
         )
 
-    def json(self, result: Detected, options: Shown) -> dict[str, Any]:
-        """The image's size and, in ``detections``, an object for each thing found."""
+    def json(self, result: Detected, options: OptionValues) -> dict[str, Any]:
+        """Return the image's size and, under ``detections``, an entry for each detected object."""
         found = [
             {
                 "label": label,
@@ -106,4 +112,4 @@ class Detection:
             if score >= options["score"]
         ]
         height, width = result.size
-        return {"path": named(result.path), "height": height, "width": width, "detections": found}
+        return {"path": path_text(result.path), "height": height, "width": width, "detections": found}

@@ -1,4 +1,4 @@
-"""The tasks a bundle may hold: a new one is its file and a line here."""
+"""Registry of the tasks; add a new task here."""
 
 from typing import Any
 
@@ -7,4 +7,4 @@ from assay_deploy.tasks.detection import Detection
 from assay_deploy.tasks.task import Task
 
 TASKS: dict[str, Task[Any]] = {task.name: task for task in (Classification(), Detection())}
-"""By the name that a manifest gives."""
+"""Tasks by their names in manifests."""

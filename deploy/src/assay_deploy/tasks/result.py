@@ -1,4 +1,4 @@
-"""What the results of all tasks share: a file, maybe one that could not be read, and how they become lines."""
+"""Results shared by all tasks, including unreadable files, and their formatting as lines of text or JSON."""
 
 import json
 from collections.abc import Callable
@@ -6,15 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from assay_deploy.tasks.options import Shown
+from assay_deploy.tasks.options import OptionValues
 from assay_deploy.tasks.task import Task
 
 ESCAPES = str.maketrans({"\t": "\\t", "\n": "\\n", "\r": "\\r"})
-"""For file names in lines of columns; in JSON they are exact."""
+"""Escapes for file names in tab-separated lines; JSON has the exact names."""
 
 
 class ImageResult(Protocol):
-    """What a model says of the image at ``path``, or `Unreadable`."""
+    """Result of a model for the image at ``path``, or `Unreadable`."""
 
     @property
     def path(self) -> Path | None: ...  # noqa: D102
@@ -22,20 +22,25 @@ class ImageResult(Protocol):
 
 @dataclass(frozen=True)
 class Unreadable:
-    """A file or bytes that could not be read as an image: ``path``, None for bytes, and the reason."""
+    """File or bytes that could not be read as an image, with the error message; ``path`` is None for bytes."""
 
     path: Path | None
     error: str
 
     def json(self) -> dict[str, Any]:
-        """Ready for JSON, in the place of a task's object."""
-        return {"path": named(self.path), "error": self.error}
+        """Return the path and the error, ready for JSON."""
+        return {"path": path_text(self.path), "error": self.error}
 
 
-def line_maker(task: Task[Any], options: Shown, *, as_json: bool) -> Callable[[ImageResult], str]:
-    """Make what is printed of a result: its lines of text, or a line of JSON.
+def line_formatter(task: Task[Any], options: OptionValues, *, as_json: bool) -> Callable[[ImageResult], str]:
+    """Return a function that formats a result as lines of text, or as one line of JSON.
 
-    In text, what could not be read has no line: its error belongs on stderr.
+    In text, an unreadable file has no line: its error is printed on stderr.
+
+    Args:
+        task: task of the bundle.
+        options: values of the task's options.
+        as_json: format JSON instead of text.
     """
 
     def text(result: ImageResult) -> str:
@@ -49,10 +54,10 @@ def line_maker(task: Task[Any], options: Shown, *, as_json: bool) -> Callable[[I
 
 
 def columns(path: Path | None, *cells: str) -> str:
-    """A line of text: the file's name, then the other columns."""
-    return "\t".join([(named(path) or "-").translate(ESCAPES), *cells]) + "\n"
+    """Format a tab-separated line: the file's name, ``-`` for bytes and arrays, then the other columns."""
+    return "\t".join([(path_text(path) or "-").translate(ESCAPES), *cells]) + "\n"
 
 
-def named(path: Path | None) -> str | None:
-    """Return a path as JSON has it; None for bytes and arrays."""
+def path_text(path: Path | None) -> str | None:
+    """Return a path as text for JSON; None for bytes and arrays."""
     return None if path is None else str(path)

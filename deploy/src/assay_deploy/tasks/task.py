@@ -1,4 +1,4 @@
-"""The protocol of a task in deploy: its rules for a manifest, and the way from a graph's outputs to an answer."""
+"""Protocol of a task in deploy: manifest rules, and conversion of a graph's outputs to results."""
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
@@ -8,77 +8,77 @@ from typing import Any, Protocol, TypeVar
 from numpy.typing import NDArray
 
 from assay_deploy.bundle.manifest import Manifest, Tensor
-from assay_deploy.tasks.options import Option, Shown
+from assay_deploy.tasks.options import Option, OptionValues
 
 R = TypeVar("R")
 
 Outputs = dict[str, NDArray[Any]]
-"""Of a batch, by name: arrays whose first axis is the image's."""
+"""Outputs of a graph for a batch, by name; the first axis is the image."""
 
-Demanded = tuple[Tensor, str, tuple[int | str, ...]]
-"""A tensor of a manifest, and the dtype and shape it must have."""
+RequiredTensor = tuple[Tensor, str, tuple[int | str, ...]]
+"""A tensor of the manifest, with the dtype and shape that it must have."""
 
 
 @dataclass(frozen=True)
 class ImageInfo:
-    """An image that was read: its file (None for bytes and arrays), and its height and width in pixels."""
+    """File of an image, None for bytes and arrays, and its height and width in pixels."""
 
     path: Path | None
     size: tuple[int, int]
 
 
 class Task(Protocol[R]):
-    """Everything deploy knows of a task, whose results for an image are of the type ``R``.
+    """Protocol of a task, whose results for an image have the type ``R``.
 
     Attributes:
-        name: as a manifest says it, ``classification``.
-        holds: what a bundle of the task holds, ``classifier``.
+        name: name of the task in a manifest, such as ``classification``.
+        model_kind: noun for the task's models in messages, such as ``classifier``.
         dense: whether an artifact may slide over images larger than the canvas.
-        options: of `assay-deploy predict`, beyond those that all tasks have.
+        options: options of `assay-deploy predict` that only this task has.
     """
 
     @property
     def name(self) -> str: ...  # noqa: D102 - among the attributes
     @property
-    def holds(self) -> str: ...  # noqa: D102
+    def model_kind(self) -> str: ...  # noqa: D102
     @property
     def dense(self) -> bool: ...  # noqa: D102
     @property
     def options(self) -> Sequence[Option]: ...  # noqa: D102
 
-    def outputs(self, manifest: Manifest) -> Sequence[Demanded]:
-        """The manifest's outputs, with the dtype and shape that the task demands of each.
+    def outputs(self, manifest: Manifest) -> Sequence[RequiredTensor]:
+        """Return the manifest's outputs with the dtype and shape that the task requires of each.
 
         Raises:
-            BundleError: the manifest names other outputs.
+            BundleError: the manifest has other outputs.
         """
         ...
 
-    def computed(self, manifest: Manifest) -> Collection[tuple[str, ...]]:
-        """Names of outputs, in order, that one artifact may compute."""
+    def artifact_outputs(self, manifest: Manifest) -> Collection[tuple[str, ...]]:
+        """Return the valid values of `Artifact.outputs`: the tuples of output names that one artifact may compute."""
         ...
 
-    def answers(self, outputs: Outputs, read: Sequence[ImageInfo], manifest: Manifest) -> Iterator[R]:
-        """A result for each image of a batch.
+    def results(self, outputs: Outputs, read: Sequence[ImageInfo], manifest: Manifest) -> Iterator[R]:
+        """Yield the result for each image of a batch.
 
         Args:
-            outputs: of one artifact.
+            outputs: outputs of one artifact for the batch.
             read: the batch's images, in order.
-            manifest: of the bundle.
+            manifest: manifest of the bundle.
 
         Raises:
-            BundleError: the outputs say what the bundle cannot mean.
+            BundleError: an output has values that are invalid for the bundle, such as an unknown class index.
         """
         ...
 
     def differences(self, found: Outputs, expected: Outputs) -> dict[str, float]:
-        """Of each output, how far an engine's is from the eager model's, as the artifacts' tolerances count it."""
+        """Return the difference of each output from the eager model's, to compare with the artifact's tolerances."""
         ...
 
-    def text(self, result: R, options: Shown) -> str:
-        """The result as lines of columns separated by tabs."""
+    def text(self, result: R, options: OptionValues) -> str:
+        """Format the result as lines of tab-separated columns."""
         ...
 
-    def json(self, result: R, options: Shown) -> dict[str, Any]:
-        """The result as an object ready for JSON, ``path`` first."""
+    def json(self, result: R, options: OptionValues) -> dict[str, Any]:
+        """Return the result as an object ready for JSON, ``path`` first."""
         ...

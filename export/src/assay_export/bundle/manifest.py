@@ -9,7 +9,7 @@ import torch
 
 from assay_deploy._version import __version__ as deploy_version
 from assay_deploy.bundle.folder import sha256
-from assay_deploy.bundle.manifest import MANIFEST_VERSION, PLAIN, TTA, Artifact, Expected, File, Manifest, probed
+from assay_deploy.bundle.manifest import MANIFEST_VERSION, PLAIN, TTA, Artifact, Expected, File, Manifest, variant_name
 from assay_deploy.bundle.manifest import Tensor as Described
 from assay_deploy.engines.onnxruntime.runtime import import_runtime
 from assay_export._version import __version__ as export_version
@@ -40,7 +40,7 @@ def describe(
     trained, data, task = subject.trained, subject.data, subject.task
     n, canvas = len(data.test), trained.canvas
     scores = {
-        probed(task.metric, variant): task.score(data, references[variant].test)
+        variant_name(task.metric, variant): task.score(data, references[variant].test)
         for variant in (PLAIN, TTA)
         if variant in references
     }

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from assay_deploy.bundle.manifest import Artifact, Manifest, probed
+from assay_deploy.bundle.manifest import Artifact, Manifest, variant_name
 from assay_export.formats.places import TORCH, Place
 from assay_export.formats.runner import Runner, module_runner
 
@@ -94,7 +94,7 @@ class Format:
 
     def path(self, variant: str, precision: str = "fp32") -> str:
         """Return the name of the main file for a variant and precision."""
-        return probed(self.stem, variant) + f"-{precision}" * (precision != "fp32") + self.suffix
+        return variant_name(self.stem, variant) + f"-{precision}" * (precision != "fp32") + self.suffix
 
 
 def run_by_torch(load: Callable[[bytes, str], Callable[..., Any]]) -> Callable[[VerifiedArtifact, Place], Runner]:

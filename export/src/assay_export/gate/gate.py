@@ -65,7 +65,7 @@ def prove(
         reference: the eager model's outputs for the same variant.
     """
     start = time.perf_counter()
-    images = probe_for(artifact.look, probe)
+    images = probe_for(artifact.variant, probe)
     failures, reasons = [], []
     off = relative = compared = None
     try:

@@ -168,7 +168,7 @@ class DetectorExport:
         match = match_detections(found, expected)
         typical, allowed = _typical(match), ON_TEST_SPLIT[DETECTION, "fp16"]
         shares = (mean / allowed[name] for name, mean in typical.items())
-        return float(np.max([match.alone_share / allowed["unmatched"], *shares]))
+        return float(np.max([match.unmatched_share / allowed["unmatched"], *shares]))
 
     def compare(self, artifact: Artifact, data: DetectionData, reference: Outputs, found: Outputs) -> Comparison:
         """Compare an artifact's detections on the test split with the eager model's.
@@ -190,8 +190,8 @@ class DetectorExport:
             pairs=len(match.ious),
             mean_iou=float(match.ious.mean()) if len(match.ious) else 1.0,
             least_iou=float(match.ious.min(initial=1.0)),
-            unmatched=len(match.alone),
-            unmatched_share=match.alone_share,
+            unmatched=len(match.unmatched),
+            unmatched_share=match.unmatched_share,
             unmatched_allowed=allowed["unmatched"],
         )
         reasons = []

@@ -1,1 +1,1 @@
-"""ONNX Runtime, on the CPU and on CUDA."""
+"""ONNX Runtime engine, for the CPU and CUDA."""

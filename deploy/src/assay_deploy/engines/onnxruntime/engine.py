@@ -1,4 +1,4 @@
-"""ONNX Runtime as an engine: every ONNX artifact, on the CPU and on CUDA."""
+"""ONNX Runtime engine: runs every ONNX artifact on the CPU or CUDA."""
 
 from pathlib import Path
 
@@ -8,26 +8,26 @@ from assay_deploy.engines.onnxruntime.session import Session
 
 
 class OnnxRuntime:
-    """The engine ONNX Runtime; its methods are those of `assay_deploy.engines.engine.Engine`."""
+    """ONNX Runtime as an `assay_deploy.engines.engine.Engine`."""
 
     name = "onnxruntime"
     title = "ONNX Runtime"
 
     def installed(self) -> bool:
-        """True if one of its distributions is there."""
+        """Return True if one of its distributions is installed."""
         return bool(installed_runtimes())
 
     def versions(self) -> dict[str, str]:
-        """Of its distributions, of which there should be one."""
+        """Versions of its installed distributions by name; there should be exactly one."""
         return installed_runtimes()
 
     def devices(self) -> list[str]:
-        """Its execution providers."""
+        """Names of the available execution providers."""
         devices: list[str] = import_runtime().get_available_providers()
         return devices
 
     def runs(self, artifact: Artifact) -> bool:
-        """ONNX, in every precision."""
+        """Return True for ONNX artifacts of every precision."""
         return artifact.format == "onnx"
 
     def load(
@@ -40,7 +40,7 @@ class OnnxRuntime:
         threads: int | None = None,
         allow_fallback: bool = False,
     ) -> Session:
-        """See `Session.load`."""
+        """Verify and load an artifact; see `Session.load`."""
         return Session.load(
             bundle, manifest, artifact, provider=provider, threads=threads, allow_fallback=allow_fallback
         )

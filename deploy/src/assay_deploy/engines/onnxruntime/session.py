@@ -1,4 +1,4 @@
-"""Run one proven ONNX artifact on the device that was asked for, or not at all."""
+"""ONNX Runtime session for one proven artifact on the requested device."""
 
 import logging
 import posixpath
@@ -26,21 +26,21 @@ from assay_deploy.engines.onnxruntime.runtime import (
 from assay_deploy.errors import BundleError, RuntimeUnavailableError
 
 DTYPES = {"tensor(uint8)": "uint8", "tensor(float)": "float32", "tensor(int64)": "int64"}
-"""What the manifest calls ONNX Runtime's types."""
+"""Dtypes of the manifest by ONNX Runtime's type names."""
 
 log = logging.getLogger(__name__)
 
 
 class Session:
-    """A graph that is ready to run; `load` makes it.
+    """Loaded graph, ready to run; create it with `load`.
 
     Attributes:
-        provider: where it runs, ``cuda`` or ``cpu``.
-        threads: how many CPU threads an operator may use.
-        outputs: names of what `run` returns.
-        placement: the provider of each node.
-        stray: the compute nodes that are elsewhere than on `provider`, see `stray_nodes`.
-        fallback: why ``auto`` did not take CUDA; "" if it did or was not asked to choose.
+        provider: device of the graph, ``cuda`` or ``cpu``.
+        threads: number of CPU threads that an operator may use.
+        outputs: names of the outputs that `run` returns.
+        placement: all nodes with their providers.
+        stray: compute nodes that are not on `provider`, see `stray_nodes`.
+        fallback: reason why ``auto`` did not choose CUDA; "" if it did, or if a device was requested.
     """
 
     def __init__(self, graph: Any, contract: Contract, provider: str, threads: int, fallback: str) -> None:
@@ -68,26 +68,26 @@ class Session:
 
         Args:
             bundle: the bundle's folder.
-            manifest: what `read_manifest` made of it.
-            artifact: which of its graphs; its format must be ``onnx``.
-            provider: ``cpu``; ``cuda``, which is an error where it cannot be had; ``auto``, CUDA if this ONNX
-                Runtime has it and it starts, else the CPU.
-            threads: CPU threads for an operator; by default as many as `available_cores`.
+            manifest: the bundle's manifest, from `read_manifest`.
+            artifact: the artifact to load; its format must be ``onnx``.
+            provider: ``cpu``; ``cuda``, an error if not available; ``auto``, CUDA if ONNX Runtime has it and it
+                starts, else the CPU.
+            threads: CPU threads per operator; None for `available_cores`.
             allow_fallback: with ``cuda``, accept compute nodes that ONNX Runtime placed on the CPU.
 
         Raises:
-            BundleError: a file is missing, altered, no ONNX graph, or not the one the manifest describes.
-            RuntimeUnavailableError: ONNX Runtime is missing or doubled, cannot run the graph as asked, or would run it
-                where it was not proven.
+            BundleError: a file is missing or altered, or the graph is not ONNX or not the one the manifest describes.
+            RuntimeUnavailableError: ONNX Runtime is missing or installed twice, cannot run the graph as requested, or
+                the graph was not proven on the requested device.
         """
         if artifact.format != "onnx":
             raise BundleError(f"{artifact.path}: a {artifact.format} file, but ONNX Runtime runs only onnx")
         wanted = proven_provider(artifact, provider)
         threads = threads or available_cores()
         content = read_verified(bundle, artifact)
-        beside = {_location(artifact, file): read_verified(bundle, file) for file in artifact.beside}
+        external_data = {_location(artifact, file): read_verified(bundle, file) for file in artifact.beside}
         try:
-            graph, got, fallback = _start(content, beside, threads, wanted)
+            graph, got, fallback = _start(content, external_data, threads, wanted)
         except RuntimeUnavailableError as error:
             raise RuntimeUnavailableError(f"{bundle / artifact.path}: {error}") from error
         contract = Contract(manifest, artifact)
@@ -95,17 +95,17 @@ class Session:
             contract.check_graph(_dtypes(graph.get_inputs()), _dtypes(graph.get_outputs()))
             session = cls(graph, contract, got, threads, fallback)
         except UnicodeDecodeError as error:
-            raise BundleError(f"{bundle / artifact.path}: a name in the graph is no text ({error})") from error
+            raise BundleError(f"{bundle / artifact.path}: a name in the graph is not valid UTF-8 ({error})") from error
         if got == "cuda" and session.stray:
             message = f"{artifact.path}: {len(session.stray)} compute nodes are not on CUDA: {_names(session.stray)}"
             if provider == "cuda" and not allow_fallback:
-                raise RuntimeUnavailableError(f"{message}. Accept that with --allow-fallback, or use --provider cpu")
+                raise RuntimeUnavailableError(f"{message}. Accept this with --allow-fallback, or use --provider cpu")
             log.warning(message)
         log.info("%s: on %s, %d CPU threads", artifact.path, got, threads)
         return session
 
     def run(self, images: NDArray[np.uint8]) -> dict[str, NDArray[Any]]:
-        """Compute the graph's outputs; see `assay_deploy.engines.engine.Loaded.run`."""
+        """Compute the graph's outputs; see `assay_deploy.engines.engine.LoadedGraph.run`."""
         self._contract.check_images(images)
         try:
             results = self._graph.run(self.outputs, {self._contract.input: images})
@@ -118,28 +118,28 @@ class Session:
         return outputs
 
 
-def _start(content: bytes, beside: dict[str, bytes], threads: int, provider: str) -> tuple[Any, str, str]:
-    """The started graph, whether it got ``cuda`` or ``cpu``, and why not CUDA if the choice was ours."""
+def _start(content: bytes, external_data: dict[str, bytes], threads: int, provider: str) -> tuple[Any, str, str]:
+    """Create a session; return it, its device (``cuda`` or ``cpu``), and why ``auto`` did not choose CUDA, or ""."""
     if provider == "cpu":
-        return start(content, threads, [CPU], beside), "cpu", ""
+        return start(content, threads, [CPU], external_data), "cpu", ""
     try:
-        return start_cuda(content, threads, beside), "cuda", ""
+        return start_cuda(content, threads, external_data), "cuda", ""
     except RuntimeUnavailableError as error:
         if provider == "cuda":
             raise
-        # Whoever installed a runtime with CUDA will want to know why it is not used.
+        # Users who installed a runtime with CUDA need to know why it is not used.
         level = logging.WARNING if CUDA in import_runtime().get_available_providers() else logging.INFO
         log.log(level, "running on the CPU: %s", error)
-        return start(content, threads, [CPU], beside), "cpu", str(error)
+        return start(content, threads, [CPU], external_data), "cpu", str(error)
 
 
 def _location(artifact: Artifact, file: File) -> str:
-    """What the graph calls a file beside it: its path from the graph's folder."""
+    """Location of an external data file as the graph names it: its path relative to the graph's folder."""
     return posixpath.relpath(file.path, posixpath.dirname(artifact.path))
 
 
 def _dtypes(tensors: Iterable[Any]) -> dict[str, str]:
-    """Of a graph's inputs or outputs, by name, in the manifest's words where it has one."""
+    """Dtypes of a graph's inputs or outputs by name, as the manifest spells them where it has the type."""
     return {tensor.name: DTYPES.get(tensor.type, tensor.type) for tensor in tensors}
 
 
