@@ -80,7 +80,7 @@ def ratios(folder: Path) -> Figures:
         what = f"{finding['target']} on {finding['dataset']}, {finding['device']}"
         figures[what] = f"top-1 {finding['top1']:.4f}, {finding['changed']} of {finding['n']} changed"
     for row in found["rooflines"]:
-        what = f"{row['target']}, batch {row['batch']}, {row['device']}, of the roofline"
+        what = f"{row['target']}, batch {row['batch']}, {row['device']}, fraction of the roofline"
         figures[what] = f"{row['fraction']:.1%} at {row['tflops']:.3g} TFLOP/s and {row['gbs']:.3g} GB/s"
     return figures
 

@@ -143,7 +143,7 @@ def _replay(session: LoadedGraph, artifact: Artifact, bundle: Path, manifest: Ma
         return TASKS[manifest.task].differences(session.run(images), expected)
     except AssayError:
         raise
-    except Exception as error:  # what NumPy raises over a damaged archive shares no base class
+    except Exception as error:  # NumPy raises errors without a common base class for a damaged archive
         raise BundleError(f"{bundle / manifest.probe.path}: not a probe of this bundle ({error})") from error
 
 
