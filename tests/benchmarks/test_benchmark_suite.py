@@ -82,4 +82,4 @@ def test_images_in_folders_that_are_no_labels_are_refused_by_name(folder: Path, 
     image.touch()
     ran = bench(folder, "-k", "files", "--images", tmp_path)
     assert ran.returncode == pytest.ExitCode.TESTS_FAILED
-    assert f"'{image}' is in a folder named 'zebra', which is no label of bundle" in ran.stdout
+    assert f"'{image}' is in a folder named 'zebra', which is not a label of bundle" in ran.stdout
