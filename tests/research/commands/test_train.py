@@ -277,3 +277,15 @@ def test_killed_five_times_ends_as_if_nothing_had_happened(tmp_path):
             assert torch.load(path, weights_only=True)["model"]
     assert process.returncode == 0
     assert_same_run(only_run(disturbed), only_run(undisturbed))
+
+
+def test_an_interrupt_outside_the_epochs_is_one_message(tmp_path, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["assay-train", "probe=overfit_one_batch"])
+    monkeypatch.setattr("assay_research.experiment.trainers.load_data", interrupted)
+    with pytest.raises(SystemExit, match="^assay-train: interrupted$"):
+        train.main()
+    assert list(tmp_path.iterdir()) == []

@@ -14,14 +14,14 @@ COMMAND = Command(
     __version__,
     EvaluationOptions,
     about="""
-        Score a run's checkpoints. For a classifier: cross-entropy, top-1, top-5, calibration (ECE), accuracy of every
-        class, confusion matrix and worst mistakes. For a detector: COCO's twelve metrics, precision and recall,
-        confusion matrix with the background, missed, confused, duplicate and false detections, and better thresholds.
-        Variants: the plain view, and several views averaged or fused (test-time augmentation).
+        Score a run's checkpoints. For a classifier: cross-entropy, top-1, top-5, balanced accuracy, calibration (ECE),
+        accuracy of every class, confusion matrix and worst mistakes. For a detector: COCO's twelve metrics, precision
+        and recall, confusion matrix with the background, missed, confused, duplicate and false detections, and better
+        thresholds. Variants: the plain view, and several views averaged or fused (test-time augmentation).
     """,
     examples=(
         ("assay-evaluate", "the newest run's best checkpoint"),
-        ("assay-evaluate run=runs/digits/<time> checkpoint=all", "every saved epoch"),
+        ("assay-evaluate run=runs/digits/<time> checkpoint=all", "every epoch that save_every=1 saved in training"),
         ("assay-evaluate 'sizes=[36,40,44]' flip=true", "six views of each image, averaged"),
     ),
     notes="Writes JSON and figures to <run>/evaluation/; for a detector also a Markdown page.",

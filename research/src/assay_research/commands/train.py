@@ -248,6 +248,8 @@ def main() -> None:
         _app()
     except AssayError as error:
         sys.exit(f"assay-train: {error}")
+    except KeyboardInterrupt:  # before or after the epochs, in which the loop itself saves and ends
+        sys.exit("assay-train: interrupted")
     except (HydraException, OmegaConfBaseException) as error:
         sys.exit(f"assay-train: {explain(error, typed)}")
     except Exception as error:  # from a launcher, such as a killed member

@@ -90,7 +90,8 @@ def explain(error: Exception, overrides: Sequence[str]) -> str:
             node = OmegaConf.select(config, parent) if parent else config
             if key in groups or not isinstance(node, DictConfig):
                 break
-            names = [*map(str, node), *(groups if not parent else ())]  # `in node` is False for missing values
+            # `in node` is False for missing values. At the top a group is a key too, and is listed once.
+            names = list(dict.fromkeys([*map(str, node), *(groups if not parent else ())]))
             if part not in names:
                 return f"there is no '{key}'; {nearest(part, names)}"
     if "Ambiguous value" in str(error):  # Hydra's own advice comes in further lines
