@@ -286,6 +286,6 @@ def test_an_interrupt_outside_the_epochs_is_one_message(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["assay-train", "probe=overfit_one_batch"])
     monkeypatch.setattr("assay_research.experiment.trainers.load_data", interrupted)
-    with pytest.raises(SystemExit, match="^assay-train: interrupted$"):
+    with pytest.raises(SystemExit, match=r"^assay-train: interrupted$"):
         train.main()
     assert list(tmp_path.iterdir()) == []
