@@ -331,7 +331,7 @@ print("trained")
     )
     assert result.returncode == 0, result.stderr
     assert result.stdout == "trained\n"
-    assert result.stderr.count("logger=tensorboard failed and is left out") == 1
+    assert result.stderr.count("logger=tensorboard failed and is switched off") == 1
 
 
 def test_loggers_can_be_opened_again_for_another_run(tmp_path):

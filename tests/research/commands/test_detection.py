@@ -63,7 +63,7 @@ def test_evaluate_measures_every_epoch(run):
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (EvaluationOptions(dense=8), "dense= is a classifier's"),
+        (EvaluationOptions(dense=8), "dense= is an option for a classifier"),
         (EvaluationOptions(fuse="mean"), "there is no such fusion"),
         (EvaluationOptions(iou=1.5), "iou must be between 0 and 1"),
         (EvaluationOptions(views=[{"crop": "top_left"}]), "without a crop"),

@@ -110,7 +110,7 @@ def test_run_holds_all_the_design_promises(finished):
         (["clip_grad_norm=0"], "expected clip_grad_norm > 0"),
         (["optim=muon", "optim.lr=-1"], "lr and other_lr must be 0 or more, got -1"),
         (["optim=by_hand", "optim.lr=-1"], "lr must be 0 or more, got -1"),
-        (["views=[{size: large}]"], "a view's size must be at least 1 pixel, and whole, got 'large'"),
+        (["views=[{size: large}]"], "a view's size must be a whole number of at least 1 pixel, got 'large'"),
         (["views=[{flip: maybe}]"], "a view's flip must be true or false, got 'maybe'"),
         (["experiment=speedrun", "data=digits", "schedule=constant"], "remove it with ~<group>.warmup"),
     ],
