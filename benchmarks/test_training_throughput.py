@@ -58,7 +58,12 @@ WORKERS = (0, 2)
 
 @dataclass(frozen=True)
 class TrainingCase:
-    """Training to time: `workers` applies to the usual loop, `compiled` is Assay's mode of `torch.compile`, or None."""
+    """A training whose speed is measured.
+
+    Attributes:
+        workers: number of data loader processes of the plain PyTorch loop that Assay is compared with.
+        compiled: mode of `torch.compile` in Assay's training; None does not compile.
+    """
 
     device: str
     family: str

@@ -74,7 +74,7 @@ def train_epoch(
     loader: DataLoader[tuple[Tensor, int]],
     device: torch.device,
 ) -> float:
-    """Train an epoch; return the seconds of its steps without the margins."""
+    """Train one epoch; return the total seconds of its steps, without the first and last ones, see `margin`."""
     untimed = margin(loader.num_workers)
     first, last = untimed - 1, len(loader) - untimed - 1
     assert first < last, "the epoch has no steps between its margins"

@@ -119,7 +119,7 @@ def test_help_explains_every_key(command):
         ("name=", ["no value"]),
         ("name=../up", ["cannot be a bundle's name"]),
         ("run=nowhere", ["'nowhere' is not a run"]),
-        ("checkpoint=lats", ["lats.pt'; there: best"]),
+        ("checkpoint=lats", ["lats.pt'; checkpoints in its folder: best"]),
         ("formats=onx", ["'onx'", "did you mean 'onnx'?"]),
         ("precisions=fp32,int4", ["'int4'"]),
         ("precisions=int8", ["fp32"]),

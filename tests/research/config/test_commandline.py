@@ -79,7 +79,7 @@ def test_nothing_given_is_the_defaults_and_none_is_shared():
         ("sizes=${x}", "expected for example sizes=[36,40]"),
         ("share=half", "share=half: expected for example share=0.5 (of the whole)"),
         ("kind=fancier", "kind must be plain or fancy, got 'fancier'"),
-        ("names=a,aot", "names: there is no 'aot'; did you mean 'aoti'?"),
+        ("names=a,aot", "names: 'aot' is not a valid value; did you mean 'aoti'?"),
     ],
 )
 def test_what_does_not_fit_is_one_line_that_helps(argument, said):

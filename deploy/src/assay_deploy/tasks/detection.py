@@ -64,7 +64,7 @@ class Detection:
         ]
 
     def artifact_outputs(self, manifest: Manifest) -> list[tuple[str, ...]]:
-        """Return all outputs together: an artifact computes all three."""
+        """Return the names of boxes, scores and labels as one group: every artifact computes these three outputs."""
         return [tuple(tensor.name for tensor in manifest.outputs)]
 
     def results(self, outputs: Outputs, read: Sequence[ImageInfo], manifest: Manifest) -> Iterator[Detected]:
@@ -77,6 +77,7 @@ class Detection:
             if indices.max(initial=0) >= len(manifest.labels):
                 raise BundleError(
                     f"the graph returned class index {indices.max()}, but the bundle has {len(manifest.labels)} labels"
+                    ": its files do not belong together, export the run again"
                 )
             yield Detected(
                 path=image.path,

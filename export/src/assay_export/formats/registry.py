@@ -46,7 +46,7 @@ def places(artifact: Artifact, engines: Collection[str] | None = None) -> tuple[
 
 
 def default_place(artifact: Artifact, device: str) -> Place:
-    """Return the place that combines a device with the default engine of an artifact."""
+    """Return the `Place`, engine and device, that runs an artifact by default on a device."""
     return Place(format_of(artifact).engines(artifact)[0], device)
 
 

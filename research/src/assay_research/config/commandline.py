@@ -120,7 +120,7 @@ class Command(Generic[T]):
             names = list(dict.fromkeys(text.strip("[]").split(",")))
             for name in names:
                 if valid and name not in valid:
-                    raise ConfigError(f"{key}: there is no '{name}'; {nearest(name, valid)}")
+                    raise ConfigError(f"{key}: '{name}' is not a valid value; {nearest(name, valid)}")
             return names
         if valid and text not in valid:
             raise ConfigError(f"{key} must be {_either(valid)}, got '{text}'")

@@ -70,7 +70,7 @@ def barebones_fc(classes: int = 10) -> Barebones:
 
 
 def barebones_convnet(classes: int = 10) -> Barebones:
-    """The three-layer network as a function."""
+    """Build CS231n's three-layer convnet (conv, conv, fully connected) from bare weight tensors and a function."""
     first, second = CHANNELS
     shapes = (first, 3, 5, 5), (second, first, 3, 3), (classes, second * PIXELS)
     return Barebones(three_layer_convnet, initial_weights(*shapes))

@@ -35,12 +35,12 @@ class Session:
     """Loaded graph, ready to run; create it with `load`.
 
     Attributes:
-        provider: device of the graph, ``cuda`` or ``cpu``.
+        provider: device that the graph runs on, ``cuda`` or ``cpu``.
         threads: number of CPU threads that an operator may use.
         outputs: names of the outputs that `run` returns.
-        placement: all nodes with their providers.
-        stray: compute nodes that are not on `provider`, see `stray_nodes`.
-        fallback: reason why ``auto`` did not choose CUDA; "" if it did, or if a device was requested.
+        placement: all nodes of the graph, each with the ONNX Runtime provider that runs it.
+        stray: nodes that compute (not only shapes) and run on another device than `provider`, see `stray_nodes`.
+        fallback: reason why CUDA was not used though ``auto`` was requested; "" otherwise.
     """
 
     def __init__(self, graph: Any, contract: Contract, provider: str, threads: int, fallback: str) -> None:

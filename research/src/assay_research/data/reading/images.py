@@ -131,7 +131,9 @@ def _cached(
             _write(file, shape, _decoded(paths, sizes, canvas, name, failed), failed)
             found = _mapped(file, shape)
     if found is None:
-        raise OSError("the cache file was written but reads back damaged")
+        raise OSError(
+            f"{file}: the image cache was written but is damaged when read back; check the disk, or set data.cache"
+        )
     return found
 
 

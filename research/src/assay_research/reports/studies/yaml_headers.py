@@ -66,7 +66,11 @@ def texts(folder: Path) -> dict[Path, str]:
 
 
 def write(folder: Path) -> None:
-    """Update the headers of all experiment files from the recorded runs in a folder."""
+    """Update the comment with measured scores at the top of every experiment's YAML file.
+
+    Args:
+        folder: folder of the recorded runs, ``docs/results``.
+    """
     for path, text in texts(folder).items():
         if path.read_text(encoding="utf-8") != text:
             write_atomically(text.encode(), path)

@@ -17,7 +17,8 @@ def by_genus(confusion: Integers, classes: Sequence[str]) -> tuple[tuple[str, ..
     """Sum the rows and columns of each genus.
 
     Args:
-        confusion: int ``[classes + 1, classes + 1]``, the background last.
+        confusion: int ``[classes + 1, classes + 1]``, true classes in rows; the last row and column, the background,
+            give no pairs.
         classes: names of the classes; the first word of each is its genus.
 
     Returns:
@@ -47,7 +48,7 @@ class Mistaken:
 
 
 def mistaken(confusion: Integers, classes: Sequence[str]) -> list[Mistaken]:
-    """Return the pairs of classes that are confused, the most frequent first.
+    """Return the confused pairs (true class, predicted class) with their counts, the most frequent first.
 
     Args:
         confusion: int ``[classes + 1, classes + 1]``, the background last.
