@@ -1,4 +1,4 @@
-"""What figures hold: their pixels, and how many of them have one colour."""
+"""Pixels of figures, and the number of pixels of one colour."""
 
 from pathlib import Path
 
