@@ -114,7 +114,7 @@ def assert_all_passed(place: Path, names: list[str], *arguments: str) -> None:
 
 
 def has_opinions(bundle: Path) -> bool:
-    """Whether answers depend on the image: those of a dead model would be the same in every engine."""
+    """True if the outputs depend on the image; those of a dead model would agree in every engine."""
     with np.load(bundle / "probe.npz") as probe:
         if "scores" in probe:
             return len(np.unique(probe["scores"][probe["labels"] >= 0])) > 10

@@ -29,7 +29,7 @@ ENGINES = ("onnxruntime", "openvino")
 
 @dataclass(frozen=True)
 class Count:
-    """How many bright pixels an image has."""
+    """Number of bright pixels of an image."""
 
     path: Path
     pixels: float

@@ -1,4 +1,4 @@
-"""What augmentation does to each image is a crop, a mirror or a colour change of that image, drawn at random."""
+"""Augmentation gives each image a random crop, mirror or colour change of itself, and nothing else."""
 
 from dataclasses import replace
 

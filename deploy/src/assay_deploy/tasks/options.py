@@ -14,7 +14,7 @@ class Option:
 
     Attributes:
         name: name of the option; ``top`` is given as ``--top``.
-        metavar: placeholder of the value in the help.
+        metavar: name of the value in the help, such as ``K``.
         parse: converts the argument's text to the value; raises ValueError with a message of what was expected.
         help: description of the value, without its defaults.
         in_text: default value for text output.

@@ -1,4 +1,4 @@
-"""What both readers share: which boxes count, who is in which split, and images that are decoded once."""
+"""Rules of both readers: boxes that count, images of each split, and images that are decoded once."""
 
 from pathlib import Path
 

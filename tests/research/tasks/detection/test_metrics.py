@@ -88,7 +88,7 @@ def random_split(n: int, classes: int, seed: int, canvas: Canvas, crowds: float 
 
 
 def reference(found: Sequence[Found], split: BoxSplit, canvas: Canvas, classes: int) -> COCOeval:
-    """What pycocotools makes of the same boxes, brought back to their images one by one."""
+    """Figures of pycocotools for the same boxes, each in the pixels of its own image."""
 
     def annotation(box: Tensor, label: Tensor, image: int) -> dict:
         left, top, right, bottom = boxes_from_canvas(box.numpy()[None], sizes[image], canvas)[0].tolist()
